@@ -1,0 +1,34 @@
+# Needs only Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench clean lock
+
+demo: $(READY)
+	$(BIN)/polysilicon demo
+
+test: check
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python benchmarks/all.py
+
+$(READY): requirements.lock pyproject.toml tools/bootstrap.py
+	$(PYTHON) tools/bootstrap.py $(VENV)
+	@touch $(READY)
+
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet "pip-tools==7.6.2"
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -1,0 +1,1 @@
+"""Polysilicon runs AI agents on the cheapest silicon that is fast enough."""

@@ -1,0 +1,1 @@
+"""What can be bought: processors, offers, commitments and model architectures, as data with sources."""

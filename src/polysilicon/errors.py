@@ -1,0 +1,85 @@
+"""Every error that the project raises on purpose.
+
+    PolysiliconError            something went wrong; its text is one line for a person
+    ├── InputError              the user's mistake: what, where, and the mend (exit code 2)
+    ├── InfeasibleError         no answer exists; names the constraints in conflict (exit code 3)
+    ├── NoBasisError            an estimate was refused for want of facts
+    └── StepError               a step did not end well; its `outcome` goes into the step record
+        ├── StepTimeoutError
+        ├── EngineError
+        ├── SandboxError
+        └── ToolError
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PolysiliconError(Exception):
+    """Base of all errors that the project raises on purpose; `str(error)` is one line."""
+
+    exit_code = 1
+
+
+class InputError(PolysiliconError):
+    """The user's mistake.
+
+    Args:
+        what: what is wrong, in a few words.
+        where: file, row, field, or option; empty when `what` says it.
+        mend: what to do about it; empty when nothing but the obvious.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        self.what, self.where, self.mend = what, where, mend
+        text = f"{where}: {what}" if where else what
+        super().__init__(" ".join((f"{text}; {mend}" if mend else text).split()))
+
+
+class InfeasibleError(PolysiliconError):
+    """No answer satisfies the constraints; the text names those in conflict."""
+
+    exit_code = 3
+
+
+class NoBasisError(PolysiliconError):
+    """An estimate was refused: no measurement and no facts to derive one from."""
+
+
+class StepError(PolysiliconError):
+    """A step did not end well."""
+
+    outcome = "error"
+
+
+class StepTimeoutError(StepError):
+    """A step ran past its time limit."""
+
+    outcome = "timeout"
+
+
+class EngineError(StepError):
+    """An engine could not answer a request."""
+
+
+class SandboxError(StepError):
+    """A sandbox could not be started or died; errors of the sandboxed code are results, not this."""
+
+
+class ToolError(StepError):
+    """A tool function raised."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Return "did you mean …" with up to `count` known names near `name`, or an empty string."""
+    by_folded: dict[str, str] = {}
+    for candidate in known:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    folded = name.casefold()
+    hits = get_close_matches(folded, by_folded, n=count, cutoff=0.5)
+    hits += [c for c in by_folded if folded and folded in c and c not in hits][: count - len(hits)]
+    return f"did you mean {', '.join(by_folded[h] for h in hits)}?" if hits else ""

@@ -1,0 +1,1 @@
+"""Do it: engines, sandboxes, search, journal and the local executor."""

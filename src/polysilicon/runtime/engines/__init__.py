@@ -1,0 +1,1 @@
+"""Engines: what answers `chat` and `embed` steps."""

@@ -1,0 +1,59 @@
+"""Make the virtual environment: called by the Makefile with the system's Python and nothing else.
+
+Installs the pinned requirements and the project itself. As root on a machine with apt it also
+installs `python3-venv`, where that is missing, and `bubblewrap`; elsewhere it says what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*command: str) -> None:
+    """Run a command, ending this program with its code where it fails."""
+    code = subprocess.call(command, cwd=ROOT)
+    if code:
+        sys.exit(f"bootstrap: {' '.join(command[:4])} … failed with exit code {code}")
+
+
+def apt_install(package: str) -> bool:
+    """Install a Debian package where root and apt are there; tell whether that worked."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return False
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
+    quiet = {"env": env, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    if subprocess.call(install, **quiet) == 0:
+        return True
+    subprocess.call(["apt-get", "update", "-qq"], **quiet)
+    return subprocess.call(install, **quiet) == 0
+
+
+def main() -> None:
+    """Make the virtual environment at the path given as the only argument."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"bootstrap: Python 3.11 or newer is needed, this is {sys.version.split()[0]}; set PYTHON=")
+    venv = Path(sys.argv[1])
+    python = venv / "bin" / "python"
+    make_venv = [sys.executable, "-m", "venv", str(venv)]
+    if not python.exists() and subprocess.call(make_venv, cwd=ROOT) != 0:
+        shutil.rmtree(venv, ignore_errors=True)
+        if not apt_install("python3-venv"):
+            sys.exit("bootstrap: Python's venv module is missing; install the package python3-venv")
+        run(*make_venv)
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    print("bootstrap: installing the pinned requirements (about half a minute)", flush=True)
+    run(*pip, "install", "--require-hashes", "-r", "requirements.lock")
+    run(*pip, "install", "--no-deps", "--no-build-isolation", "--editable", ".")
+    if shutil.which("bwrap") is None and not apt_install("bubblewrap"):
+        print("bootstrap: bubblewrap is not installed; code steps can use only the monty sandbox")
+
+
+if __name__ == "__main__":
+    main()
