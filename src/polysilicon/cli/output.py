@@ -1,0 +1,34 @@
+"""What all verbs share: the `--json` flag, one JSON object on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(command: F) -> F:
+    """Add `--json` (parameter `as_json`) to a verb."""
+    text = "Print one JSON object on stdout instead of tables."
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)
+
+
+def emit_json(value: Any) -> None:
+    """Print `value` as one JSON object on stdout."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def out() -> Console:
+    """Return the console for results: stdout, as wide as the terminal, 100 columns where there is none."""
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=100)
+
+
+def progress() -> Console:
+    """Return the console for progress: stderr."""
+    return Console(stderr=True, highlight=False)
