@@ -7,7 +7,7 @@ of the workload (run, trace or simulation); `wait_s` is time off the CPU (networ
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -82,3 +82,59 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 COLUMNS: tuple[str, ...] = StepRecord.__struct_fields__
 REQUIRED: tuple[str, ...] = ("task_id", "step_id", "name", "kind")
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What became of one task of a run; one line of the run's `tasks.jsonl`.
+
+    Attributes:
+        task_id: as in the step record.
+        agent: name of the agent.
+        input: what the agent was given.
+        output: what it returned; None where it did not end well.
+        ok: it ended as its agent means it to end.
+        quality: 1.0 for the right outcome, 0.0 for the wrong one; None where nobody can tell.
+        error: one line, where it failed.
+        arrival_s: when it arrived, seconds since the start of the run.
+        start_s: when its first step could begin.
+        end_s: when it ended.
+    """
+
+    task_id: str
+    agent: str
+    input: Any
+    output: Any = None
+    ok: bool
+    quality: float | None = None
+    error: str | None = None
+    arrival_s: float
+    start_s: float
+    end_s: float
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run was; its `run.json`.
+
+    Attributes:
+        run: the run's name, which is its folder's name.
+        version: of Polysilicon.
+        started_at: UTC, ISO 8601.
+        agents: agent name → how it was named on the command line.
+        model: model of `chat` steps.
+        fleet: path of the fleet file, or None for this machine alone.
+        offer: what the machine is priced as, in words.
+        wall_s: seconds from start to end, over all resumptions; None while it runs.
+        tasks: how many tasks it was given.
+        finished: all of its tasks ended.
+    """
+
+    run: str
+    version: str
+    started_at: str
+    agents: dict[str, str]
+    model: str
+    fleet: str | None = None
+    offer: str = ""
+    wall_s: float | None = None
+    tasks: int = 0
+    finished: bool = False
