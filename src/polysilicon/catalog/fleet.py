@@ -1,0 +1,116 @@
+"""Fleet files: the pools that there are, as TOML.
+
+Example:
+    [[pool]]
+    name = "here"
+    offer = "local"
+    serves = ["tool:*", "embed:*", "llm:smollm2-135m-instruct"]
+    engine = "llama.cpp"
+    concurrency = 8
+
+    [[pool]]
+    name = "gpu"
+    offer = "aws/g6.xlarge"
+    region = "us-east-1"
+    serves = ["llm:llama-3.1-8b-instruct"]
+    engine = "openai"
+    endpoint = "http://127.0.0.1:8000/v1"
+    model = "llama-3.1-8b-instruct"
+    price = "spot"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from polysilicon.errors import InputError
+
+LOCAL = "local"
+
+
+class OwnPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A price that the user states."""
+
+    usd_per_hour: float
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Machines of one offer that serve some steps through one engine.
+
+    Attributes:
+        name: unique in the fleet.
+        offer: `local` or a name of the catalog, such as `aws/m9g.48xlarge`.
+        region: where; empty for `local`.
+        units: how many machines.
+        serves: patterns of step classes: `tool:*`, `llm:MODEL`, `embed:*`.
+        engine: what answers `llm` steps: `llama.cpp` in process, or `openai` for an endpoint.
+        endpoint: base URL of an `openai` engine, with `/v1`.
+        model: model of the engine: a name, or a path of a GGUF file.
+        concurrency: `llm` steps at once on one unit.
+        price: which of the offer's prices holds, or dollars an hour.
+    """
+
+    name: str
+    offer: str = LOCAL
+    region: str = ""
+    units: int = 1
+    serves: tuple[str, ...] = ("*",)
+    engine: Literal["llama.cpp", "openai"] = "llama.cpp"
+    endpoint: str | None = None
+    model: str | None = None
+    concurrency: int = 8
+    price: Literal["on-demand", "spot", "1y", "3y"] | OwnPrice = "on-demand"
+
+    def serves_step(self, kind: str, what: str) -> bool:
+        """Tell whether this pool serves steps of `kind` with the model or tool name `what`."""
+        return any(fnmatchcase(f"{kind}:{what}", pattern) for pattern in self.serves)
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The pools."""
+
+    pool: tuple[Pool, ...]
+
+
+def read_fleet(path: Path) -> Fleet:
+    """Read a fleet file.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown key, or pools that cannot be; names the place.
+    """
+    try:
+        fleet = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Fleet)
+    except OSError as error:
+        raise InputError(f"cannot read the fleet file: {error.strerror}", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise InputError(str(error), where=str(path), mend="see `polysilicon run --help`") from error
+    check(fleet, str(path))
+    return fleet
+
+
+def check(fleet: Fleet, where: str) -> None:
+    """Raise `InputError` where pools contradict themselves or each other."""
+    names = [pool.name for pool in fleet.pool]
+    if not names:
+        raise InputError("the fleet has no pool", where=where, mend="add a [[pool]]")
+    for pool in fleet.pool:
+        place = f"{where}, pool {pool.name!r}"
+        if names.count(pool.name) > 1:
+            raise InputError("two pools have this name", where=place)
+        if pool.concurrency < 1 or pool.units < 1:
+            raise InputError("units and concurrency must be at least 1", where=place)
+        if pool.engine == "openai" and not pool.endpoint:
+            raise InputError("engine openai needs an endpoint", where=place, mend='add endpoint = "…"')
+        if pool.engine == "openai" and not pool.model:
+            raise InputError("engine openai needs a model", where=place, mend='add model = "…"')
+        if pool.engine == "llama.cpp" and pool.offer != LOCAL:
+            mend = "start a server there and use engine openai"
+            raise InputError("llama.cpp in process runs only on offer local", where=place, mend=mend)
+        if pool.engine == "openai" and any(s.startswith(("tool", "*")) for s in pool.serves):
+            mend = 'give serves = ["llm:MODEL"]'
+            raise InputError("an endpoint serves no tools", where=place, mend=mend)

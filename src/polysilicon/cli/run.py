@@ -1,0 +1,79 @@
+"""`polysilicon run`: an agent over JSONL inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from polysilicon.cli.output import json_option
+from polysilicon.errors import InputError
+from polysilicon.runtime.inputs import read_inputs
+from polysilicon.runtime.loader import load_agent, sample_inputs
+from polysilicon.runtime.run import Job, Run, RunOptions, new_folder
+from polysilicon.workload.run_folder import RunFolder
+
+
+@click.command(
+    epilog="Example:  polysilicon run support --limit 4\n\nAn agent of your own is an async function "
+    "in a file:  polysilicon run examples/hello.py:hello --input examples/names.jsonl"
+)
+@click.argument("agent", required=False)
+@click.option("--input", "input_path", type=Path, help="JSONL inputs; - is standard input. Default: the agent's samples.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N inputs.")
+@click.option("--resume", "resume", type=Path, help="Go on with an interrupted run, given by its folder.")
+@click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
+@click.option("--fleet", type=Path, help="Fleet file (TOML): pools and endpoints. Default: this machine.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Tasks at once.")
+@click.option("--task-timeout", "task_timeout_s", type=click.FloatRange(min=0.1), default=1800.0, show_default=True, help="Seconds a task may take.")
+@click.option("--runs", type=Path, default=Path("runs"), show_default=True, help="Where run folders are made.")
+@json_option
+def command(
+    agent: str | None,
+    input_path: Path | None,
+    limit: int | None,
+    resume: Path | None,
+    runs: Path,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Run AGENT (a bundled name, file.py:function or package.module:function) over inputs.
+
+    Every step is journaled before its result is used: an interrupted run goes on with --resume and
+    repeats no step that ended.
+    """
+    from polysilicon.cli.running import run_and_report  # noqa: PLC0415 - heavy, and not for --help
+
+    fleet = options.pop("fleet")
+    settings = RunOptions(fleet=None if fleet is None else str(fleet), **options)  # type: ignore[arg-type]
+    if resume is not None:
+        run = _resumed(resume, settings, agent, input_path)
+    elif agent is None:
+        raise InputError("no agent given", mend="give an agent, or --resume RUN")
+    else:
+        loaded = load_agent(agent)
+        inputs = list(read_inputs(input_path)) if input_path else sample_inputs(loaded)
+        if not inputs:
+            raise InputError("there is no input", where=str(input_path or agent))
+        job = Job(agent=loaded, given_as=agent, inputs=inputs[:limit])
+        run = Run(new_folder(runs, loaded.name), [job], settings)
+    run_and_report(run, as_json=as_json)
+
+
+def _resumed(
+    folder: Path, settings: RunOptions, agent: str | None, input_path: Path | None
+) -> Run:
+    """Return the interrupted run in `folder`, with its agents, model and fleet."""
+    if agent is not None or input_path is not None:
+        raise InputError("--resume takes neither an agent nor inputs", mend="the run has its own")
+    if not (folder / "run.json").exists():
+        raise InputError("this is not a run folder", where=str(folder), mend="see the folder runs/")
+    info = RunFolder(folder).info()
+    kept = RunOptions(
+        model=settings.model or info.model,
+        fleet=settings.fleet or info.fleet,
+        concurrency=settings.concurrency,
+        task_timeout_s=settings.task_timeout_s,
+    )
+    jobs = [Job(agent=load_agent(given), given_as=given) for given in info.agents.values()]
+    return Run(folder, jobs, kept)

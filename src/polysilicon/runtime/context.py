@@ -1,0 +1,349 @@
+"""What an agent calls: each call is a step, scheduled, journaled and metered."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from polysilicon.errors import InputError, ToolError, nearest
+from polysilicon.runtime.executor import Workers, importable_name
+from polysilicon.runtime.meter import SharedCpu
+from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.sandboxes import open_sandbox
+from polysilicon.runtime.search import Index, open_index
+from polysilicon.runtime.steps import Scope, StepCall, StepRunner, Usage
+from polysilicon.runtime.types import (
+    ChatRequest,
+    ChatResult,
+    CodeResult,
+    EmbedResult,
+    Engine,
+    Hit,
+    Limits,
+    Message,
+    Sandbox,
+)
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+DEFAULT_SANDBOX = "monty"
+LEXICAL = "lexical-256"
+_CHAT_TIMEOUT_S = 300.0
+_TOOL_TIMEOUT_S = 120.0
+_MAP_LIMIT = 32
+_SANDBOX_GRACE_S = 10.0
+
+
+@dataclass(slots=True)
+class Resources:
+    """What the contexts of a run share; `indexes` of an agent lie in its folder."""
+
+    runner: StepRunner
+    workers: Workers
+    cpu: SharedCpu
+    embedder: Engine
+    model: str
+    cores: int
+    clock: Callable[[], float]
+    sandboxes: dict[str, Sandbox]
+    indexes: dict[Path, Index]
+
+    def sandbox(self, name: str) -> Sandbox:
+        """Return the sandbox `name`, opened at its first use."""
+        if name not in self.sandboxes:
+            self.sandboxes[name] = open_sandbox(name, self.cores)
+        return self.sandboxes[name]
+
+    def index(self, folder: Path) -> Index:
+        """Return the index in `folder`, opened at its first use."""
+        if folder not in self.indexes:
+            if not folder.is_dir():
+                known = [path.name for path in folder.parent.glob("*")]
+                raise InputError(f"there is no index {folder.name!r}", mend=nearest(folder.name, known))
+            self.indexes[folder] = open_index(folder)
+        return self.indexes[folder]
+
+
+class Context:
+    """A task's way to make steps; a new one for each item of `map`.
+
+    Agents must be deterministic given the results of their steps: on resumption they run again, and
+    steps that ended give their journaled results. So use `rng`, and no clock.
+
+    Attributes:
+        task_id: the task's id.
+        agent: the agent's name.
+        folder: the agent's folder in the run.
+        rng: random numbers, seeded by the task's id.
+    """
+
+    def __init__(self, resources: Resources, scope: Scope, folder: Path) -> None:
+        self._resources = resources
+        self._scope = scope
+        self.task_id = scope.task.task_id
+        self.agent = scope.task.agent
+        self.folder = folder
+        self.rng = random.Random(f"{scope.task.task_id}/{scope.path}")  # noqa: S311 - no secret
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        name: str = "chat",
+        model: str | None = None,
+        timeout_s: float = _CHAT_TIMEOUT_S,
+        retries: int = 1,
+        on_token: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> ChatResult:
+        """Ask a model.
+
+        Args:
+            messages: the conversation so far.
+            name: the operation, as in the step record.
+            model: model name; the run's by default.
+            timeout_s: limit of one attempt.
+            retries: further attempts after a failure.
+            on_token: called with each piece of text as it comes (not on replay).
+            **options: `schema`, `max_tokens`, `temperature`, `stop`, `seed` of `ChatRequest`.
+
+        Raises:
+            StepError: it failed.
+            InputError: an option is wrong, or no pool serves the model.
+        """
+        raw = {"messages": [dict(m) for m in messages], **options}
+        try:
+            request = msgspec.convert(raw, ChatRequest)
+        except msgspec.ValidationError as error:
+            raise InputError(f"ctx.chat {name!r}: {error}") from error
+
+        async def work(pool: RunningPool, usage: Usage) -> ChatResult:
+            assert pool.engine is not None
+
+            def first_token(text: str) -> None:
+                if usage.first_token_s is None:
+                    usage.first_token_s = self._resources.clock()
+                if on_token is not None:
+                    on_token(text)
+
+            in_process = pool.engine.name == "llama.cpp"
+            mark_s = self._resources.cpu.begin() if in_process else 0.0
+            try:
+                result = await pool.engine.chat(request, first_token)
+            finally:
+                if in_process:
+                    usage.cpu_s = (usage.cpu_s or 0.0) + self._resources.cpu.end(mark_s)
+            usage.cores = self._resources.cores if in_process else None
+            usage.prompt_tokens = result.prompt_tokens
+            usage.cached_tokens = result.cached_tokens
+            usage.output_tokens = result.output_tokens
+            return result
+
+        call = StepCall(
+            kind="llm",
+            name=name,
+            model=model or self._resources.model,
+            resource="engine",
+            arguments=request,
+            timeout_s=timeout_s,
+            retries=retries,
+        )
+        return await self._resources.runner.run(self._scope, call, work, ChatResult)
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        name: str = "embed",
+        model: str | None = None,
+        timeout_s: float = _CHAT_TIMEOUT_S,
+    ) -> list[list[float]]:
+        """Return a vector for each text.
+
+        Args:
+            texts: what to embed.
+            name: the operation, as in the step record.
+            model: a model that a pool serves; by default the lexical embedder of this machine.
+            timeout_s: limit.
+
+        Raises:
+            StepError: it failed.
+        """
+        lexical = model is None or model == LEXICAL
+
+        async def work(pool: RunningPool, usage: Usage) -> EmbedResult:
+            engine = self._resources.embedder if lexical else pool.engine
+            assert engine is not None
+            mark_s = self._resources.cpu.begin()
+            try:
+                result = await engine.embed(texts)
+            finally:
+                usage.cpu_s = self._resources.cpu.end(mark_s)
+            usage.cores = 1 if lexical else self._resources.cores
+            usage.prompt_tokens = result.prompt_tokens or None
+            return result
+
+        call = StepCall(
+            kind="embed",
+            name=name,
+            model=model or LEXICAL,
+            resource="cpu" if lexical else "engine",
+            arguments=list(texts),
+            timeout_s=timeout_s,
+        )
+        result = await self._resources.runner.run(self._scope, call, work, EmbedResult)
+        return result.vectors
+
+    async def run_code(
+        self,
+        code: str,
+        *,
+        name: str = "code",
+        inputs: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+        sandbox: str | None = None,
+    ) -> CodeResult:
+        """Run Python code in a sandbox; its errors are results, not exceptions.
+
+        Args:
+            code: what to run.
+            name: the operation, as in the step record.
+            inputs: variables that the code finds.
+            limits: time, memory and output that it may use.
+            sandbox: `monty` (default) or `bubblewrap`.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        bounds = limits or Limits()
+        box = self._resources.sandbox(sandbox or DEFAULT_SANDBOX)
+
+        async def work(_pool: RunningPool, usage: Usage) -> CodeResult:
+            result = await box.run(code, inputs or {}, bounds)
+            usage.cpu_s, usage.cores = result.cpu_s, 1
+            usage.startup_s, usage.memory_bytes = result.startup_s, result.memory_bytes
+            return result
+
+        call = StepCall(
+            kind="tool",
+            name=name,
+            arguments=[box.name, code, inputs, bounds],
+            timeout_s=bounds.time_s + _SANDBOX_GRACE_S,
+        )
+        return await self._resources.runner.run(self._scope, call, work, CodeResult)
+
+    async def search(self, index: str, query: str, *, k: int = 5, name: str = "search") -> list[Hit]:
+        """Return the `k` best documents of an index that the agent's `prepare` built, best first.
+
+        Raises:
+            InputError: there is no such index.
+        """
+        opened = self._resources.index(self.folder / "indexes" / index)
+
+        def find() -> tuple[list[Hit], float]:
+            begin_s = time.thread_time()
+            hits = opened.search(query, k)
+            return hits, time.thread_time() - begin_s
+
+        async def work(_pool: RunningPool, usage: Usage) -> list[Hit]:
+            hits, cpu_s = await asyncio.to_thread(find)
+            self._resources.cpu.exclude(cpu_s)
+            usage.cpu_s, usage.cores = cpu_s, 1
+            return hits
+
+        call = StepCall(
+            kind="tool", name=name, arguments=[index, query, k], timeout_s=_TOOL_TIMEOUT_S
+        )
+        return await self._resources.runner.run(self._scope, call, work, list[Hit])
+
+    async def call(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        name: str | None = None,
+        timeout_s: float = _TOOL_TIMEOUT_S,
+        retries: int = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a module-level function in a worker process and return its result (JSON types).
+
+        An `async def` function is awaited in this process instead: for waiting on a network.
+
+        Raises:
+            ToolError: it raised; the text is the exception's type and message.
+            StepTimeoutError: it ran past `timeout_s`; its process was killed.
+        """
+        module, function = importable_name(fn)
+
+        async def work(_pool: RunningPool, usage: Usage) -> Any:
+            usage.cores = 1
+            if asyncio.iscoroutinefunction(fn):
+                return await _await_tool(fn, args, kwargs, usage)
+            result = await self._resources.workers.call(fn, args, kwargs, timeout_s)
+            usage.cpu_s = (usage.cpu_s or 0.0) + result.cpu_s
+            return msgspec.Raw(result.data)
+
+        call = StepCall(
+            kind="tool",
+            name=name or fn.__name__,
+            arguments=[module, function, args, kwargs],
+            timeout_s=timeout_s + _SANDBOX_GRACE_S,
+            retries=retries,
+        )
+        return await self._resources.runner.run(self._scope, call, work, Any)
+
+    async def map(
+        self,
+        fn: Callable[[Context, In], Awaitable[Out]],
+        items: Iterable[In],
+        *,
+        limit: int = _MAP_LIMIT,
+    ) -> list[Out]:
+        """Await `fn(ctx_of_item, item)` for each item, at most `limit` at once; results in order.
+
+        Items are taken as room comes, so `items` may be a generator. The first failure cancels the
+        rest and is raised.
+        """
+        numbered = enumerate(items)
+        results: dict[int, Out] = {}
+        ends: dict[int, tuple[str, ...]] = {}
+        start = self._scope.frontier
+
+        async def line() -> None:
+            for index, item in numbered:
+                scope = Scope(self._scope.task, f"{self._scope.path}{index}/", start)
+                results[index] = await fn(Context(self._resources, scope, self.folder), item)
+                ends[index] = scope.frontier
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(max(1, limit)):
+                    group.create_task(line())
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        followed = {step for frontier in ends.values() for step in frontier if step not in start}
+        if followed:
+            self._scope.frontier = tuple(sorted(followed))
+        return [results[index] for index in range(len(results))]
+
+
+async def _await_tool(
+    fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any], usage: Usage
+) -> Any:
+    """Await an `async def` tool in this process; its time counts as waiting."""
+    begin_s = time.monotonic()
+    try:
+        return await fn(*args, **kwargs)
+    except Exception as error:
+        raise ToolError(f"{type(error).__name__}: {error}") from error
+    finally:
+        usage.wait_s = (usage.wait_s or 0.0) + time.monotonic() - begin_s

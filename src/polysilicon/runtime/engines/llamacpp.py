@@ -1,0 +1,219 @@
+"""llama.cpp in this process, through the package xllamacpp.
+
+Continuous batching over `concurrency` slots, prefix cache within and across slots, JSON-schema
+grammars, streaming. A step that is cancelled ends at its next token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import xllamacpp
+
+from polysilicon.errors import EngineError, InputError
+from polysilicon.runtime.models import check_gguf, model_name
+from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
+
+_PROMPT_CACHE_MIB = 512
+_QUIET = -1
+
+
+class LlamaCpp:
+    """The local engine.
+
+    Args:
+        path: a GGUF file.
+        concurrency: sequences decoded at once (slots).
+        context_tokens: prompt and output of one sequence, at most.
+        threads: threads that compute; all cores by default.
+
+    Raises:
+        InputError: the file is missing, broken, or cannot be loaded.
+    """
+
+    name = "llama.cpp"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        concurrency: int = 8,
+        context_tokens: int = 2048,
+        threads: int | None = None,
+    ) -> None:
+        check_gguf(path)
+        self.model = model_name(path)
+        self.concurrency = concurrency
+        self.context_tokens = context_tokens
+        self._path = path
+        self._threads = threads or os.cpu_count() or 1
+        self._key = secrets.token_hex(16)
+        self._server = self._start(embedding=False)
+        self._embedder: Any = None
+        self._embedder_lock = threading.Lock()
+        self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="llama")
+
+    def _start(self, *, embedding: bool) -> Any:
+        """Load the model; a second server of the same file embeds, as pooling differs."""
+        params = xllamacpp.CommonParams()
+        params.model.path = str(self._path)
+        params.model_alias = {self.model}
+        params.n_parallel = 1 if embedding else self.concurrency
+        params.n_ctx = self.context_tokens * params.n_parallel
+        params.cpuparams.n_threads = self._threads
+        params.cpuparams_batch.n_threads = self._threads
+        params.cache_ram_mib = 0 if embedding else _PROMPT_CACHE_MIB
+        params.verbosity = _QUIET
+        params.api_keys = [self._key]  # its loopback port is for nobody but this process
+        if embedding:
+            params.embedding = True
+            params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+            params.n_ubatch = params.n_batch = self.context_tokens
+        try:
+            return xllamacpp.Server(params)
+        except RuntimeError as error:
+            mend = "the file may be cut or of a newer format; pull it again"
+            raise InputError("llama.cpp cannot load the model", where=str(self._path), mend=mend) from error
+
+    @property
+    def address(self) -> str:
+        """Base URL of the engine's own OpenAI-compatible endpoint on loopback."""
+        return f"{self._server.listening_address}/v1"
+
+    @property
+    def key(self) -> str:
+        """The key that the endpoint at `address` asks for."""
+        return self._key
+
+    async def chat(
+        self, request: ChatRequest, on_token: Callable[[str], None] | None = None
+    ) -> ChatResult:
+        """Answer `request`; see `Engine.chat`."""
+        loop = asyncio.get_running_loop()
+        stop = threading.Event()
+        call = _Call(self._server, request_body(request, self.model), stop, on_token, loop)
+        future = loop.run_in_executor(self._workers, call.run)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+        return call.result(request.schema is not None)
+
+    async def embed(self, texts: Sequence[str]) -> EmbedResult:
+        """Return the mean of the last hidden states of each text; see `Engine.embed`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._workers, self._embed, list(texts))
+
+    def _embed(self, texts: list[str]) -> EmbedResult:
+        with self._embedder_lock:
+            if self._embedder is None:
+                self._embedder = self._start(embedding=True)
+        reply = self._embedder.handle_embeddings({"input": texts})
+        if "error" in reply:
+            raise EngineError(f"llama.cpp: {reply['error']['message']}")
+        rows = sorted(reply["data"], key=lambda row: row["index"])
+        usage = reply.get("usage", {})
+        return EmbedResult(
+            vectors=[row["embedding"] for row in rows],
+            prompt_tokens=usage.get("prompt_tokens", 0),
+        )
+
+    async def close(self) -> None:
+        """End the threads and free the model."""
+        await asyncio.to_thread(self._workers.shutdown, wait=True, cancel_futures=True)
+        self._server = self._embedder = None
+
+
+class _Call:
+    """One streamed request, run in a worker thread; llama.cpp calls back with each token."""
+
+    def __init__(
+        self,
+        server: Any,
+        body: dict[str, Any],
+        stop: threading.Event,
+        on_token: Callable[[str], None] | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._server, self._body, self._stop = server, body, stop
+        self._on_token, self._loop = on_token, loop
+        self._pieces: list[str] = []
+        self._usage: dict[str, Any] = {}
+        self._finish = ""
+        self._error = ""
+
+    def run(self) -> None:
+        """Block until the answer is complete, failed, or stopped."""
+        if not self._stop.is_set():
+            self._server.handle_chat_completions(self._body, self._take)
+
+    def _take(self, chunk: Any) -> bool:
+        """Take one chunk; True tells llama.cpp to stop."""
+        for event in chunk if isinstance(chunk, list) else [chunk]:
+            if "error" in event:
+                self._error = str(event["error"].get("message", event["error"]))
+                return True
+            self._usage = event.get("usage") or self._usage
+            for choice in event.get("choices", ()):
+                self._finish = choice.get("finish_reason") or self._finish
+                text = choice["delta"].get("content")
+                if text:
+                    self._pieces.append(text)
+                    if self._on_token:
+                        self._loop.call_soon_threadsafe(self._on_token, text)
+        return self._stop.is_set()
+
+    def result(self, is_json: bool) -> ChatResult:  # noqa: FBT001 - private, one caller
+        """Return the whole answer.
+
+        Raises:
+            EngineError: llama.cpp refused the request.
+        """
+        if self._error or not self._finish:
+            raise EngineError(f"llama.cpp: {self._error or 'the answer broke off'}")
+        text = "".join(self._pieces)
+        details = self._usage.get("prompt_tokens_details") or {}
+        return ChatResult(
+            text=text,
+            data=parse_json(text) if is_json else None,
+            finish_reason=self._finish,
+            prompt_tokens=self._usage.get("prompt_tokens", 0),
+            cached_tokens=details.get("cached_tokens", 0),
+            output_tokens=self._usage.get("completion_tokens", 0),
+        )
+
+
+def request_body(request: ChatRequest, model: str) -> dict[str, Any]:
+    """Return the body of an OpenAI chat completion request, streamed, for `request`."""
+    body: dict[str, Any] = {
+        "model": request.model or model,
+        "messages": list(request.messages),
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.schema is not None:
+        form = {"name": "answer", "schema": request.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
+    return body
+
+
+def parse_json(text: str) -> Any:
+    """Return `text` as JSON, or None where it is not complete JSON (an answer cut at its limit)."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None

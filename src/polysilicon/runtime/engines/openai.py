@@ -1,0 +1,118 @@
+"""Any OpenAI-compatible endpoint: vLLM, SGLang, llama-server, hosted services."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import httpx
+import msgspec
+
+from polysilicon.errors import EngineError, InputError
+from polysilicon.runtime.engines.llamacpp import parse_json, request_body
+from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
+
+KEY_VARIABLE = "POLYSILICON_ENDPOINT_KEY"
+_CONNECT_S = 10.0
+
+
+class OpenAI:
+    """An endpoint that speaks the OpenAI protocol.
+
+    Args:
+        endpoint: base URL with `/v1`.
+        model: model name that the endpoint knows.
+        concurrency: requests at once.
+        key: API key; by default the environment variable `POLYSILICON_ENDPOINT_KEY`, if set.
+
+    Raises:
+        InputError: the endpoint is no HTTP address.
+    """
+
+    name = "openai"
+
+    def __init__(
+        self, endpoint: str, model: str, *, concurrency: int = 8, key: str | None = None
+    ) -> None:
+        if not endpoint.startswith(("http://", "https://")):
+            raise InputError("an endpoint begins with http:// or https://", where=endpoint)
+        self.model = model
+        self.concurrency = concurrency
+        key = key or os.environ.get(KEY_VARIABLE)
+        self._client = httpx.AsyncClient(
+            base_url=endpoint.rstrip("/") + "/",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(None, connect=_CONNECT_S),
+            limits=httpx.Limits(max_connections=concurrency),
+        )
+
+    async def chat(
+        self, request: ChatRequest, on_token: Callable[[str], None] | None = None
+    ) -> ChatResult:
+        """Answer `request`; see `Engine.chat`. Cancelling closes the connection, which ends the work."""
+        pieces: list[str] = []
+        usage: dict[str, Any] = {}
+        finish = ""
+        async for event in self._events(request_body(request, self.model)):
+            usage = event.get("usage") or usage
+            for choice in event.get("choices", ()):
+                finish = choice.get("finish_reason") or finish
+                text = (choice.get("delta") or {}).get("content")
+                if text:
+                    pieces.append(text)
+                    if on_token:
+                        on_token(text)
+        if not finish:
+            raise EngineError(f"{self._client.base_url}: the answer broke off")
+        text = "".join(pieces)
+        details = usage.get("prompt_tokens_details") or {}
+        return ChatResult(
+            text=text,
+            data=parse_json(text) if request.schema is not None else None,
+            finish_reason=finish,
+            prompt_tokens=usage.get("prompt_tokens", 0),
+            cached_tokens=details.get("cached_tokens") or 0,
+            output_tokens=usage.get("completion_tokens", 0),
+        )
+
+    async def _events(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the server-sent events of one chat completion."""
+        try:
+            async with self._client.stream("POST", "chat/completions", json=body) as response:
+                if response.is_error:
+                    raise EngineError(self._refusal(response, await response.aread()))
+                async for line in response.aiter_lines():
+                    data = line.removeprefix("data:").strip()
+                    if not line.startswith("data:") or data == "[DONE]":
+                        continue
+                    event = msgspec.json.decode(data)
+                    if "error" in event:
+                        raise EngineError(f"{self._client.base_url}: {event['error']}")
+                    yield event
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            text = str(error) or type(error).__name__
+            raise EngineError(f"{self._client.base_url}: {text}") from error
+
+    async def embed(self, texts: Sequence[str]) -> EmbedResult:
+        """Return one vector for each text; see `Engine.embed`."""
+        body = {"model": self.model, "input": list(texts)}
+        try:
+            response = await self._client.post("embeddings", json=body)
+            if response.is_error:
+                raise EngineError(self._refusal(response, response.content))
+            reply = msgspec.json.decode(response.content)
+            rows = sorted(reply["data"], key=lambda row: row["index"])
+            vectors = [row["embedding"] for row in rows]
+        except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError) as error:
+            raise EngineError(f"{self._client.base_url}: {error or type(error).__name__}") from error
+        tokens = (reply.get("usage") or {}).get("prompt_tokens", 0)
+        return EmbedResult(vectors=vectors, prompt_tokens=tokens)
+
+    def _refusal(self, response: httpx.Response, content: bytes) -> str:
+        text = content[:300].decode(errors="replace")
+        return f"{self._client.base_url}: HTTP {response.status_code}: {' '.join(text.split())}"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

@@ -1,0 +1,114 @@
+"""CPU-bound functions in worker processes: one pool for the run, killed jobs replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError as FutureCancelledError
+from typing import Any
+
+import msgspec
+from pebble import ProcessExpired, ProcessPool
+
+from polysilicon.errors import InputError, StepTimeoutError, ToolError
+
+
+class CallResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a function returned, as msgpack, and the core-seconds that it used."""
+
+    data: bytes
+    cpu_s: float
+
+
+class Workers:
+    """Worker processes for `ctx.call`; started when first used.
+
+    Args:
+        count: processes; as many as cores, so that functions never fight over them.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: Any = None
+
+    def _started(self) -> Any:
+        if self._pool is None:
+            # Not fork: the engine's threads would leave locks held in the child.
+            methods = multiprocessing.get_all_start_methods()
+            method = "forkserver" if "forkserver" in methods else "spawn"
+            context = multiprocessing.get_context(method)
+            self._pool = ProcessPool(max_workers=self.count, context=context)
+        return self._pool
+
+    async def call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], timeout_s: float
+    ) -> CallResult:
+        """Call a module-level function in a worker; cancelling or running late kills the worker.
+
+        Raises:
+            InputError: the function is not importable by name.
+            ToolError: the function raised, returned something that is not JSON-like, or died.
+            StepTimeoutError: it ran past `timeout_s`.
+        """
+        module, name = importable_name(fn)
+        future = self._started().schedule(
+            _run, args=[module, name, msgspec.msgpack.encode(args), kwargs], timeout=timeout_s
+        )
+        try:
+            outcome = await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise StepTimeoutError(f"{name} ran past {timeout_s:g} s") from error
+        except (ProcessExpired, FutureCancelledError) as error:
+            raise ToolError(f"{name}: its worker process died") from error
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        if outcome[0] == "error":
+            raise ToolError(outcome[1])
+        return CallResult(data=outcome[1], cpu_s=outcome[2])
+
+    async def close(self) -> None:
+        """End the worker processes."""
+        if self._pool is not None:
+            self._pool.stop()
+            await asyncio.to_thread(self._pool.join)
+            self._pool = None
+
+
+def importable_name(fn: Callable[..., Any]) -> tuple[str, str]:
+    """Return module and qualified name of a module-level function.
+
+    Raises:
+        InputError: it is a lambda, a method or a nested function, which a worker cannot import.
+    """
+    module, name = getattr(fn, "__module__", ""), getattr(fn, "__qualname__", repr(fn))
+    if not module or "." in name or "<" in name:
+        mend = "move it to the top level of a module"
+        raise InputError(f"ctx.call cannot send {name} to a worker process", mend=mend)
+    return module, name
+
+
+def _run(
+    module: str, name: str, args: bytes, kwargs: dict[str, Any]
+) -> tuple[str, Any, float]:
+    """Run in the worker: import the function, call it, return its result as msgpack."""
+    begin_s = time.process_time()
+    try:
+        fn = getattr(_import(module), name)
+        result = fn(*msgspec.msgpack.decode(args), **kwargs)
+        data = msgspec.msgpack.encode(result)
+    except Exception as error:  # noqa: BLE001 - the function is foreign; all it raises is its result
+        return "error", f"{type(error).__name__}: {error}", time.process_time() - begin_s
+    return "ok", data, time.process_time() - begin_s
+
+
+def _import(module: str) -> Any:
+    """Import a module by name, or an agent file by the name that `load_file` gave it."""
+    from polysilicon.runtime.loader import FILE_PREFIX, load_file  # noqa: PLC0415 - a cycle otherwise
+
+    if module.startswith(FILE_PREFIX):
+        return load_file(module)
+    return importlib.import_module(module)

@@ -1,0 +1,156 @@
+"""This machine and the endpoints of the fleet, opened for a run: engines, workers, prices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+from polysilicon import catalog, cost
+from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_fleet
+from polysilicon.catalog.machine import detect, local_offer
+from polysilicon.errors import InputError, nearest
+from polysilicon.runtime import models
+from polysilicon.runtime.context import Resources
+from polysilicon.runtime.engines import open_engine
+from polysilicon.runtime.executor import Workers
+from polysilicon.runtime.meter import SharedCpu
+from polysilicon.runtime.pools import Price, RunningPool
+from polysilicon.runtime.steps import StepRunner
+from polysilicon.runtime.types import Engine, Sandbox
+from polysilicon.units import SECONDS_PER_HOUR
+
+
+@dataclass(slots=True)
+class Machine:
+    """What a run works with; `close` ends all of it."""
+
+    pools: list[RunningPool]
+    workers: Workers
+    model: str
+    priced_as: str
+    cores: int
+    embedder: Engine
+    _sandboxes: dict[str, Sandbox] = field(default_factory=dict)
+
+    def resources(self, runner: StepRunner, clock: Callable[[], float]) -> Resources:
+        """Return what the contexts of the run share."""
+        return Resources(
+            runner=runner,
+            workers=self.workers,
+            cpu=SharedCpu(),
+            embedder=self.embedder,
+            model=self.model,
+            cores=self.cores,
+            clock=clock,
+            sandboxes=self._sandboxes,
+            indexes={},
+        )
+
+    async def close(self) -> None:
+        """End engines, workers and sandboxes."""
+        for pool in self.pools:
+            if pool.engine is not None:
+                await pool.engine.close()
+        await self.embedder.close()
+        await self.workers.close()
+        for sandbox in self._sandboxes.values():
+            await sandbox.close()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def open_machine(model: str | None, fleet_path: str | None) -> Machine:
+    """Open the fleet of `fleet_path`, or this machine alone with `model` (or the default one).
+
+    Raises:
+        InputError: the model or the fleet cannot be had.
+    """
+    here = cores()
+    offer = local_offer(catalog.load(), detect())
+    if fleet_path is None:
+        fleet = Fleet(pool=(Pool(name=LOCAL, model=model or models.DEFAULT_MODEL),))
+    else:
+        fleet = read_fleet(Path(fleet_path))
+    if not any(pool.offer == LOCAL for pool in fleet.pool):
+        raise InputError("no pool has offer local", where=fleet_path or "", mend="tools need one")
+    pools = [await _open_pool(pool, here, offer) for pool in fleet.pool]
+    return Machine(
+        pools=pools,
+        workers=Workers(here),
+        model=_default_model(pools, model if fleet_path else None),
+        priced_as=offer.note,
+        cores=here,
+        embedder=open_engine("lexical"),
+    )
+
+
+def _default_model(pools: list[RunningPool], wanted: str | None) -> str:
+    """Return the model of `chat` steps that name none: the wanted one, or that of the first engine.
+
+    Raises:
+        InputError: no pool serves the wanted model.
+    """
+    served = [pool.engine.model for pool in pools if pool.engine is not None]
+    if wanted is None:
+        return served[0] if served else models.DEFAULT_MODEL
+    if wanted not in served:
+        raise InputError(f"no pool of the fleet serves model {wanted!r}", mend=nearest(wanted, served))
+    return wanted
+
+
+async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool:
+    """Open the engine of a pool."""
+    if pool.engine == "openai":
+        engine = open_engine(
+            "openai", endpoint=pool.endpoint, model=pool.model, concurrency=pool.concurrency * pool.units
+        )
+        usd_per_s = _usd_per_hour(pool) * pool.units / SECONDS_PER_HOUR
+        return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
+    engine = None
+    if any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
+        path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
+        engine = await asyncio.to_thread(
+            open_engine, "llama.cpp", path=path, concurrency=pool.concurrency
+        )
+    usd_per_s = cost.share_usd(local, float(here))
+    return RunningPool(pool, engine, here, _by_core(local), usd_per_s)
+
+
+def _by_core(offer: catalog.Offer) -> Price:
+    """Price a step by its core-seconds: its share of this machine."""
+
+    def price(cpu_s: float | None, _service_s: float) -> tuple[float | None, float | None]:
+        if cpu_s is None:
+            return None, None
+        return cost.share_usd(offer, cpu_s), cost.share_joules(offer, cpu_s)
+
+    return price
+
+
+def _by_slot(usd_per_s: float, pool: Pool) -> Price:
+    """Price a step by its seconds in one of the endpoint's slots: its share of those machines."""
+
+    def price(_cpu_s: float | None, service_s: float) -> tuple[float | None, float | None]:
+        return usd_per_s * service_s / (pool.concurrency * pool.units), None
+
+    return price
+
+
+def _usd_per_hour(pool: Pool) -> float:
+    """Return the price of one unit of an endpoint's pool.
+
+    Raises:
+        InputError: the catalog has no such offer, or no such price of it.
+    """
+    if isinstance(pool.price, OwnPrice):
+        return pool.price.usd_per_hour
+    return catalog.load().offer(pool.offer, pool.region or None).usd_per_hour(pool.price)
+
+

@@ -1,0 +1,110 @@
+"""Pools at work: an engine, room for so many steps at once, and a price."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+from polysilicon import schedule
+from polysilicon.catalog.fleet import LOCAL, Pool
+from polysilicon.runtime.types import Engine
+
+Price = Callable[[float | None, float], tuple[float | None, float | None]]
+"""`price(cpu_s, service_s)` is dollars and joules of a step, None where unknown."""
+
+_SMOOTHING = 0.1
+
+
+class Attained:
+    """Whoever waits at a gate: its service so far decides its turn."""
+
+    attained_s: float
+
+
+class Gate:
+    """Room for `cap` steps at once; the waiting ones enter in the order of `schedule.next_step`."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.running = 0
+        self.mean_s = 0.0
+        self._arrivals = 0
+        self._waiting: list[tuple[asyncio.Future[None], Attained, float]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many steps wait."""
+        return len(self._waiting)
+
+    async def enter(self, task: Attained) -> None:
+        """Wait for room; whoever enters must call `leave`."""
+        if self.running < self.cap and not self._waiting:
+            self.running += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._arrivals += 1
+        entry = (turn, task, float(self._arrivals))
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()
+            else:
+                self._waiting.remove(entry)
+            raise
+
+    def leave(self, service_s: float | None = None) -> None:
+        """Make room; `service_s` updates the mean that queue lengths are judged by."""
+        self.running -= 1
+        if service_s is not None:
+            step = (service_s - self.mean_s) * _SMOOTHING
+            self.mean_s = self.mean_s + step if self.mean_s else service_s
+        for _ in range(schedule.admit(self.running, len(self._waiting), self.cap)):
+            attained = np.array([task.attained_s for _, task, _ in self._waiting])
+            arrived = np.array([order for _, _, order in self._waiting])
+            turn, _, _ = self._waiting.pop(schedule.next_step(attained, arrived))
+            self.running += 1
+            turn.set_result(None)
+
+
+class RunningPool:
+    """A pool of the fleet while a run uses it.
+
+    Args:
+        pool: as in the fleet file.
+        engine: answers its `llm` steps; None where it has none.
+        cores: cores for tools; 0 for an endpoint.
+        price: dollars and joules of a step.
+        usd_per_s: dollars for a second of all of it.
+    """
+
+    def __init__(
+        self, pool: Pool, engine: Engine | None, cores: int, price: Price, usd_per_s: float
+    ) -> None:
+        self.name = pool.name
+        self.offer_name = pool.offer
+        self.region = LOCAL if pool.offer == LOCAL else pool.region
+        self.engine = engine
+        self.price = price
+        self._pool = pool
+        self._usd_per_s = usd_per_s
+        self.gates: dict[str, Gate] = {}
+        if engine is not None:
+            self.gates["engine"] = Gate(pool.concurrency * pool.units)
+        if cores:
+            self.gates["cpu"] = Gate(cores)
+
+    def serves(self, kind: str, what: str, resource: str) -> bool:
+        """Tell whether steps of this kind and name (or model) can run here."""
+        if resource not in self.gates or not self._pool.serves_step(kind, what):
+            return False
+        return resource != "engine" or self.engine is None or what == self.engine.model
+
+    def load(self, resource: str) -> tuple[float, float, float]:
+        """Return dollars a second for one step's share, mean service and expected queue in seconds."""
+        gate = self.gates[resource]
+        ahead = max(0, gate.running + gate.waiting + 1 - gate.cap)
+        return self._usd_per_s / gate.cap, gate.mean_s, gate.mean_s * ahead / gate.cap

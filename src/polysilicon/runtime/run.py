@@ -1,0 +1,285 @@
+"""A run: agents over inputs on the pools of this machine, journaled, resumable."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from polysilicon.errors import InputError
+from polysilicon.runtime.context import Context, Resources
+from polysilicon.runtime.journal import Journal, JournalError, PendingTask
+from polysilicon.runtime.machine import Machine, open_machine
+from polysilicon.runtime.models import DEFAULT_MODEL
+from polysilicon.runtime.setup import AgentSetup
+from polysilicon.runtime.steps import Counters, Scope, StepRunner, TaskState
+from polysilicon.runtime.types import Agent
+from polysilicon.runtime.watchdog import Watchdog
+from polysilicon.workload.record import RunInfo, TaskRecord
+from polysilicon.workload.run_folder import RunFolder
+
+_BLOCKED_LIMIT_S = 30.0
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How to run.
+
+    Attributes:
+        model: model of `chat` steps that name none: a name, a `.gguf` path or a URL; None is the
+            default one, or the first of the fleet.
+        fleet: path of a fleet file; None is this machine alone.
+        concurrency: tasks under way at once.
+        task_timeout_s: limit of a task.
+        blocked_limit_s: how long an agent may run without an `await`.
+    """
+
+    model: str | None = None
+    fleet: str | None = None
+    concurrency: int = 16
+    task_timeout_s: float = 1800.0
+    blocked_limit_s: float = _BLOCKED_LIMIT_S
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent, how the user named it, and its inputs (none on resumption: the journal has them)."""
+
+    agent: Agent
+    given_as: str
+    inputs: list[dict[str, Any]] = []
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a live view reads while the run goes on."""
+
+    phase: str = "starting"
+    tasks: int = 0
+    done: int = 0
+    failed: int = 0
+    active: dict[str, TaskState] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    started_s: float = field(default_factory=time.monotonic)
+
+
+def new_folder(runs: Path, name: str) -> Path:
+    """Make the folder of a new run: `<runs>/<date>-<time>-<name>`, counted up where it exists.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = runs / f"{stamp}-{name}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"cannot make the run folder: {error.strerror}", where=str(folder)) from error
+        return folder
+    raise InputError("too many runs in one second", where=str(runs))
+
+
+class Run:
+    """One run in one folder; made anew or from the folder of an interrupted one.
+
+    Args:
+        folder: the run's folder.
+        jobs: agents with their inputs.
+        options: how to run; on resumption those of the first start should be given again.
+    """
+
+    def __init__(self, folder: Path, jobs: list[Job], options: RunOptions) -> None:
+        self.folder = folder
+        self.progress = Progress()
+        self._agents = {job.agent.name: job.agent for job in jobs}
+        if len(self._agents) != len(jobs):
+            raise InputError("two agents of one run have the same name")
+        self._jobs = jobs
+        self._options = options
+        self._journal = Journal(folder)
+        self._offset_s = self._journal.last_end_s()
+        self._begin_s = time.monotonic()
+        self._files = RunFolder(folder)
+        self._info = self._first_info()
+
+    def _clock(self) -> float:
+        """Seconds since the run began; time between an interruption and its resumption left out."""
+        return time.monotonic() - self._begin_s + self._offset_s
+
+    def _first_info(self) -> RunInfo:
+        if (self.folder / "run.json").exists():
+            return self._files.info()
+        info = RunInfo(
+            run=self.folder.name,
+            version=version("polysilicon"),
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            agents={job.agent.name: job.given_as for job in self._jobs},
+            model=self._options.model or DEFAULT_MODEL,
+            fleet=self._options.fleet,
+        )
+        self._files.write_info(info)
+        return info
+
+    async def execute(self) -> RunFolder:
+        """Run all tasks that have not ended, and write the run's files, also when interrupted.
+
+        Raises:
+            PolysiliconError: the run could not start, or its journal could not be written.
+        """
+        self._accept()
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        if main is not None and hasattr(signal, "SIGTERM"):
+            loop.add_signal_handler(signal.SIGTERM, main.cancel)
+        machine = None
+        try:
+            self.progress.phase = "loading the model"
+            machine = await open_machine(self._options.model, self._options.fleet)
+            self._info = msgspec.structs.replace(self._info, offer=machine.priced_as)
+            async with Watchdog(self._options.blocked_limit_s):
+                await self._tasks(machine)
+        finally:
+            if main is not None and hasattr(signal, "SIGTERM"):
+                loop.remove_signal_handler(signal.SIGTERM)
+            self.progress.phase = "writing the run"
+            if machine is not None:
+                await machine.close()
+            self._write()
+            self._journal.close()
+        return self._files
+
+    def _accept(self) -> None:
+        """Journal the inputs; a task that is accepted is finished, also over a crash."""
+        for job in self._jobs:
+            self._journal.accept(
+                PendingTask(task_id=f"{job.agent.name}-{n:05d}", agent=job.agent.name, input=value)
+                for n, value in enumerate(job.inputs)
+            )
+
+    async def _tasks(self, machine: Machine) -> None:
+        """Prepare the agents, then run the pending tasks, the agents taking turns."""
+        runner = StepRunner(self._journal, machine.pools, self._clock)
+        self.progress.counters = runner.counters
+        resources = machine.resources(runner, self._clock)
+        pending = _interleaved(self._journal.pending())
+        for name in dict.fromkeys(task.agent for task in pending):
+            agent = self._agents[name]
+            if agent.prepare is not None:
+                self.progress.phase = f"preparing {name}"
+                await agent.prepare(AgentSetup(self._agent_folder(name), machine.workers))
+        ended = list(self._journal.tasks())
+        self.progress.phase = "running"
+        self.progress.tasks = len(pending) + len(ended)
+        self.progress.done = len(ended)
+        self.progress.failed = sum(not task.ok for task in ended)
+        queue = iter(pending)
+        arrival_s = self._clock()
+
+        async def line() -> None:
+            for task in queue:
+                await self._task(task, resources, arrival_s)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._options.concurrency, len(pending))):
+                group.create_task(line())
+
+    def _agent_folder(self, name: str) -> Path:
+        folder = self.folder / "agents" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    async def _task(self, task: PendingTask, resources: Resources, arrival_s: float) -> None:
+        """Run one task to its end and journal how it ended."""
+        agent = self._agents[task.agent]
+        state = TaskState(
+            task_id=task.task_id,
+            agent=task.agent,
+            arrival_s=arrival_s,
+            rng=random.Random(task.task_id),  # noqa: S311 - no secret
+            history=self._journal.history(task.task_id),
+        )
+        self.progress.active[task.task_id] = state
+        context = Context(resources, Scope(state), self._agent_folder(task.agent))
+        start_s = self._clock()
+        output, error = await self._outcome(agent, context, task.input)
+        if resources.runner.fatal is not None:
+            raise resources.runner.fatal
+        record = TaskRecord(
+            task_id=task.task_id,
+            agent=task.agent,
+            input=task.input,
+            output=output,
+            ok=error is None,
+            quality=_grade(agent, task.input, output) if error is None else _failed(agent, task.input),
+            error=error,
+            arrival_s=arrival_s,
+            start_s=start_s,
+            end_s=self._clock(),
+        )
+        self._journal.end_task(record)
+        del self.progress.active[task.task_id]
+        self.progress.done += 1
+        self.progress.failed += error is not None
+
+    async def _outcome(self, agent: Agent, context: Context, value: Any) -> tuple[Any, str | None]:
+        """Return the agent's output as JSON types, or one line of what went wrong."""
+        try:
+            async with asyncio.timeout(self._options.task_timeout_s) as limit:
+                return msgspec.to_builtins(await agent.run(context, value)), None
+        except JournalError:
+            raise
+        except TimeoutError as error:
+            late = f"ran past {self._options.task_timeout_s:g} s"
+            return None, late if limit.expired() else _line(error)
+        except Exception as error:  # noqa: BLE001 - agents are foreign code; the task fails, the run goes on
+            return None, _line(error)
+
+    def _write(self) -> None:
+        """Write the run's files from the journal."""
+        tasks = list(self._journal.tasks())
+        open_tasks = len(self._journal.pending())
+        self._files.write_tasks(tasks)
+        self._files.write_steps(self._journal.steps())
+        self._info = msgspec.structs.replace(
+            self._info, wall_s=self._clock(), tasks=len(tasks) + open_tasks, finished=open_tasks == 0
+        )
+        self._files.write_info(self._info)
+
+
+def _line(error: BaseException) -> str:
+    """Return an exception as one short line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
+
+
+def _grade(agent: Agent, value: dict[str, Any], output: Any) -> float | None:
+    return None if agent.grade is None else agent.grade(value, output)
+
+
+def _failed(agent: Agent, value: dict[str, Any]) -> float | None:
+    """A task that failed has the wrong outcome, where its input tells what the right one is."""
+    return None if agent.grade is None or "expected" not in value else 0.0
+
+
+def _interleaved(tasks: Iterable[PendingTask]) -> list[PendingTask]:
+    """Return the tasks with the agents mixed evenly, so that kinds of work overlap."""
+    by_agent: dict[str, list[PendingTask]] = {}
+    for task in tasks:
+        by_agent.setdefault(task.agent, []).append(task)
+    keyed = [
+        ((index + 0.5) / len(group), rank, task)
+        for rank, group in enumerate(by_agent.values())
+        for index, task in enumerate(group)
+    ]
+    return [task for _, _, task in sorted(keyed, key=lambda item: item[:2])]
+
+

@@ -1,0 +1,283 @@
+"""One step, from the call to the journal: pool, queue, time limit, retries, metering, record."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from polysilicon import schedule
+from polysilicon.errors import InputError, StepError, StepTimeoutError
+from polysilicon.runtime.journal import Journal, JournalError
+from polysilicon.runtime.pools import RunningPool
+from polysilicon.workload.record import Kind, StepRecord
+
+T = TypeVar("T")
+_BACKOFF_S = 0.1
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a step used, filled in by the work as it goes; unit suffixes as in the step record."""
+
+    cpu_s: float | None = None
+    cores: float | None = None
+    wait_s: float | None = None
+    startup_s: float | None = None
+    memory_bytes: int | None = None
+    first_token_s: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class TaskState:
+    """What the runtime keeps of a task while it runs."""
+
+    task_id: str
+    agent: str
+    arrival_s: float
+    rng: random.Random
+    history: dict[str, tuple[StepRecord, bytes]] = field(default_factory=dict)
+    occurrences: dict[str, int] = field(default_factory=dict)
+    attained_s: float = 0.0
+    running: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Scope:
+    """A line of steps within a task: the task itself, or one item of a `map`.
+
+    `frontier` holds the steps that ended and that no later step has followed yet: the parents of
+    the next one.
+    """
+
+    task: TaskState
+    path: str = ""
+    frontier: tuple[str, ...] = ()
+
+    def step_id(self, kind: Kind, name: str, model: str | None, what: bytes) -> str:
+        """Return the id of a step: the same in every run of the same work.
+
+        It names the content, not the moment, so that steps that run at once keep their ids however
+        they interleave; equal steps of one scope are told apart by a count, and are interchangeable.
+        """
+        head = f"{kind}\0{name}\0{model or ''}\0".encode()
+        digest = hashlib.blake2b(head + what, digest_size=5).hexdigest()
+        base = f"{self.path}{name}-{digest}"
+        occurrence = self.task.occurrences.get(base, 0)
+        self.task.occurrences[base] = occurrence + 1
+        return f"{base}.{occurrence}" if occurrence else base
+
+    def followed(self, parents: tuple[str, ...], step_id: str) -> None:
+        """Put a step that ended in place of its parents."""
+        self.frontier = (*(s for s in self.frontier if s not in parents), step_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCall:
+    """What a step is.
+
+    Attributes:
+        kind: as in the step record.
+        name: the operation.
+        model: of `llm` and `embed` steps, else None.
+        resource: what it waits for: `engine` (a slot) or `cpu` (a core).
+        arguments: what, with kind, name and model, makes its identity.
+        timeout_s: limit of one attempt.
+        retries: further attempts after a failure.
+    """
+
+    kind: Kind
+    name: str
+    model: str | None = None
+    resource: str = "cpu"
+    arguments: Any = None
+    timeout_s: float
+    retries: int = 0
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals that a live view reads."""
+
+    steps: int = 0
+    replayed: int = 0
+    output_tokens: int = 0
+    prompt_tokens: int = 0
+
+
+class StepRunner:
+    """Runs steps for all tasks of a run.
+
+    Args:
+        journal: where steps that ended are kept.
+        pools: the fleet.
+        clock: seconds since the start of the run.
+    """
+
+    def __init__(
+        self, journal: Journal, pools: list[RunningPool], clock: Callable[[], float]
+    ) -> None:
+        self._journal = journal
+        self._pools = pools
+        self._clock = clock
+        self.counters = Counters()
+        self.fatal: JournalError | None = None
+
+    async def run(
+        self,
+        scope: Scope,
+        call: StepCall,
+        work: Callable[[RunningPool, Usage], Awaitable[T]],
+        result_type: type[T] | Any,
+    ) -> T:
+        """Run a step, or give its journaled result where it ended before.
+
+        Raises:
+            StepError: the step failed, timed out, or was refused; also on replay.
+        """
+        step_id = scope.step_id(call.kind, call.name, call.model, self._identity(call))
+        parents = scope.frontier
+        known = scope.task.history.get(step_id)
+        if known is not None:
+            self.counters.replayed += 1
+            scope.followed(parents, step_id)
+            return _decode(known[0].outcome, known[1], result_type)
+        ready_s = self._clock()
+        pool = self._choose(call)
+        usage = Usage()
+        start_s, outcome, data, error = await self._attempts(scope, call, pool, work, usage)
+        end_s = self._clock()
+        record = _record(
+            scope, call, pool, usage,
+            {
+                "step_id": step_id, "parent_ids": parents, "ready_s": ready_s,
+                "start_s": start_s, "end_s": end_s, "outcome": outcome,
+            },
+        )  # fmt: skip
+        try:
+            self._journal.end_step(record, data)
+        except JournalError as failure:
+            self.fatal = failure  # an agent may catch it, but the run must stop
+            raise
+        scope.followed(parents, step_id)
+        scope.task.attained_s += end_s - start_s
+        self._count(usage)
+        if error is not None:
+            raise error
+        return _decode("ok", data, result_type)
+
+    def _identity(self, call: StepCall) -> bytes:
+        try:
+            return _encode(call.arguments)
+        except TypeError as error:
+            mend = "pass numbers, strings, lists and dictionaries"
+            raise InputError(f"step {call.name!r}: {error}", mend=mend) from error
+
+    async def _attempts(
+        self,
+        scope: Scope,
+        call: StepCall,
+        pool: RunningPool,
+        work: Callable[[RunningPool, Usage], Awaitable[Any]],
+        usage: Usage,
+    ) -> tuple[float, str, bytes, StepError | None]:
+        """Try until it succeeds or retries run out; return start, outcome, encoded result, error."""
+        start_s: float | None = None
+        for attempt in range(call.retries + 1):
+            gate = pool.gates[call.resource]
+            await gate.enter(scope.task)
+            start_s = self._clock() if start_s is None else start_s
+            scope.task.running.append(call.name)
+            try:
+                async with asyncio.timeout(call.timeout_s):
+                    result = await work(pool, usage)
+                return start_s, "ok", msgspec.msgpack.encode(result), None
+            except TimeoutError:
+                failure: StepError = StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s")
+            except StepError as error:
+                failure = error
+            finally:
+                scope.task.running.remove(call.name)
+                gate.leave()
+            if attempt < call.retries:
+                back_off_s = _BACKOFF_S * 2**attempt * (0.5 + scope.task.rng.random())
+                usage.wait_s = (usage.wait_s or 0.0) + back_off_s
+                await asyncio.sleep(back_off_s)
+        assert start_s is not None
+        return start_s, failure.outcome, _encode_error(failure), failure
+
+    def _choose(self, call: StepCall) -> RunningPool:
+        """Return the pool that takes the step.
+
+        Raises:
+            InputError: no pool serves it.
+        """
+        what = call.model or call.name
+        eligible = np.array([p.serves(call.kind, what, call.resource) for p in self._pools])
+        loads = [p.load(call.resource) if ok else (0.0, 0.0, 0.0)
+                 for p, ok in zip(self._pools, eligible, strict=True)]  # fmt: skip
+        price, work_s, queue_s = (np.array(column) for column in zip(*loads, strict=True))
+        index = schedule.choose(price, work_s, queue_s, eligible, np.inf, 1e-6)
+        if index < 0:
+            mend = "add it to `serves` of a pool, or choose another model"
+            raise InputError(f"no pool serves {call.kind}:{what}", mend=mend)
+        return self._pools[index]
+
+    def _count(self, usage: Usage) -> None:
+        self.counters.steps += 1
+        self.counters.output_tokens += usage.output_tokens or 0
+        self.counters.prompt_tokens += (usage.prompt_tokens or 0) - (usage.cached_tokens or 0)
+
+
+def _record(
+    scope: Scope, call: StepCall, pool: RunningPool, usage: Usage, times: dict[str, Any]
+) -> StepRecord:
+    """Return the step record, priced."""
+    service_s = times["end_s"] - times["start_s"]
+    cost_usd, energy_j = pool.price(usage.cpu_s, service_s)
+    return StepRecord(
+        task_id=scope.task.task_id,
+        agent=scope.task.agent,
+        name=call.name,
+        kind=call.kind,
+        model=call.model,
+        pool=pool.name,
+        offer=pool.offer_name,
+        region=pool.region,
+        arrival_s=scope.task.arrival_s,
+        first_token_s=usage.first_token_s,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
+        cpu_s=usage.cpu_s,
+        cores=usage.cores,
+        wait_s=usage.wait_s,
+        startup_s=usage.startup_s,
+        memory_bytes=usage.memory_bytes,
+        cost_usd=cost_usd,
+        energy_j=energy_j,
+        **times,
+    )
+
+
+def _encode_error(error: StepError) -> bytes:
+    return msgspec.msgpack.encode([type(error).__name__, str(error)])
+
+
+def _decode(outcome: str | None, data: bytes, result_type: Any) -> Any:
+    """Return a journaled result, or raise the journaled error."""
+    if outcome == "ok":
+        return msgspec.msgpack.decode(data, type=result_type)
+    name, text = msgspec.msgpack.decode(data, type=tuple[str, str])
+    kinds = {kind.__name__: kind for kind in (StepError, *StepError.__subclasses__())}
+    raise kinds.get(name, StepError)(text)
