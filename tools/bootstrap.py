@@ -38,7 +38,8 @@ def apt_install(package: str) -> bool:
 def main() -> None:
     """Make the virtual environment at the path given as the only argument."""
     if sys.version_info < (3, 11):
-        sys.exit(f"bootstrap: Python 3.11 or newer is needed, this is {sys.version.split()[0]}; set PYTHON=")
+        have = sys.version.split()[0]
+        sys.exit(f"bootstrap: Python 3.11 or newer is needed, this is {have}; set PYTHON=")
     venv = Path(sys.argv[1])
     python = venv / "bin" / "python"
     make_venv = [sys.executable, "-m", "venv", str(venv)]

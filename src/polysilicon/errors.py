@@ -1,14 +1,14 @@
 """Every error that the project raises on purpose.
 
-    PolysiliconError            something went wrong; its text is one line for a person
-    ├── InputError              the user's mistake: what, where, and the mend (exit code 2)
-    ├── InfeasibleError         no answer exists; names the constraints in conflict (exit code 3)
-    ├── NoBasisError            an estimate was refused for want of facts
-    └── StepError               a step did not end well; its `outcome` goes into the step record
-        ├── StepTimeoutError
-        ├── EngineError
-        ├── SandboxError
-        └── ToolError
+PolysiliconError            something went wrong; its text is one line for a person
+├── InputError              the user's mistake: what, where, and the mend (exit code 2)
+├── InfeasibleError         no answer exists; names the constraints in conflict (exit code 3)
+├── NoBasisError            an estimate was refused for want of facts
+└── StepError               a step did not end well; its `outcome` goes into the step record
+    ├── StepTimeoutError
+    ├── EngineError
+    ├── SandboxError
+    └── ToolError
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class EngineError(StepError):
 
 
 class SandboxError(StepError):
-    """A sandbox could not be started or died; errors of the sandboxed code are results, not this."""
+    """A sandbox could not start or died; errors of the sandboxed code are results, not this."""
 
 
 class ToolError(StepError):
@@ -75,11 +75,12 @@ class ToolError(StepError):
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Return "did you mean …" with up to `count` known names near `name`, or an empty string."""
+    """Return "did you mean …?" with up to `count` known names near `name`, or nothing."""
     by_folded: dict[str, str] = {}
     for candidate in known:
         by_folded.setdefault(candidate.casefold(), candidate)
     folded = name.casefold()
     hits = get_close_matches(folded, by_folded, n=count, cutoff=0.5)
-    hits += [c for c in by_folded if folded and folded in c and c not in hits][: count - len(hits)]
+    inside = [c for c in by_folded if folded and folded in c and c not in hits]
+    hits += inside[: count - len(hits)]
     return f"did you mean {', '.join(by_folded[h] for h in hits)}?" if hits else ""

@@ -1,4 +1,4 @@
-"""Numbers as people read them: seconds, dollars, bytes and counts, with three significant digits."""
+"""Numbers as people read them: seconds, dollars, bytes, counts, to three significant digits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ SECONDS_PER_HOUR = 3600.0
 
 
 def _significant(value: float, digits: int = 3) -> str:
-    """Format `value` with `digits` significant digits, without an exponent and without trailing zeros."""
+    """Format `value` to `digits` significant digits, without exponent or trailing zeros."""
     if value == 0:
         return "0"
     text = f"{value:.{digits}g}"

@@ -81,14 +81,16 @@ def read_fleet(path: Path) -> Fleet:
     """Read a fleet file.
 
     Raises:
-        InputError: no such file, not TOML, an unknown key, or pools that cannot be; names the place.
+        InputError: no such file, not TOML, an unknown key, or pools that cannot be.
     """
     try:
         fleet = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Fleet)
     except OSError as error:
-        raise InputError(f"cannot read the fleet file: {error.strerror}", where=str(path)) from error
+        raise InputError(f"cannot read: {error.strerror}", where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise InputError(str(error), where=str(path), mend="see `polysilicon run --help`") from error
+        raise InputError(
+            str(error), where=str(path), mend="see `polysilicon run --help`"
+        ) from error
     check(fleet, str(path))
     return fleet
 
@@ -105,12 +107,16 @@ def check(fleet: Fleet, where: str) -> None:
         if pool.concurrency < 1 or pool.units < 1:
             raise InputError("units and concurrency must be at least 1", where=place)
         if pool.engine == "openai" and not pool.endpoint:
-            raise InputError("engine openai needs an endpoint", where=place, mend='add endpoint = "…"')
+            raise InputError(
+                "engine openai needs an endpoint", where=place, mend='add endpoint = "…"'
+            )
         if pool.engine == "openai" and not pool.model:
             raise InputError("engine openai needs a model", where=place, mend='add model = "…"')
         if pool.engine == "llama.cpp" and pool.offer != LOCAL:
             mend = "start a server there and use engine openai"
-            raise InputError("llama.cpp in process runs only on offer local", where=place, mend=mend)
+            raise InputError(
+                "llama.cpp in process runs only on offer local", where=place, mend=mend
+            )
         if pool.engine == "openai" and any(s.startswith(("tool", "*")) for s in pool.serves):
             mend = 'give serves = ["llm:MODEL"]'
             raise InputError("an endpoint serves no tools", where=place, mend=mend)

@@ -1,4 +1,4 @@
-"""The `polysilicon` command: finds the verb's module, and turns errors into one line and an exit code."""
+"""The `polysilicon` command: finds the verb's module, turns errors into one line and a code."""
 
 from __future__ import annotations
 

@@ -14,11 +14,19 @@ TASKS = {"support": 16, "coder": 10, "researcher": 12, "pipeline": 4}
 
 @click.command(epilog="Example:  polysilicon demo --json > demo.json")
 @click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
-@click.option("--fleet", type=Path, help="Fleet file (TOML): pools and endpoints. Default: this machine.")
-@click.option("--runs", type=Path, default=Path("runs"), show_default=True, help="Where the run folder is made.")
+@click.option(
+    "--fleet", type=Path, help="Fleet file (TOML): pools and endpoints. Default: this machine."
+)
+@click.option(
+    "--runs",
+    type=Path,
+    default=Path("runs"),
+    show_default=True,
+    help="Where the run folder is made.",
+)
 @json_option
 def command(model: str | None, fleet: Path | None, runs: Path, as_json: bool) -> None:
-    """Run the bundled agents for real here, and show what each step took, cost, and would cost elsewhere."""
+    """Run the bundled agents for real here: what each step took, cost, and would cost elsewhere."""
     from polysilicon.cli.running import run_and_report  # noqa: PLC0415 - heavy, and not for --help
     from polysilicon.runtime.loader import load_agent, sample_inputs  # noqa: PLC0415
     from polysilicon.runtime.run import Job, Run, RunOptions, new_folder  # noqa: PLC0415

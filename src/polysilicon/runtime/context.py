@@ -67,7 +67,9 @@ class Resources:
         if folder not in self.indexes:
             if not folder.is_dir():
                 known = [path.name for path in folder.parent.glob("*")]
-                raise InputError(f"there is no index {folder.name!r}", mend=nearest(folder.name, known))
+                raise InputError(
+                    f"there is no index {folder.name!r}", mend=nearest(folder.name, known)
+                )
             self.indexes[folder] = open_index(folder)
         return self.indexes[folder]
 
@@ -240,7 +242,9 @@ class Context:
         )
         return await self._resources.runner.run(self._scope, call, work, CodeResult)
 
-    async def search(self, index: str, query: str, *, k: int = 5, name: str = "search") -> list[Hit]:
+    async def search(
+        self, index: str, query: str, *, k: int = 5, name: str = "search"
+    ) -> list[Hit]:
         """Return the `k` best documents of an index that the agent's `prepare` built, best first.
 
         Raises:

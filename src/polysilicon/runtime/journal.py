@@ -84,7 +84,7 @@ class Journal:
         )
 
     def accept(self, tasks: Iterable[PendingTask]) -> int:
-        """Take tasks into the run, all or none, and return how many; known ones are kept as they are."""
+        """Take tasks, all or none, and return how many; known ones stay as they are."""
         count = 0
         try:
             self._db.execute("BEGIN")
@@ -162,7 +162,7 @@ class Journal:
             yield _task_decoder.decode(record)
 
     def last_end_s(self) -> float:
-        """Return the latest moment that the journal knows of, seconds since the start of the run."""
+        """Return the latest moment that the journal knows of, seconds since the run began."""
         ends = [record.end_s or 0.0 for record in self.steps()]
         ends += [record.end_s for record in self.tasks()]
         return max(ends, default=0.0)

@@ -41,7 +41,9 @@ def load_agent(name: str) -> Agent:
     value = getattr(module, attribute, None)
     if value is None:
         functions = [n for n, v in vars(module).items() if inspect.iscoroutinefunction(v)]
-        raise InputError(f"there is no {attribute!r}", where=place, mend=nearest(attribute, functions))
+        raise InputError(
+            f"there is no {attribute!r}", where=place, mend=nearest(attribute, functions)
+        )
     if isinstance(value, Agent):
         return value
     if not inspect.iscoroutinefunction(value):
@@ -52,15 +54,11 @@ def load_agent(name: str) -> Agent:
 
 def _load_module(place: str) -> ModuleType:
     """Import a module by its name or its file."""
+    path = Path(place).expanduser().resolve() if place.endswith(".py") else None
+    if path is not None and not path.is_file():
+        raise InputError("there is no such file", where=place)
     try:
-        if place.endswith(".py"):
-            path = Path(place).expanduser().resolve()
-            if not path.is_file():
-                raise InputError("there is no such file", where=place)
-            return load_file(f"{FILE_PREFIX}{path}")
-        return importlib.import_module(place)
-    except InputError:
-        raise
+        return load_file(f"{FILE_PREFIX}{path}") if path else importlib.import_module(place)
     except ModuleNotFoundError as error:
         raise InputError(f"cannot import: {error}", where=place, mend="check the name") from error
     except Exception as error:  # foreign code may raise anything while it is imported

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 from polysilicon import catalog, cost
 from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_fleet
 from polysilicon.catalog.machine import detect, local_offer
@@ -101,19 +100,24 @@ def _default_model(pools: list[RunningPool], wanted: str | None) -> str:
     if wanted is None:
         return served[0] if served else models.DEFAULT_MODEL
     if wanted not in served:
-        raise InputError(f"no pool of the fleet serves model {wanted!r}", mend=nearest(wanted, served))
+        raise InputError(
+            f"no pool of the fleet serves model {wanted!r}", mend=nearest(wanted, served)
+        )
     return wanted
 
 
 async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool:
     """Open the engine of a pool."""
+    engine: Engine | None = None
     if pool.engine == "openai":
         engine = open_engine(
-            "openai", endpoint=pool.endpoint, model=pool.model, concurrency=pool.concurrency * pool.units
+            "openai",
+            endpoint=pool.endpoint,
+            model=pool.model,
+            concurrency=pool.concurrency * pool.units,
         )
         usd_per_s = _usd_per_hour(pool) * pool.units / SECONDS_PER_HOUR
         return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
-    engine = None
     if any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
         engine = await asyncio.to_thread(
@@ -152,5 +156,3 @@ def _usd_per_hour(pool: Pool) -> float:
     if isinstance(pool.price, OwnPrice):
         return pool.price.usd_per_hour
     return catalog.load().offer(pool.offer, pool.region or None).usd_per_hour(pool.price)
-
-

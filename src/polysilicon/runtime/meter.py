@@ -1,7 +1,7 @@
 """Core-seconds of steps that share this process.
 
-The engine's threads serve many `llm` steps at once, so no step has a thread of its own to read. What
-the process used between two moments is divided evenly among the `llm` steps that ran then, by a
+The engine's threads serve many `llm` steps at once, so no step has a thread to read. What the
+process used between two moments is divided evenly among the `llm` steps that ran then, by a
 virtual clock that advances by used ÷ running: a step's core-seconds are the clock's difference
 between its end and its start, and the shares add up to what was used, exactly.
 """

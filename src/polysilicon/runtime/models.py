@@ -14,7 +14,7 @@ _GGUF_MAGIC = b"GGUF"
 
 
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that the local engine can load: its name, where its file is or would be, and its state."""
+    """A model that the local engine can load: its name, and where its file is or would be."""
 
     name: str
     path: str
@@ -42,15 +42,11 @@ def list_models() -> list[ModelFile]:
             )
     for path in sorted((assets.cache_folder() / "models").glob("*.gguf")):
         size_bytes = path.stat().st_size
-        rows.append(
-            ModelFile(name=path.stem, path=str(path), present=True, size_bytes=size_bytes)
-        )
+        rows.append(ModelFile(name=path.stem, path=str(path), present=True, size_bytes=size_bytes))
     return rows
 
 
-def pull(
-    name: str, sha256: str | None = None, progress: assets.Progress | None = None
-) -> Path:
+def pull(name: str, sha256: str | None = None, progress: assets.Progress | None = None) -> Path:
     """Return the file of a model given by name, path or URL, downloading it where it must be.
 
     Raises:
@@ -66,7 +62,8 @@ def pull(
         if name not in known:
             raise InputError(
                 f"there is no model {name!r}",
-                mend=nearest(name, known) or "give a name of `polysilicon models list`, a .gguf path or a URL",
+                mend=nearest(name, known)
+                or "give a name of `polysilicon models list`, a .gguf path or a URL",
             )
         path = assets.fetch(name, progress) if name in assets.ASSETS else Path(known[name].path)
     check_gguf(path)
@@ -82,7 +79,9 @@ def check_gguf(path: Path) -> None:
             magic = stream.read(4)
     except OSError as error:
         mend = "see `polysilicon models list`"
-        raise InputError(f"cannot read the model: {error.strerror}", where=str(path), mend=mend) from error
+        raise InputError(
+            f"cannot read the model: {error.strerror}", where=str(path), mend=mend
+        ) from error
     if magic != _GGUF_MAGIC:
         raise InputError("this is not a GGUF file", where=str(path), mend="pull it again")
 
@@ -95,7 +94,7 @@ def verify(name: str) -> bool:
 
 
 def model_name(path: Path) -> str:
-    """Return the name that steps of the model at `path` carry: the asset's, or the file's, in lower case."""
+    """Return the name of the model at `path` in step records: the asset's, or the file's."""
     for asset in assets.ASSETS.values():
         if assets.asset_path(asset) == path:
             return asset.name

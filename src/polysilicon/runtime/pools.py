@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -17,7 +18,7 @@ Price = Callable[[float | None, float], tuple[float | None, float | None]]
 _SMOOTHING = 0.1
 
 
-class Attained:
+class Attained(Protocol):
     """Whoever waits at a gate: its service so far decides its turn."""
 
     attained_s: float
@@ -104,7 +105,7 @@ class RunningPool:
         return resource != "engine" or self.engine is None or what == self.engine.model
 
     def load(self, resource: str) -> tuple[float, float, float]:
-        """Return dollars a second for one step's share, mean service and expected queue in seconds."""
+        """Return dollars a second of one step's share, and mean service and queue in seconds."""
         gate = self.gates[resource]
         ahead = max(0, gate.running + gate.waiting + 1 - gate.cap)
         return self._usd_per_s / gate.cap, gate.mean_s, gate.mean_s * ahead / gate.cap

@@ -50,7 +50,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent, how the user named it, and its inputs (none on resumption: the journal has them)."""
+    """An agent, how the user named it, and its inputs (on resumption the journal has them)."""
 
     agent: Agent
     given_as: str
@@ -84,7 +84,9 @@ def new_folder(runs: Path, name: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise InputError(f"cannot make the run folder: {error.strerror}", where=str(folder)) from error
+            raise InputError(
+                f"cannot make the run folder: {error.strerror}", where=str(folder)
+            ) from error
         return folder
     raise InputError("too many runs in one second", where=str(runs))
 
@@ -219,7 +221,9 @@ class Run:
             input=task.input,
             output=output,
             ok=error is None,
-            quality=_grade(agent, task.input, output) if error is None else _failed(agent, task.input),
+            quality=_grade(agent, task.input, output)
+            if error is None
+            else _failed(agent, task.input),
             error=error,
             arrival_s=arrival_s,
             start_s=start_s,
@@ -250,7 +254,10 @@ class Run:
         self._files.write_tasks(tasks)
         self._files.write_steps(self._journal.steps())
         self._info = msgspec.structs.replace(
-            self._info, wall_s=self._clock(), tasks=len(tasks) + open_tasks, finished=open_tasks == 0
+            self._info,
+            wall_s=self._clock(),
+            tasks=len(tasks) + open_tasks,
+            finished=open_tasks == 0,
         )
         self._files.write_info(self._info)
 
@@ -281,5 +288,3 @@ def _interleaved(tasks: Iterable[PendingTask]) -> list[PendingTask]:
         for index, task in enumerate(group)
     ]
     return [task for _, _, task in sorted(keyed, key=lambda item: item[:2])]
-
-

@@ -7,7 +7,7 @@ import hashlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from polysilicon.workload.record import Kind, StepRecord
 
 T = TypeVar("T")
 _BACKOFF_S = 0.1
+_FAILURES: dict[str, type[StepError]] = {k.__name__: k for k in StepError.__subclasses__()}
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
@@ -67,8 +68,8 @@ class Scope:
     def step_id(self, kind: Kind, name: str, model: str | None, what: bytes) -> str:
         """Return the id of a step: the same in every run of the same work.
 
-        It names the content, not the moment, so that steps that run at once keep their ids however
-        they interleave; equal steps of one scope are told apart by a count, and are interchangeable.
+        It names the content, not the moment, so that steps that run at once keep their ids
+        however they interleave; equal steps of one scope are counted, and are interchangeable.
         """
         head = f"{kind}\0{name}\0{model or ''}\0".encode()
         digest = hashlib.blake2b(head + what, digest_size=5).hexdigest()
@@ -151,7 +152,7 @@ class StepRunner:
         if known is not None:
             self.counters.replayed += 1
             scope.followed(parents, step_id)
-            return _decode(known[0].outcome, known[1], result_type)
+            return cast("T", _decode(known[0].outcome, known[1], result_type))
         ready_s = self._clock()
         pool = self._choose(call)
         usage = Usage()
@@ -174,7 +175,7 @@ class StepRunner:
         self._count(usage)
         if error is not None:
             raise error
-        return _decode("ok", data, result_type)
+        return cast("T", _decode("ok", data, result_type))
 
     def _identity(self, call: StepCall) -> bytes:
         try:
@@ -191,7 +192,7 @@ class StepRunner:
         work: Callable[[RunningPool, Usage], Awaitable[Any]],
         usage: Usage,
     ) -> tuple[float, str, bytes, StepError | None]:
-        """Try until it succeeds or retries run out; return start, outcome, encoded result, error."""
+        """Try until it succeeds or retries run out: start, outcome, encoded result, error."""
         start_s: float | None = None
         for attempt in range(call.retries + 1):
             gate = pool.gates[call.resource]
@@ -279,5 +280,4 @@ def _decode(outcome: str | None, data: bytes, result_type: Any) -> Any:
     if outcome == "ok":
         return msgspec.msgpack.decode(data, type=result_type)
     name, text = msgspec.msgpack.decode(data, type=tuple[str, str])
-    kinds = {kind.__name__: kind for kind in (StepError, *StepError.__subclasses__())}
-    raise kinds.get(name, StepError)(text)
+    raise _FAILURES.get(name, StepError)(text)

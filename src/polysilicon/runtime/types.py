@@ -58,7 +58,7 @@ class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbedResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Vectors of texts, all of one length, and the tokens that they took (0 where no tokens exist)."""
+    """Vectors of texts, all of one length, and the tokens they took (0 where there are none)."""
 
     vectors: list[list[float]]
     prompt_tokens: int = 0
@@ -130,7 +130,7 @@ class CodeResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sandbox(Protocol):
-    """Runs Python code that nobody trusts: no files, no network, bounded time, memory and output."""
+    """Runs Python code that nobody trusts: no files, no network, bounded time and memory."""
 
     name: str
 

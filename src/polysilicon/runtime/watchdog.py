@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
+from typing import Self
 
 _BEAT_S = 0.5
 
@@ -31,7 +32,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._previous: object = None
 
-    async def __aenter__(self) -> Watchdog:
+    async def __aenter__(self) -> Self:
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGALRM"):
             self._previous = signal.signal(signal.SIGALRM, self._interrupt)
             self._heart = asyncio.create_task(self._beat())
@@ -40,7 +41,10 @@ class Watchdog:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stopped.set()
         if self._thread is not None and self._heart is not None:

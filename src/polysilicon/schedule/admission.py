@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def admit(running: int, waiting: int, cap: int) -> int:
-    """Return how many of `waiting` steps may start now, with `running` under way and room for `cap`."""
+    """Return how many of `waiting` steps may start, with `running` under way and room for `cap`."""
     return max(0, min(waiting, cap - running))

@@ -24,6 +24,8 @@ from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
 _PROMPT_CACHE_MIB = 512
 _QUIET = -1
+# One space and no line breaks: a third fewer tokens than JSON as models like to lay it out.
+_COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class LlamaCpp:
@@ -81,7 +83,9 @@ class LlamaCpp:
             return xllamacpp.Server(params)
         except RuntimeError as error:
             mend = "the file may be cut or of a newer format; pull it again"
-            raise InputError("llama.cpp cannot load the model", where=str(self._path), mend=mend) from error
+            raise InputError(
+                "llama.cpp cannot load the model", where=str(self._path), mend=mend
+            ) from error
 
     @property
     def address(self) -> str:
@@ -99,7 +103,7 @@ class LlamaCpp:
         """Answer `request`; see `Engine.chat`."""
         loop = asyncio.get_running_loop()
         stop = threading.Event()
-        call = _Call(self._server, request_body(request, self.model), stop, on_token, loop)
+        call = _Call(self._server, _body(request, self.model), stop, on_token, loop)
         future = loop.run_in_executor(self._workers, call.run)
         try:
             await asyncio.shield(future)
@@ -190,6 +194,23 @@ class _Call:
             cached_tokens=details.get("cached_tokens", 0),
             output_tokens=self._usage.get("completion_tokens", 0),
         )
+
+
+def _body(request: ChatRequest, model: str) -> dict[str, Any]:
+    """Return the request's body with its schema as a grammar of compact JSON.
+
+    Raises:
+        EngineError: the schema is not one that llama.cpp understands.
+    """
+    body = request_body(request, model)
+    if request.schema is not None:
+        del body["response_format"]
+        schema = msgspec.json.encode({**request.schema, "x-guidance": _COMPACT}).decode()
+        try:
+            body["grammar"] = xllamacpp.json_schema_to_grammar(schema)
+        except (RuntimeError, ValueError) as error:
+            raise EngineError(f"llama.cpp: bad schema: {error}") from error
+    return body
 
 
 def request_body(request: ChatRequest, model: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class OpenAI:
     async def chat(
         self, request: ChatRequest, on_token: Callable[[str], None] | None = None
     ) -> ChatResult:
-        """Answer `request`; see `Engine.chat`. Cancelling closes the connection, which ends the work."""
+        """Answer `request`; see `Engine.chat`. Cancelling closes the connection."""
         pieces: list[str] = []
         usage: dict[str, Any] = {}
         finish = ""
@@ -105,7 +105,9 @@ class OpenAI:
             rows = sorted(reply["data"], key=lambda row: row["index"])
             vectors = [row["embedding"] for row in rows]
         except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError) as error:
-            raise EngineError(f"{self._client.base_url}: {error or type(error).__name__}") from error
+            raise EngineError(
+                f"{self._client.base_url}: {error or type(error).__name__}"
+            ) from error
         tokens = (reply.get("usage") or {}).get("prompt_tokens", 0)
         return EmbedResult(vectors=vectors, prompt_tokens=tokens)
 

@@ -1,0 +1,151 @@
+"""The HTML report: one file with everything in it, which opens without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+import numpy as np
+
+from polysilicon import units
+from polysilicon.ledger.ledger import Entry, Ledger, ledger
+from polysilicon.report import terminal
+from polysilicon.report.charts import offer_chart, outcome_bar, time_bars
+from polysilicon.report.samples import MAX_FAILED, failures, samples
+from polysilicon.report.source import ElsewhereRow, Source
+from polysilicon.report.summary import ElsewhereSummary, Summary, summarise
+from polysilicon.report.svg import kind_class
+from polysilicon.report.timeline import timeline
+from polysilicon.workload.describe import groups_of
+from polysilicon.workload.files import atomic
+from polysilicon.workload.groups import quantiles
+
+MAX_ROWS = 100
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that may be cut: its title, the rows shown, and how many more there are."""
+
+    title: str
+    rows: list[Any]
+    left_out: int
+
+
+def write_report(
+    source: Source,
+    elsewhere: Sequence[ElsewhereRow],
+    path: Path | None = None,
+    refused: Sequence[tuple[str, str]] = (),
+) -> Summary:
+    """Write the HTML report of a run, all or not at all.
+
+    Args:
+        source: what it is made from.
+        elsewhere: the same work on other offers.
+        path: of the file; None for its usual place.
+        refused: offers without an estimate, and why.
+
+    Returns:
+        The summary that the report shows; `report` in it is the path.
+
+    Raises:
+        PolysiliconError: the disk is full, or the folder cannot be written.
+    """
+    summary = summarise(source, elsewhere, path)
+    page = render(source, summary, refused)
+    with atomic(Path(summary.report)) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="replace")
+    return summary
+
+
+def render(source: Source, summary: Summary, refused: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the HTML report of a run; see `write_report`."""
+    books = ledger(source.workload)
+    groups = groups_of(source.workload)
+    here = this_machine(source, books)
+    offers = offer_chart(summary.elsewhere, here) if summary.elsewhere else None
+    agents = list(summary.agents.items())[:MAX_ROWS]
+    failed = None if source.tasks is None else failures(source.tasks)
+    return _template().render(
+        source=source,
+        summary=summary,
+        total=books.total,
+        tables=_ledger_tables(books),
+        groups=_cut("steps", groups),
+        bars=time_bars(groups)[:MAX_ROWS],
+        kinds=list(summary.kinds),
+        timeline=timeline(source.workload),
+        offers=offers,
+        here=here,
+        refused=list(refused)[:MAX_ROWS],
+        agents=[
+            (name, agent, outcome_bar(agent.tasks, agent.ok, agent.quality))
+            for name, agent in agents
+        ],
+        failed=failed,
+        failed_count=sum(not task.ok for task in source.tasks or ()),
+        max_failed=MAX_FAILED,
+        samples=samples(source),
+    )
+
+
+def this_machine(source: Source, books: Ledger) -> ElsewhereSummary | None:
+    """Return the run itself as a row among the offers; None where a step has no price."""
+    taken = [time.seconds for time in source.times() if time.seconds is not None]
+    if books.total.unpriced or not taken or books.total.cost_usd is None:
+        return None
+    p50 = quantiles(np.array(taken, dtype=np.float64), (0.5,))[0]
+    offer = source.info.offer if source.info is not None and source.info.offer else "this run"
+    return ElsewhereSummary(
+        offer=offer,
+        region=None,
+        usd_per_1000_tasks=1000 * books.total.cost_usd / len(source.times()),
+        p50_s=p50,
+        basis="measured",
+        low_s=None,
+        high_s=None,
+        note="this run, as it was measured, with the time that its tasks waited",
+    )
+
+
+def _ledger_tables(books: Ledger) -> list[Cut]:
+    """Return the ledger's tables, dearest rows first."""
+    tables = (
+        ("agent", books.by_agent),
+        ("kind", books.by_kind),
+        ("pool", books.by_pool),
+        ("name", books.by_name),
+    )
+    return [_cut(title, sorted(table.items(), key=_dearest)) for title, table in tables]
+
+
+def _dearest(item: tuple[str, Entry]) -> tuple[int, int, str]:
+    """Return a key that sorts entries by cost, then steps, most first."""
+    return -item[1].picodollars, -item[1].steps, item[0]
+
+
+def _cut(title: str, rows: Sequence[Any]) -> Cut:
+    """Return a table of at most `MAX_ROWS` rows."""
+    return Cut(title=title, rows=list(rows[:MAX_ROWS]), left_out=max(len(rows) - MAX_ROWS, 0))
+
+
+def _template() -> jinja2.Template:
+    """Return the page's template; everything that is put into it is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        seconds=terminal.seconds,
+        usd=terminal.usd,
+        share=terminal.share,
+        count=units.count,
+        kind_class=kind_class,
+    )
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,166 @@
+"""The summary of a run: the keys that `demo`, `run` and `report` print with `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from polysilicon.ledger.ledger import Entry, ledger
+from polysilicon.report.source import ElsewhereRow, Source, TaskTime, of_folder
+from polysilicon.workload.groups import labelled, quantiles, service_s, sum_by
+from polysilicon.workload.record import TaskRecord
+from polysilicon.workload.run_folder import RunFolder
+from polysilicon.workload.workload import Workload
+
+
+class AgentSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent of a run.
+
+    Attributes:
+        tasks: how many tasks ended, well or not.
+        ok: how many ended as the agent means them to end; None where only steps are known.
+        quality: mean grade of the graded tasks; None where none is graded.
+        p50_s: median seconds of a task from its arrival to its end.
+        p99_s: 99th percentile of it.
+        cost_usd: dollars of its priced steps; None where none has a price.
+    """
+
+    tasks: int
+    ok: int | None
+    quality: float | None
+    p50_s: float | None
+    p99_s: float | None
+    cost_usd: float | None
+
+
+class KindSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One step kind of a run: steps, and their share of the summed service time."""
+
+    steps: int
+    share_of_time: float | None
+
+
+class ElsewhereSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The same work on one offer; see `ElsewhereRow`."""
+
+    offer: str
+    region: str | None
+    usd_per_1000_tasks: float | None
+    p50_s: float | None
+    basis: str
+    low_s: float | None
+    high_s: float | None
+    note: str | None
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The summary of a run; times in seconds, money in dollars, shares as fractions.
+
+    Attributes:
+        tasks: how many tasks ended, well or not.
+        ok: how many ended as their agent means them to end; None where only steps are known.
+        wall_s: how long the run took; None where nothing tells.
+        tasks_per_min: tasks that ended in a minute of it.
+        steps: how many steps.
+        agents: by name.
+        kinds: by step kind.
+        elsewhere: the same work on other offers.
+        run: path of the run folder or the workload file.
+        report: path of the HTML report.
+    """
+
+    tasks: int
+    ok: int | None
+    wall_s: float | None
+    tasks_per_min: float | None
+    steps: int
+    agents: dict[str, AgentSummary]
+    kinds: dict[str, KindSummary]
+    elsewhere: list[ElsewhereSummary]
+    run: str
+    report: str
+
+
+def summarise(
+    run: Source | RunFolder, elsewhere: Iterable[ElsewhereRow] = (), report: Path | None = None
+) -> Summary:
+    """Summarise a run.
+
+    Args:
+        run: a run folder, or a source that `report.source.load` read.
+        elsewhere: the same work on other offers.
+        report: where its report is, if not at its usual place.
+
+    Raises:
+        InputError: a file of the run folder is missing or broken.
+    """
+    source = of_folder(run) if isinstance(run, RunFolder) else run
+    times, wall_s = source.times(), source.wall_s()
+    return Summary(
+        tasks=len(times),
+        ok=None if source.tasks is None else sum(task.ok for task in source.tasks),
+        wall_s=wall_s,
+        tasks_per_min=60 * len(times) / wall_s if wall_s else None,
+        steps=len(source.workload),
+        agents=_agents(source, times),
+        kinds=_kinds(source.workload),
+        elsewhere=[_row(row) for row in elsewhere],
+        run=str(source.path),
+        report=str(report or source.report_path),
+    )
+
+
+def quality(tasks: Iterable[TaskRecord]) -> float | None:
+    """Return the mean grade of the graded tasks, or None where none is graded."""
+    grades = [task.quality for task in tasks if task.quality is not None]
+    return sum(grades) / len(grades) if grades else None
+
+
+def _agents(source: Source, times: list[TaskTime]) -> dict[str, AgentSummary]:
+    """Return the summary of each agent, by name."""
+    costs: dict[str, Entry] = ledger(source.workload).by_agent
+    agents = {}
+    for name in sorted({time.agent for time in times}):
+        taken = [t.seconds for t in times if t.agent == name and t.seconds is not None]
+        p50, p99 = quantiles(np.array(taken, dtype=np.float64), (0.5, 0.99))
+        records = None if source.tasks is None else [t for t in source.tasks if t.agent == name]
+        agents[name] = AgentSummary(
+            tasks=sum(time.agent == name for time in times),
+            ok=None if records is None else sum(record.ok for record in records),
+            quality=quality(records or ()),
+            p50_s=p50,
+            p99_s=p99,
+            cost_usd=costs[name].cost_usd if name in costs else None,
+        )
+    return agents
+
+
+def _kinds(workload: Workload) -> dict[str, KindSummary]:
+    """Return the summary of each step kind, the most time first."""
+    codes, names = labelled(workload, "kind")
+    time_s = sum_by(service_s(workload), codes, len(names))
+    total_s = float(time_s.sum())
+    counts = np.bincount(codes, minlength=len(names))
+    return {
+        names[i]: KindSummary(
+            steps=int(counts[i]), share_of_time=float(time_s[i]) / total_s if total_s > 0 else None
+        )
+        for i in np.argsort(-time_s, kind="stable").tolist()
+    }
+
+
+def _row(row: ElsewhereRow) -> ElsewhereSummary:
+    """Return an estimate in the words of the summary."""
+    return ElsewhereSummary(
+        offer=row.offer,
+        region=row.region,
+        usd_per_1000_tasks=row.usd_per_1000_tasks,
+        p50_s=row.p50_s,
+        basis=row.basis,
+        low_s=row.low_s,
+        high_s=row.high_s,
+        note=row.note,
+    )

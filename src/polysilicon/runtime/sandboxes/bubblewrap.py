@@ -1,0 +1,339 @@
+"""Bubblewrap: a full CPython in namespaces of its own, under a seccomp filter and resource limits.
+
+What it has: the base interpreter of this process and the system's libraries, read-only, and a `/tmp`
+of 16 MiB. What it has not: network, other processes, the environment, the user's files. Needs Linux,
+the program `bwrap`, and leave to make user namespaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import functools
+import math
+import os
+import resource
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from polysilicon.errors import SandboxError
+from polysilicon.runtime.sandboxes import seccomp
+from polysilicon.runtime.sandboxes.values import Collector, check_inputs, error_line
+from polysilicon.runtime.types import CodeError, CodeResult, Limits
+
+_PYTHON = "/opt/python"
+_FILE_BYTES = 16 * 2**20
+_START_LIMIT_S = 30.0
+_REPORT_BYTES = 64 * 2**10
+_READ_BYTES = 64 * 2**10
+_KILLED = 128 + signal.SIGKILL
+_NAMESPACES = (
+    "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts",
+    "--unshare-cgroup-try", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox",
+)  # fmt: skip
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What `inside.py` reports; forged reports decode or are refused, no more."""
+
+    ready: bool = False
+    kind: CodeError | None = None
+    error: str | None = None
+    peak_bytes: int | None = None
+
+
+class Bubblewrap:
+    """The sandbox `bubblewrap`.
+
+    `cpu_s` is the kernel's account of the processes (`wait4`, start-up included), or, where a run had
+    to be killed, what they had used a moment before. `memory_bytes` is what the process reports of
+    itself in the end, so it is None where it was killed, and a hint where the code is hostile.
+
+    Args:
+        workers: runs at once.
+    """
+
+    name = "bubblewrap"
+
+    def __init__(self, workers: int) -> None:
+        # The thread that starts a child must outlive it: --die-with-parent watches that thread.
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="bubblewrap")
+
+    @staticmethod
+    def missing() -> str | None:
+        """Return None where bubblewrap works here, else the reason why not."""
+        return _missing()
+
+    async def run(self, code: str, inputs: Mapping[str, Any], limits: Limits) -> CodeResult:
+        """Run `code` in a new process; see `Sandbox.run`."""
+        check_inputs(inputs)
+        bounds = {
+            "memory_bytes": limits.memory_bytes,
+            "file_bytes": _FILE_BYTES,
+            "cpu_s": math.ceil(limits.time_s) + 1,
+        }
+        payload = msgspec.json.encode({"code": code, "inputs": dict(inputs), "limits": bounds})
+        child = _Child(payload, limits)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, child.run)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            child.kill()
+            if not future.cancel():
+                await asyncio.wait([future])
+            raise
+
+    async def close(self) -> None:
+        """Wait for runs under way; each process ends with its run."""
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+
+
+def command(report: int, filter_: int) -> list[str]:
+    """Return the command line that runs `inside.py`.
+
+    Args:
+        report: descriptor that it reports to.
+        filter_: descriptor that the seccomp filter is read from.
+    """
+    prefix, python = _interpreter()
+    parts = [_bwrap(), *_NAMESPACES, "--die-with-parent", "--new-session", "--clearenv"]
+    # As PID 1, because bwrap waits for that process, and only then does its time count.
+    parts += ["--as-pid-1"]
+    parts += ["--setenv", "LC_ALL", "C.UTF-8", "--cap-drop", "ALL"]
+    if prefix.is_relative_to("/usr"):
+        parts += ["--ro-bind", "/usr", "/usr"]
+        home = str(prefix)
+    else:
+        parts += _folder("/usr/lib") + _folder("/usr/lib64") + ["--ro-bind", str(prefix), _PYTHON]
+        home = _PYTHON
+    parts += _folder("/lib") + _folder("/lib64")
+    parts += ["--setenv", "LD_LIBRARY_PATH", f"{home}/lib", "--proc", "/proc", "--dev", "/dev"]
+    parts += ["--size", str(_FILE_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 - the sandbox's own
+    parts += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108
+    parts += ["--seccomp", str(filter_), "--", f"{home}/bin/{python}"]
+    return [*parts, "-I", "-S", "-B", "-c", _inside(), str(report)]
+
+
+def _folder(path: str) -> list[str]:
+    """Return the arguments that give the sandbox a system folder, as a link where it is one."""
+    if os.path.islink(path):  # noqa: PTH114 - beside readlink, which must keep the target as it is
+        return ["--symlink", os.readlink(path), path]  # noqa: PTH115
+    return ["--ro-bind", path, path] if Path(path).is_dir() else []
+
+
+@functools.cache
+def _inside() -> str:
+    return Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
+
+
+@functools.cache
+def _interpreter() -> tuple[Path, str]:
+    """Return prefix and file name of the interpreter beneath this virtual environment."""
+    prefix = Path(sys.base_prefix).resolve()
+    return prefix, f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@functools.cache
+def _bwrap() -> str:
+    return shutil.which("bwrap") or "bwrap"
+
+
+@functools.cache
+def _missing() -> str | None:
+    if sys.platform != "linux":
+        return f"it needs Linux, and this is {sys.platform}"
+    if shutil.which("bwrap") is None:
+        return "the program bwrap is not installed (package bubblewrap)"
+    if not seccomp.known_machine():
+        return "there is no system call filter for this processor's architecture"
+    try:
+        result = _Child(b'{"code":"","inputs":{},"limits":%s}' % _PROBE, Limits()).run()
+    except SandboxError as error:
+        return str(error)
+    return None if result.ok else result.error
+
+
+_PROBE = b'{"memory_bytes":67108864,"file_bytes":65536,"cpu_s":10}'
+
+
+class _Child:
+    """One run: a process, its output, its end. `kill` may be called from any thread."""
+
+    def __init__(self, payload: bytes, limits: Limits) -> None:
+        self._payload, self._limits = payload, limits
+        self._output = Collector(limits.output_bytes, self.kill)
+        self._report = bytearray()
+        self._lock = threading.Lock()
+        self._pid: int | None = None
+        self._unwanted = False
+        self._killed_cpu_s: float | None = None
+        self._late = False
+
+    def kill(self) -> None:
+        """End the process and all that it started, also one that has yet to start."""
+        with self._lock:
+            self._unwanted = True
+            if self._pid is not None:
+                self._killed_cpu_s = _tree_cpu_s(self._pid)
+                os.killpg(self._pid, signal.SIGKILL)
+
+    def run(self) -> CodeResult:
+        """Run to the end.
+
+        Raises:
+            SandboxError: bubblewrap could not start the interpreter.
+        """
+        begin_s = time.perf_counter()
+        output, report = self._start()
+        try:
+            ready_s = self._watch(output, report, begin_s)
+            status, usage = self._reap()
+            self._take_report(report)
+        finally:
+            os.close(output)
+            os.close(report)
+        cpu_s = max(usage.ru_utime + usage.ru_stime, self._killed_cpu_s or 0.0)
+        if ready_s is None:
+            raise SandboxError(f"bubblewrap: {error_line(self._output.text) or 'it did not start'}")
+        last = self._verdict(status, cpu_s)
+        return CodeResult(
+            ok=last.kind is None,
+            stdout=self._output.text,
+            error_kind=last.kind,
+            error=last.error and error_line(last.error),
+            cpu_s=cpu_s,
+            startup_s=ready_s - begin_s,
+            memory_bytes=last.peak_bytes,
+        )
+
+    def _start(self) -> tuple[int, int]:
+        """Start the process; return the descriptors of its output and of its report."""
+        output, output_in = os.pipe()
+        report, report_in = os.pipe()
+        payload, filter_ = _sealed(self._payload), _sealed(seccomp.program())
+        try:
+            with self._lock:
+                if self._unwanted:
+                    raise SandboxError("cancelled before it began")
+                process = subprocess.Popen(
+                    command(report_in, filter_),
+                    stdin=payload, stdout=output_in, stderr=output_in,
+                    pass_fds=(report_in, filter_), env={}, start_new_session=True, cwd="/",
+                )  # fmt: skip
+                self._pid = process.pid
+                process.returncode = 0  # reaped by _reap, for the account of resources
+        except (OSError, SandboxError) as error:
+            os.close(output)
+            os.close(report)
+            raise SandboxError(f"bubblewrap: {error}") from error
+        finally:
+            for descriptor in (output_in, report_in, payload, filter_):
+                os.close(descriptor)
+        return output, report
+
+    def _watch(self, output: int, report: int, begin_s: float) -> float | None:
+        """Read until the processes have ended, killing them when late; return when the code began.
+
+        bwrap itself holds the output open, so its end is theirs, whatever the code closes.
+        """
+        ready_s: float | None = None
+        deadline_s = begin_s + _START_LIMIT_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            selector.register(report, selectors.EVENT_READ)
+            while True:
+                left_s = None if self._late else max(0.0, deadline_s - time.perf_counter())
+                events = selector.select(left_s)
+                if not events:
+                    self._late = True
+                    self.kill()
+                for key, _ in events:
+                    data = os.read(key.fd, _READ_BYTES)
+                    if key.fd == output:
+                        if not data:
+                            return ready_s
+                        self._output.write(data)
+                    elif data:
+                        self._report += data[: _REPORT_BYTES - len(self._report)]
+                        if ready_s is None:
+                            ready_s = time.perf_counter()
+                            deadline_s = ready_s + self._limits.time_s
+                    else:
+                        selector.unregister(report)
+
+    def _reap(self) -> tuple[int, resource.struct_rusage]:
+        """Wait for the end; return exit status and what the processes used."""
+        assert self._pid is not None
+        os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:  # after wait4 the number may be another process's: kill must not use it
+            _, status, usage = os.wait4(self._pid, 0)
+            self._pid = None
+        return os.waitstatus_to_exitcode(status), usage
+
+    def _take_report(self, report: int) -> None:
+        """Read what is left of the report."""
+        while data := os.read(report, _READ_BYTES):
+            self._report += data[: _REPORT_BYTES - len(self._report)]
+
+    def _verdict(self, status: int, cpu_s: float) -> Report:
+        """Return how the code ended: as the parent saw it, else as the process reported it."""
+        if self._output.overflowed:
+            return Report(kind="output", error=f"it printed over {self._limits.output_bytes} bytes")
+        if self._late or (status == _KILLED and cpu_s >= self._limits.time_s):
+            return Report(kind="timeout", error=f"it ran past {self._limits.time_s:g} s")
+        lines = bytes(self._report).splitlines()[1:]
+        if lines:
+            try:
+                return msgspec.json.decode(lines[-1], type=Report)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return Report(kind="exception", error="it wrote over the sandbox's report")
+        if status == 0:
+            return Report()  # os._exit(0)
+        cause = signal.strsignal(status - 128) if status > 128 else None
+        text = f"its process ended with status {status}" + (f" ({cause})" if cause else "")
+        return Report(kind="exception", error=text)
+
+
+def _tree_cpu_s(pid: int) -> float:
+    """Return the core-seconds that a process and those below it have used so far."""
+    try:
+        root = psutil.Process(pid)
+        processes = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    total_s = 0.0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total_s += times.user + times.system
+    return total_s
+
+
+def _sealed(data: bytes) -> int:
+    """Return a descriptor of a file in memory that holds `data` and that nobody can change."""
+    descriptor = os.memfd_create("polysilicon", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as stream:
+            stream.write(data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,207 @@
+"""Monty: a Python interpreter that has no files, no network and no environment to begin with.
+
+The package pydantic-monty runs code in a pool of worker processes, each of which enforces limits on
+time and memory itself. It knows a part of Python and of its standard library, starts in under a
+millisecond, and needs nothing installed: the default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic_monty import AsyncMonty, MontyCrashedError, MontyError, MontySyntaxError
+
+from polysilicon.errors import SandboxError
+from polysilicon.runtime.sandboxes.values import (
+    Collector,
+    OutputLimitError,
+    check_inputs,
+    error_line,
+    json_value,
+)
+from polysilicon.runtime.types import CodeError, CodeResult, Limits
+
+_CHECKOUTS_PER_WORKER = 1000
+"""A worker is replaced after so many runs, so that whatever it leaks stays bounded."""
+
+_LIMIT_MESSAGES: tuple[tuple[str, CodeError], ...] = (
+    ("TimeoutError: feed time limit exceeded", "timeout"),
+    ("TimeoutError: sleep limit exceeded", "timeout"),
+    ("MemoryError", "memory"),
+)
+
+
+class Monty:
+    """The sandbox `monty`.
+
+    `cpu_s` is the worker's time on a core, read from the kernel; where that cannot be read (the
+    worker died, or this is not Linux) it is the wall time of the run, an upper bound.
+
+    Args:
+        workers: worker processes, hence runs at once.
+    """
+
+    name = "monty"
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._free = asyncio.Semaphore(workers)
+        self._opening = asyncio.Lock()
+        self._pool: AsyncMonty | None = None
+
+    @staticmethod
+    def missing() -> str | None:
+        """Return None: the package comes with its interpreter."""
+        return None
+
+    async def run(self, code: str, inputs: Mapping[str, Any], limits: Limits) -> CodeResult:
+        """Run `code` in a fresh session; see `Sandbox.run`."""
+        check_inputs(inputs)
+        pool = await self._opened()
+        async with self._free:
+            return await _Feed(limits).run(pool, code, dict(inputs))
+
+    async def _opened(self) -> AsyncMonty:
+        async with self._opening:
+            if self._pool is None:
+                pool = AsyncMonty(
+                    min_processes=0,
+                    max_processes=self._workers,
+                    max_checkouts_per_worker=_CHECKOUTS_PER_WORKER,
+                )
+                try:
+                    self._pool = await pool.__aenter__()
+                except (OSError, RuntimeError, MontyError) as error:
+                    raise SandboxError(f"monty cannot start: {error}") from error
+            return self._pool
+
+    async def close(self) -> None:
+        """End the worker processes."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.__aexit__(None, None, None)
+
+
+class _Feed:
+    """One run of one piece of code."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Any] | None = None
+        self._collector = Collector(limits.output_bytes, self._end)
+        self._startup_s = 0.0
+        self._begin_s = 0.0
+        self._cpu_begin_s: float | None = None
+        self._pid: int | None = None
+
+    def _end(self) -> None:
+        """Kill the run from the thread that hands over printed text."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._future is not None:
+            self._future.cancel()
+
+    def _print(self, _stream: Literal["stdout", "stderr"], text: str) -> None:
+        self._collector.write(text.encode(errors="replace"))
+
+    async def run(self, pool: AsyncMonty, code: str, inputs: dict[str, Any]) -> CodeResult:
+        """Run `code` on a worker of `pool`.
+
+        Raises:
+            SandboxError: the worker died.
+        """
+        begin_s = time.perf_counter()
+        session = pool.checkout(
+            limits={
+                "max_feed_duration_secs": self._limits.time_s,
+                "max_total_sleep_secs": self._limits.time_s,
+                "max_memory": self._limits.memory_bytes,
+            }
+        )
+        try:
+            async with session:
+                self._begin_s = time.perf_counter()
+                self._startup_s = self._begin_s - begin_s
+                self._pid = session.worker_pid
+                self._cpu_begin_s = _cpu_s(self._pid)
+                self._future = asyncio.ensure_future(
+                    session.feed_run(code, inputs=inputs, print_callback=self._print)
+                )
+                return await self._outcome(self._future)
+        except MontyCrashedError as error:
+            raise SandboxError(f"monty: {error}") from error
+
+    async def _outcome(self, future: asyncio.Future[Any]) -> CodeResult:
+        """Wait for the run and say how it ended."""
+        try:
+            value = await future
+            value = json_value(value, self._limits.output_bytes)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._collector.overflowed or (task is not None and task.cancelling()):
+                raise
+            return self._failed("output", f"it printed over {self._limits.output_bytes} bytes")
+        except OutputLimitError:
+            return self._failed("output", f"its value is over {self._limits.output_bytes} bytes")
+        except RecursionError:
+            return self._failed("exception", "RecursionError: its value is nested too deeply")
+        except MontyCrashedError as error:
+            if not error.timed_out:
+                raise
+            return self._failed("timeout", f"it ran past {self._limits.time_s:g} s")
+        except MontySyntaxError as error:
+            return self._failed("syntax", error.display("type-msg"))
+        except MontyError as error:
+            text = _shown(error)
+            kinds = [kind for prefix, kind in _LIMIT_MESSAGES if text.startswith(prefix)]
+            return self._failed(kinds[0] if kinds else "exception", text)
+        if self._collector.overflowed:
+            return self._failed("output", f"it printed over {self._limits.output_bytes} bytes")
+        return self._result(ok=True, value=value)
+
+    def _failed(self, kind: CodeError, error: str) -> CodeResult:
+        return self._result(ok=False, error_kind=kind, error=error_line(error))
+
+    def _result(
+        self,
+        *,
+        ok: bool,
+        value: Any = None,
+        error_kind: CodeError | None = None,
+        error: str | None = None,
+    ) -> CodeResult:
+        wall_s = time.perf_counter() - self._begin_s
+        cpu_end_s = _cpu_s(self._pid)
+        known = self._cpu_begin_s is not None and cpu_end_s is not None
+        return CodeResult(
+            ok=ok,
+            stdout=self._collector.text,
+            value=value,
+            error_kind=error_kind,
+            error=error,
+            cpu_s=(cpu_end_s or 0.0) - (self._cpu_begin_s or 0.0) if known else wall_s,
+            startup_s=self._startup_s,
+        )
+
+
+def _shown(error: MontyError) -> str:
+    """Return `Type: message` of an error; conversion errors have no display of their own."""
+    display = getattr(error, "display", None)
+    return display("type-msg") if display is not None else f"{type(error).__name__}: {error}"
+
+
+def _cpu_s(pid: int | None) -> float | None:
+    """Return the seconds that the threads of a process were on a core, or None if unknown."""
+    if pid is None:
+        return None
+    try:
+        files = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
+        return sum(int(file.read_text().split()[0]) for file in files) * 1e-9 if files else None
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,249 @@
+"""What makes a table a workload: its columns, their types, and the rules that its rows obey.
+
+All rules are checked column by column, so that a million rows take well under a second.
+"""
+
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from polysilicon.errors import InputError, nearest
+from polysilicon.workload.record import COLUMNS, KINDS, OUTCOMES, REQUIRED
+
+TEXTS: tuple[str, ...] = (
+    "task_id", "step_id", "agent", "name", "kind", "model",
+    "pool", "offer", "region", "data_class", "outcome",
+)  # fmt: skip
+WHOLES: tuple[str, ...] = ("prompt_tokens", "cached_tokens", "output_tokens", "memory_bytes")
+REALS: tuple[str, ...] = tuple(c for c in COLUMNS if c not in (*TEXTS, *WHOLES, "parent_ids"))
+
+Rows = npt.NDArray[np.int64]
+
+
+def _type_of(column: str) -> Any:
+    """Return the Arrow type of `column`."""
+    if column in TEXTS:
+        return pa.string()
+    if column == "parent_ids":
+        return pa.list_(pa.string())
+    return pa.int64() if column in WHOLES else pa.float64()
+
+
+SCHEMA: Any = pa.schema([pa.field(c, _type_of(c), nullable=c not in REQUIRED) for c in COLUMNS])
+"""Columns and types of every workload table, in the order of the step record."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with one row: row (from 0), field, what, and the mend."""
+
+    row: int
+    field: str
+    what: str
+    mend: str = ""
+
+
+def normalise(table: Any, where: str) -> Any:
+    """Return `table` with all columns of `SCHEMA`, in its order and types; absent ones are null.
+
+    Args:
+        table: any `pyarrow.Table`.
+        where: named in errors.
+
+    Raises:
+        InputError: a column is unknown, given twice, required but absent, or of a wrong type.
+    """
+    for name in table.column_names:
+        if name not in COLUMNS:
+            mend = nearest(name, COLUMNS) or f"known columns: {', '.join(COLUMNS)}"
+            raise InputError(f"unknown column '{name}'", where=where, mend=mend)
+        if table.column_names.count(name) > 1:
+            raise InputError(f"column '{name}' is there twice", where=where)
+    missing = [name for name in REQUIRED if name not in table.column_names]
+    if missing:
+        raise InputError(f"required column '{missing[0]}' is missing", where=where)
+    columns = [
+        _cast(table.column(field.name), field, where)
+        if field.name in table.column_names
+        else pa.chunked_array([pa.nulls(table.num_rows, field.type)])
+        for field in SCHEMA
+    ]
+    # Nulls of required columns are reported with their row by `find_fault`, not by the cast.
+    return pa.table(columns, schema=pa.schema([f.with_nullable(nullable=True) for f in SCHEMA]))
+
+
+def _cast(column: Any, field: Any, where: str) -> Any:
+    """Cast a chunked array to the field's type where no value changes its meaning.
+
+    Raises:
+        InputError: the column is of another family of types, or a value does not fit.
+    """
+    if column.type == field.type:
+        return column
+    if not _castable(column.type, field.type):
+        what = f"column '{field.name}' holds {column.type}, expected {field.type}"
+        raise InputError(what, where=where)
+    try:
+        return column.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"column '{field.name}': {error}", where=where) from error
+
+
+def _castable(found: Any, wanted: Any) -> bool:
+    """Tell whether `found` is another width or encoding of `wanted`."""
+    kinds = pa.types
+    if kinds.is_null(found):
+        return True
+    if kinds.is_dictionary(found):
+        return _castable(found.value_type, wanted)
+    if kinds.is_list(wanted):
+        is_list = kinds.is_list(found) or kinds.is_large_list(found)
+        return is_list and _castable(found.value_type, wanted.value_type)
+    if kinds.is_string(wanted):
+        return bool(
+            kinds.is_string(found) or kinds.is_large_string(found) or kinds.is_string_view(found)
+        )
+    whole = bool(kinds.is_integer(found))
+    return whole if kinds.is_integer(wanted) else whole or bool(kinds.is_floating(found))
+
+
+def find_fault(table: Any) -> Fault | None:
+    """Return a broken rule of a normalised table, or None where it obeys all.
+
+    Each rule reports its first row; rules are tried from the simplest (a value by itself) to those
+    between rows (identities and parents).
+    """
+    return _text_fault(table) or _number_fault(table) or _order_fault(table) or _graph_fault(table)
+
+
+def codes_of(column: Any) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Return the index of each value among the distinct ones (-1 where null), and those."""
+    encoded = column.combine_chunks().dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, encoded.dictionary.to_pylist()
+
+
+def first_true(mask: Any) -> int | None:
+    """Return the first row at which a boolean Arrow column is true, or None."""
+    row = pc.index(mask, pa.scalar(value=True)).as_py()
+    return None if row < 0 else int(row)
+
+
+def _text_fault(table: Any) -> Fault | None:
+    """Check required texts and the closed lists of `kind` and `outcome`."""
+    for field in REQUIRED:
+        row = first_true(pc.fill_null(pc.equal(table[field], ""), fill_value=True))
+        if row is not None:
+            what = "is missing" if table[field][row].as_py() is None else "is empty"
+            return Fault(row=row, field=field, what=what)
+    for field, known in (("kind", KINDS), ("outcome", OUTCOMES)):
+        allowed = pc.is_in(table[field], value_set=pa.array([*known, None], pa.string()))
+        row = first_true(pc.invert(allowed))
+        if row is not None:
+            value = table[field][row].as_py()
+            mend = nearest(value, known) or f"known: {', '.join(known)}"
+            return Fault(row=row, field=field, what=f"unknown value '{value}'", mend=mend)
+    return None
+
+
+def _number_fault(table: Any) -> Fault | None:
+    """Check that numbers are finite and not negative."""
+    for field in (*WHOLES, *REALS):
+        column = table[field]
+        if column.null_count == len(column):
+            continue
+        bad = pc.less(column, 0)
+        if field in REALS:
+            bad = pc.or_(bad, pc.invert(pc.is_finite(column)))
+        row = first_true(bad)
+        if row is not None:
+            value = column[row].as_py()
+            what = f"{value} is negative" if value < 0 else f"{value} is not a number of any size"
+            return Fault(row=row, field=field, what=what)
+    return None
+
+
+_PAIRS: tuple[tuple[str, str, str], ...] = (
+    ("end_s", "start_s", "ends before it starts"),
+    ("first_token_s", "start_s", "first token before its start"),
+    ("end_s", "first_token_s", "ends before its first token"),
+    ("prompt_tokens", "cached_tokens", "more tokens were cached than the prompt has"),
+)
+
+
+def _order_fault(table: Any) -> Fault | None:
+    """Check pairs of columns of which the first must not be less than the second."""
+    for larger, smaller, what in _PAIRS:
+        row = first_true(pc.less(table[larger], table[smaller]))
+        if row is not None:
+            high, low = table[larger][row].as_py(), table[smaller][row].as_py()
+            return Fault(row=row, field=larger, what=f"{what} ({larger} {high} < {smaller} {low})")
+    return None
+
+
+def _graph_fault(table: Any) -> Fault | None:
+    """Check that steps are unique in their task and that their parents are other steps of it."""
+    if table.num_rows == 0:
+        return None
+    task, _ = codes_of(table["task_id"])
+    step, step_names = codes_of(table["step_id"])
+    keys = task * len(step_names) + step
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if again.size:
+        row = int(order[again + 1].min())
+        first = int(order[np.searchsorted(ordered, keys[row])])
+        what = f"step '{step_names[step[row]]}' of task '{table['task_id'][row]}' is already there"
+        return Fault(
+            row=row, field="step_id", what=what, mend=f"first seen {row - first} rows above"
+        )
+    child, parent_step = _edges(table, step_names)
+    wanted = np.where(parent_step < 0, -1, task[child] * len(step_names) + parent_step)
+    at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    absent = np.flatnonzero(ordered[at] != wanted)
+    if absent.size:
+        edge = int(absent[0])
+        name = pc.list_flatten(table["parent_ids"])[edge].as_py()
+        what = f"parent '{name}' is not a step of task '{table['task_id'][child[edge]]}'"
+        return Fault(row=int(child[edge]), field="parent_ids", what=what)
+    return _cycle_fault(table, child, order[at])
+
+
+def _edges(table: Any, step_names: list[str]) -> tuple[Rows, Rows]:
+    """Return for each parent link its row and the code of the parent's step id (-1: none such)."""
+    column = table["parent_ids"]
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
+    child = np.repeat(np.arange(table.num_rows, dtype=np.int64), lengths)
+    found = pc.index_in(pc.list_flatten(column), value_set=pa.array(step_names, pa.string()))
+    return child, found.fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _cycle_fault(table: Any, child: Rows, parent: Rows) -> Fault | None:
+    """Check that no step waits for itself.
+
+    Where all parents come first in the table, as any recorder writes them, there is no cycle; only
+    tasks where one does not are walked.
+    """
+    late = parent >= child
+    if not late.any():
+        return None
+    task, _ = codes_of(table["task_id"])
+    walked = np.isin(task[child], task[child[late]])
+    graph: dict[int, set[int]] = {}
+    for row, before in zip(child[walked].tolist(), parent[walked].tolist(), strict=True):
+        graph.setdefault(row, set()).add(before)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        rows = sorted(set(error.args[1]))
+        steps = ", ".join(table["step_id"][row].as_py() for row in rows[:5])
+        what = f"steps wait for each other: {steps}"
+        return Fault(row=rows[0], field="parent_ids", what=what)
+    return None

@@ -1,0 +1,157 @@
+"""Workload files: Parquet and JSONL, read strictly and written all or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+
+from polysilicon.errors import InputError, PolysiliconError, nearest
+from polysilicon.workload.checks import SCHEMA
+from polysilicon.workload.record import COLUMNS, StepRecord
+from polysilicon.workload.workload import Workload
+
+SUFFIXES = (".parquet", ".jsonl")
+_BLOCK_BYTES = 8 * 2**20
+_ROW_GROUP = 131_072
+
+
+def read(path: Path) -> Workload:
+    """Read a workload file.
+
+    Rows are named in errors as people find them: lines of JSONL count from 1, rows of Parquet
+    from 0.
+
+    Raises:
+        InputError: the file is missing, is not a workload file, or breaks a rule.
+    """
+    _check_suffix(path)
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), mend="expected a .parquet or .jsonl file")
+    try:
+        return _read_parquet(path) if path.suffix == ".parquet" else _read_jsonl(path)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+
+
+def write(workload: Workload, path: Path) -> None:
+    """Write a workload file, by suffix; on any failure the old file, or none, is left.
+
+    Raises:
+        InputError: the suffix is unknown.
+        PolysiliconError: the disk is full, or the folder cannot be written.
+    """
+    _check_suffix(path)
+    with atomic(path) as temporary:
+        if path.suffix == ".parquet":
+            pq.write_table(workload.table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
+        else:
+            encode = msgspec.json.Encoder().encode
+            with temporary.open("wb", buffering=2**20) as file:
+                file.writelines(encode(row) + b"\n" for row in workload.rows())
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path`; when the block ends well it takes the name `path`.
+
+    The bytes are on the disk before the name is: a crash leaves the old file or the new one.
+
+    Raises:
+        PolysiliconError: the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise PolysiliconError(f"{path}: cannot be written: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_suffix(path: Path) -> None:
+    """Refuse a path that is neither Parquet nor JSONL.
+
+    Raises:
+        InputError: so it is.
+    """
+    if path.suffix not in SUFFIXES:
+        what = f"unknown kind of workload file '{path.suffix or path.name}'"
+        raise InputError(what, where=str(path), mend="expected .parquet or .jsonl")
+
+
+def _read_parquet(path: Path) -> Workload:
+    """Read a Parquet file; only the workload's own columns are ever decoded."""
+    try:
+        # One file read by itself: folder names such as `agent=x` must not become columns.
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"not a Parquet file: {error}", where=str(path)) from error
+    return Workload(table, where=str(path))
+
+
+def _read_jsonl(path: Path) -> Workload:
+    """Read JSONL with Arrow's parser; only where that fails line by line, to say what is wrong."""
+    fast = pj.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="error")
+    try:
+        table = pj.read_json(
+            path, read_options=pj.ReadOptions(block_size=_BLOCK_BYTES), parse_options=fast
+        )
+        return Workload(table, where=str(path))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, InputError):
+        return _read_lines(path)
+
+
+def _read_lines(path: Path) -> Workload:
+    """Read JSONL one line at a time.
+
+    Raises:
+        InputError: names the first line that is not a step, or breaks a rule.
+    """
+    decoder = msgspec.json.Decoder(StepRecord)
+    records: list[StepRecord] = []
+    lines: list[int] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            records.append(decode_line(decoder, line, f"{path}, line {number}", COLUMNS))
+            lines.append(number)
+    return Workload.from_records(records, where=str(path), place=lambda row: f"line {lines[row]}")
+
+
+def decode_line(
+    decoder: msgspec.json.Decoder[Any], line: bytes, where: str, known: tuple[str, ...]
+) -> Any:
+    """Decode one JSON object.
+
+    Raises:
+        InputError: it is not JSON, or a field is unknown, missing or of the wrong type.
+    """
+    try:
+        return decoder.decode(line)
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
+        text = str(error)
+        spot = f"{where}, {_field_of(text)}" if _field_of(text) else where
+        mend = nearest(_field_of(text), known) if "unknown field" in text else ""
+        raise InputError(text, where=spot, mend=mend) from error
+    except msgspec.DecodeError as error:
+        raise InputError(f"not a JSON object: {error}", where=where) from error
+
+
+def _field_of(text: str) -> str:
+    """Return the field that an error of msgspec names, or an empty string."""
+    match = re.search(r"field `(\w+)`|`\$\.([\w.\[\]]+)`", text)
+    return (match[1] or match[2]) if match else ""

@@ -1,0 +1,35 @@
+"""What all tests share: a home of their own, the local model, an open engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polysilicon.runtime import assets
+from polysilicon.runtime.engines.llamacpp import LlamaCpp
+
+
+@pytest.fixture(scope="session")
+def local_model() -> Path:
+    """The default model's file, fetched once into the user's cache."""
+    return assets.fetch("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def llama(local_model: Path) -> Iterator[LlamaCpp]:
+    """One local engine for all tests: loading takes a second."""
+    engine = LlamaCpp(local_model, concurrency=4, context_tokens=1024)
+    yield engine
+    asyncio.run(engine.close())
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see no settings of the user's."""
+    for name in os.environ:
+        if name.startswith("POLYSILICON_") and name != "POLYSILICON_HOME":
+            monkeypatch.delenv(name)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from polysilicon.catalog.fleet import Pool
+from polysilicon.runtime.pools import Gate, RunningPool
+
+
+def _task(attained_s: float) -> SimpleNamespace:
+    return SimpleNamespace(attained_s=attained_s)
+
+
+def test_the_waiting_step_with_least_service_enters_first() -> None:
+    async def scenario() -> list[str]:
+        gate, order = Gate(1), []
+
+        async def step(name: str, attained_s: float) -> None:
+            await gate.enter(_task(attained_s))
+            order.append(name)
+            await asyncio.sleep(0)
+            gate.leave()
+
+        async with asyncio.TaskGroup() as group:
+            for name, attained_s in (("first", 0.0), ("old", 9.0), ("new", 1.0), ("newer", 0.5)):
+                group.create_task(step(name, attained_s))
+        assert gate.running == 0
+        return order
+
+    assert asyncio.run(scenario()) == ["first", "newer", "new", "old"]
+
+
+def test_never_more_than_the_cap() -> None:
+    async def scenario() -> int:
+        gate, most = Gate(3), 0
+
+        async def step() -> None:
+            nonlocal most
+            await gate.enter(_task(0.0))
+            most = max(most, gate.running)
+            await asyncio.sleep(0.001)
+            gate.leave(0.001)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(step())
+        return most
+
+    assert asyncio.run(scenario()) == 3
+
+
+def test_a_cancelled_waiter_gives_its_turn_back() -> None:
+    async def scenario() -> None:
+        gate = Gate(1)
+        await gate.enter(_task(0.0))
+        waiter = asyncio.create_task(gate.enter(_task(0.0)))
+        granted = asyncio.create_task(gate.enter(_task(1.0)))
+        await asyncio.sleep(0)
+        waiter.cancel()
+        await asyncio.sleep(0)
+        assert gate.waiting == 1
+        gate.leave()
+        granted.cancel()  # its turn has come, but it is cancelled before it could take it
+        with pytest.raises(asyncio.CancelledError):
+            await granted
+        assert gate.running == 0
+        await gate.enter(_task(0.0))
+        assert gate.running == 1
+
+    asyncio.run(scenario())
+
+
+def test_mean_service_is_smoothed() -> None:
+    gate = Gate(1)
+    for service_s in (1.0, 2.0):
+        gate.running += 1
+        gate.leave(service_s)
+    assert gate.mean_s == pytest.approx(1.1)
+
+
+def test_what_a_pool_serves() -> None:
+    engine = SimpleNamespace(model="m1")
+    pool = Pool(name="p", serves=("llm:*", "tool:search"))
+    running = RunningPool(pool, engine, 2, lambda cpu_s, service_s: (None, None), 1.0)
+    assert running.serves("llm", "m1", "engine")
+    assert not running.serves("llm", "m2", "engine")
+    assert running.serves("tool", "search", "cpu")
+    assert not running.serves("tool", "code", "cpu")
+    assert running.region == "local"
+    assert running.load("cpu") == (0.5, 0.0, 0.0)
+    endpoint = RunningPool(pool, engine, 0, lambda cpu_s, service_s: (None, None), 1.0)
+    assert not endpoint.serves("tool", "search", "cpu")
