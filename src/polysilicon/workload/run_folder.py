@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from polysilicon.errors import InputError
+from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.workload.files import SUFFIXES, atomic, decode_line, read, write
 from polysilicon.workload.record import RunInfo, StepRecord, TaskRecord
 from polysilicon.workload.workload import Workload
@@ -96,13 +96,25 @@ class RunFolder:
             InputError: a step breaks a rule of the step record.
             PolysiliconError: the disk is full, or the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._make()
         workload = steps if isinstance(steps, Workload) else Workload.from_records(steps)
         write(workload, self.steps_path)
 
+    def _make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            PolysiliconError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"{self.path}: cannot be written: {error.strerror}"
+            raise PolysiliconError(text) from error
+
     def _write(self, path: Path, content: bytes) -> None:
         """Write one small file."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._make()
         with atomic(path) as temporary:
             temporary.write_bytes(content)
 

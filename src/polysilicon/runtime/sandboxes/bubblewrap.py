@@ -1,8 +1,8 @@
-"""Bubblewrap: a full CPython in namespaces of its own, under a seccomp filter and resource limits.
+"""Bubblewrap: a full CPython in its own namespaces, under a seccomp filter and resource limits.
 
-What it has: the base interpreter of this process and the system's libraries, read-only, and a `/tmp`
-of 16 MiB. What it has not: network, other processes, the environment, the user's files. Needs Linux,
-the program `bwrap`, and leave to make user namespaces.
+What it has: the base interpreter of this process and the system's libraries, read-only, and a
+`/tmp` of 16 MiB. What it has not: network, other processes, the environment, the user's files.
+Needs Linux, the program `bwrap`, and leave to make user namespaces.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Bubblewrap:
     """The sandbox `bubblewrap`.
 
-    `cpu_s` is the kernel's account of the processes (`wait4`, start-up included), or, where a run had
-    to be killed, what they had used a moment before. `memory_bytes` is what the process reports of
-    itself in the end, so it is None where it was killed, and a hint where the code is hostile.
+    `cpu_s` is the kernel's account of the processes (`wait4`, start-up included), or, where a run
+    had to be killed, what they had used a moment before. `memory_bytes` is what the process reports
+    of itself in the end, so it is None where it was killed, and a hint where the code is hostile.
 
     Args:
         workers: runs at once.
@@ -226,8 +226,6 @@ class _Child:
         payload, filter_ = _sealed(self._payload), _sealed(seccomp.program())
         try:
             with self._lock:
-                if self._unwanted:
-                    raise SandboxError("cancelled before it began")
                 process = subprocess.Popen(
                     command(report_in, filter_),
                     stdin=payload, stdout=output_in, stderr=output_in,
@@ -235,7 +233,9 @@ class _Child:
                 )  # fmt: skip
                 self._pid = process.pid
                 process.returncode = 0  # reaped by _reap, for the account of resources
-        except (OSError, SandboxError) as error:
+            if self._unwanted:
+                self.kill()
+        except OSError as error:
             os.close(output)
             os.close(report)
             raise SandboxError(f"bubblewrap: {error}") from error

@@ -7,6 +7,7 @@ process. The parent believes no report about time, output or memory that it can 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -25,7 +26,7 @@ def main() -> None:
     report = int(sys.argv[1])
     payload = json.loads(sys.stdin.buffer.read())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = open(0, encoding="utf-8")  # noqa: PTH123, SIM115 - a descriptor, open until the end
+    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 - a descriptor, open until the end
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
     hard_bytes = _set_limits(payload["limits"])
@@ -45,7 +46,7 @@ def _set_limits(limits: dict[str, Any]) -> int:
     with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123 - pathlib costs 10 ms
         held_bytes = int(stream.read().split()[0]) * resource.getpagesize()
     soft_bytes = held_bytes + limits["memory_bytes"]
-    hard_bytes = soft_bytes + _REPORT_ROOM_BYTES
+    hard_bytes: int = soft_bytes + _REPORT_ROOM_BYTES
     for what, bound in (
         (resource.RLIMIT_CPU, limits["cpu_s"]),
         (resource.RLIMIT_FSIZE, limits["file_bytes"]),
@@ -107,10 +108,8 @@ def _source_line(trace: TracebackType | None, code: str) -> str:
 def _flush() -> None:
     """Flush what was printed; the code may have closed or replaced the streams."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(BaseException):
             stream.flush()
-        except BaseException:  # noqa: BLE001, S110, PERF203 - foreign objects; nothing to be done
-            pass
 
 
 if __name__ == "__main__":

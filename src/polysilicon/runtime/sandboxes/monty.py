@@ -140,30 +140,34 @@ class _Feed:
     async def _outcome(self, future: asyncio.Future[Any]) -> CodeResult:
         """Wait for the run and say how it ended."""
         try:
-            value = await future
-            value = json_value(value, self._limits.output_bytes)
+            value = json_value(await future, self._limits.output_bytes)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._collector.overflowed or (task is not None and task.cancelling()):
                 raise
-            return self._failed("output", f"it printed over {self._limits.output_bytes} bytes")
         except OutputLimitError:
             return self._failed("output", f"its value is over {self._limits.output_bytes} bytes")
         except RecursionError:
             return self._failed("exception", "RecursionError: its value is nested too deeply")
-        except MontyCrashedError as error:
-            if not error.timed_out:
-                raise
-            return self._failed("timeout", f"it ran past {self._limits.time_s:g} s")
-        except MontySyntaxError as error:
-            return self._failed("syntax", error.display("type-msg"))
         except MontyError as error:
-            text = _shown(error)
-            kinds = [kind for prefix, kind in _LIMIT_MESSAGES if text.startswith(prefix)]
-            return self._failed(kinds[0] if kinds else "exception", text)
+            return self._failed(*self._kind(error))
         if self._collector.overflowed:
             return self._failed("output", f"it printed over {self._limits.output_bytes} bytes")
         return self._result(ok=True, value=value)
+
+    def _kind(self, error: MontyError) -> tuple[CodeError, str]:
+        """Return what an error of monty means; a worker that died of nothing of ours is raised."""
+        if isinstance(error, MontyCrashedError):
+            if not error.timed_out:
+                raise error
+            return "timeout", f"it ran past {self._limits.time_s:g} s"
+        # Errors that concern the inputs have no display of their own.
+        display = getattr(error, "display", None)
+        text = display("type-msg") if display is not None else f"{type(error).__name__}: {error}"
+        if isinstance(error, MontySyntaxError):
+            return "syntax", text
+        kinds = [kind for prefix, kind in _LIMIT_MESSAGES if text.startswith(prefix)]
+        return (kinds[0] if kinds else "exception"), text
 
     def _failed(self, kind: CodeError, error: str) -> CodeResult:
         return self._result(ok=False, error_kind=kind, error=error_line(error))
@@ -188,12 +192,6 @@ class _Feed:
             cpu_s=(cpu_end_s or 0.0) - (self._cpu_begin_s or 0.0) if known else wall_s,
             startup_s=self._startup_s,
         )
-
-
-def _shown(error: MontyError) -> str:
-    """Return `Type: message` of an error; conversion errors have no display of their own."""
-    display = getattr(error, "display", None)
-    return display("type-msg") if display is not None else f"{type(error).__name__}: {error}"
 
 
 def _cpu_s(pid: int | None) -> float | None:

@@ -18,7 +18,7 @@ _X32_CALLS = 0x40000000
 _CLONE3 = 435
 
 # Processes, namespaces and mounts; other processes; kernel programs and keys; memory outside
-# RLIMIT_AS; sockets. Threads stay allowed (RLIMIT_AS bounds them), and socketpair, which asyncio needs.
+# RLIMIT_AS; sockets. Threads stay allowed (RLIMIT_AS bounds them), and socketpair, for asyncio.
 _DENIED_X86_64 = {
     "fork": 57, "vfork": 58, "unshare": 272, "setns": 308, "mount": 165, "umount2": 166,
     "pivot_root": 155, "chroot": 161, "ptrace": 101, "process_vm_readv": 310,

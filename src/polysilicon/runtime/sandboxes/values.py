@@ -1,10 +1,10 @@
-"""What passes between a sandbox and its caller: inputs in, printed text and a value out, bounded."""
+"""What passes between a sandbox and its caller: inputs in, text and a value out, bounded."""
 
 from __future__ import annotations
 
 import keyword
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from polysilicon.errors import InputError
@@ -88,27 +88,23 @@ class _Converter:
         self._room = limit_bytes
 
     def convert(self, value: Any, depth: int) -> Any:
-        self._room -= 1
-        if isinstance(value, str):
-            self._room -= len(value)
+        self._room -= 1 + (len(value) if isinstance(value, str) else 0)
         if self._room < 0:
             raise OutputLimitError
         if value is None or isinstance(value, bool | float | str):
             return value
         if isinstance(value, int):
             return value if value.bit_length() < _INT_BITS else self.convert(hex(value), depth)
-        if depth >= _DEEPEST:
-            return "…"
+        return self._compound(value, depth) if depth < _DEEPEST else "…"
+
+    def _compound(self, value: Any, depth: int) -> Any:
         if isinstance(value, dict):
             return {
                 key if isinstance(key, str) else repr(key): self.convert(item, depth + 1)
                 for key, item in value.items()
             }
-        if isinstance(value, list | tuple):
-            return self._items(value, depth)
         if isinstance(value, set | frozenset):
-            return self._items(sorted(value, key=repr), depth)
+            value = sorted(value, key=repr)
+        if isinstance(value, list | tuple):
+            return [self.convert(item, depth + 1) for item in value]
         return self.convert(repr(value), depth)
-
-    def _items(self, items: Iterable[Any], depth: int) -> list[Any]:
-        return [self.convert(item, depth + 1) for item in items]

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from polysilicon.runtime.watchdog import TaskBlockedError, Watchdog
+
+
+def test_a_loop_without_await_is_ended_and_others_go_on() -> None:
+    async def endless() -> None:
+        while True:
+            pass
+
+    async def sleeper() -> None:
+        time.sleep(60)
+
+    async def scenario() -> str:
+        async with Watchdog(0.6):
+            for blocker in (endless, sleeper):
+                with pytest.raises(TaskBlockedError, match="without an await"):
+                    await asyncio.create_task(blocker())
+            await asyncio.sleep(0.01)
+            return "alive"
+
+    before = signal.getsignal(signal.SIGALRM)
+    assert asyncio.run(scenario()) == "alive"
+    assert signal.getsignal(signal.SIGALRM) == before
+
+
+def test_a_task_that_awaits_is_left_alone() -> None:
+    async def scenario() -> int:
+        async with Watchdog(0.6):
+            await asyncio.sleep(1.5)
+            return 1
+
+    assert asyncio.run(scenario()) == 1
