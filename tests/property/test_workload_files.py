@@ -57,7 +57,7 @@ def workloads(draw: st.DrawFn) -> list[StepRecord]:
     return records
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(records=workloads(), suffix=st.sampled_from([".parquet", ".jsonl"]))
 def test_records_survive_the_file(records: list[StepRecord], suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def test_records_survive_the_file(records: list[StepRecord], suffix: str) -> Non
         assert list(read(path).steps()) == records
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(records=workloads())
 def test_reading_line_by_line_gives_the_same(records: list[StepRecord]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def test_reading_line_by_line_gives_the_same(records: list[StepRecord]) -> None:
             read(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(records=workloads())
 def test_every_grouping_adds_up(records: list[StepRecord]) -> None:
     books = ledger(Workload.from_records(records))

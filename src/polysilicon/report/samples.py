@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from polysilicon.report.source import Source
 from polysilicon.workload.record import TaskRecord
@@ -126,8 +127,8 @@ def _varied(tasks: Sequence[TaskRecord]) -> list[TaskRecord]:
 def _rows_of(task_ids: set[str], source: Source) -> dict[str, list[dict[str, Any]]]:
     """Return the steps of the chosen tasks, by task."""
     codes, names = source.workload.codes("task_id")
-    wanted = {code for code, name in enumerate(names) if name in task_ids}
-    rows = [row for row, code in enumerate(codes.tolist()) if code in wanted]
+    wanted = [code for code, name in enumerate(names) if name in task_ids]
+    rows = np.flatnonzero(np.isin(codes, wanted))
     steps: dict[str, list[dict[str, Any]]] = {}
     for step in source.workload.table.take(rows).to_pylist():
         steps.setdefault(step["task_id"], []).append(step)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console, RenderableType
+from synthetic_run import ELSEWHERE, make_run
+
+from polysilicon.report import terminal
+from polysilicon.report.summary import summarise
+from polysilicon.workload.describe import describe
+from polysilicon.workload.record import StepRecord
+from polysilicon.workload.workload import Workload
+
+
+def shown(page: RenderableType, width: int = 120) -> str:
+    console = Console(width=width, record=True, file=None, quiet=False, force_terminal=False)
+    with console.capture() as capture:
+        console.print(page)
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "expected"),
+    [(0.0, "    "), (1.0, "████"), (0.5, "██  "), (0.001, "▏   "), (2.0, "████"), (0.28, "█▏  ")],
+)
+def test_bars(fraction: float, expected: str) -> None:
+    assert terminal.bar(fraction, 4).plain == expected
+
+
+def test_a_run_page(tmp_path: Path) -> None:
+    run, _, steps = make_run(tmp_path / "demo")
+    summary = summarise(run, ELSEWHERE)
+    page = shown(terminal.run_page(summary, describe(run.workload()).groups, ELSEWHERE))
+    assert f"48 tasks ({summary.ok} ok) · {len(steps)} steps" in page
+    for text in ("Agents", "Steps by agent and kind", "The same work elsewhere", "tasks/min"):
+        assert text in page
+    rows = [line for line in page.splitlines() if "aws/" in line or "gcp/" in line]
+    assert rows[0].startswith("aws/m9g.4xlarge")
+    assert rows[-1].startswith("aws/p5.48xlarge")
+    assert "3 s to 12.2 s" in rows[0]
+    assert "roofline" in rows[0]
+    unpriced = next(line for line in page.splitlines() if "azure/unpriced" in line)
+    assert "$" not in unpriced
+
+
+def test_prices_that_are_missing_are_marked(tmp_path: Path) -> None:
+    run, _, steps = make_run(tmp_path / "demo")
+    run.write_steps([msgspec.structs.replace(steps[0], cost_usd=None), *steps[1:]])
+    page = shown(terminal.run_page(summarise(run), describe(run.workload()).groups, []))
+    assert "* some steps have no price" in page
+    assert "elsewhere" not in page
+
+
+def test_names_are_not_markup() -> None:
+    record = StepRecord(task_id="t", step_id="0", name="[red]x[/red]", kind="tool", agent="[b]")
+    page = shown(terminal.description_page(describe(Workload.from_records([record]))))
+    assert "[red]x[/red]" in page
+    assert "[b]" in page
+
+
+def test_a_description_page(tmp_path: Path) -> None:
+    run, _, _ = make_run(tmp_path / "demo")
+    page = shown(terminal.description_page(describe(run.workload())))
+    for text in ("prefix reuse", "Steps of each kind", "Tasks of each agent", "steps of a task"):
+        assert text in page
+    empty = shown(terminal.description_page(describe(Workload.from_records([]))))
+    assert "tasks" in empty
