@@ -34,6 +34,8 @@ def test_sums_by_task_agent_kind_pool_and_name() -> None:
     assert books.by_kind["llm"] == books.total == books.by_name["chat"]
     assert (books.total.steps, books.total.failed, books.total.unmetered) == (3, 1, 2)
     assert books.total.energy_j == 2.0
+    assert books.by_agent["b"].energy_j is None
+    assert (books.by_agent["b"].cached_tokens, books.by_agent["b"].prompt_tokens) == (0, None)
     assert books.total.picodollars == 300_000_000_000
 
 

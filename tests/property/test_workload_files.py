@@ -87,7 +87,7 @@ def test_every_grouping_adds_up(records: list[StepRecord]) -> None:
     for table in (books.by_task, books.by_agent, books.by_kind, books.by_pool, books.by_name):
         for field in ("steps", "prompt_tokens", "picodollars", "unpriced", "unmetered", "failed"):
             total = getattr(books.total, field)
-            assert sum(getattr(entry, field) for entry in table.values()) == total
+            assert sum(getattr(entry, field) or 0 for entry in table.values()) == (total or 0)
     exact = sum(round(record.cost_usd * 10**12) for record in records if record.cost_usd)
     assert abs(books.total.picodollars - exact) <= len(records) * 4  # floats near 1e16 are 2 apart
     assert books.total.unpriced == sum(record.cost_usd is None for record in records)

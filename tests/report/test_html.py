@@ -4,12 +4,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
+import pytest
 from synthetic_run import ELSEWHERE, MODEL, make_run
 
 from polysilicon.ledger.ledger import ledger
-from polysilicon.report.html import render, this_machine, write_report
+from polysilicon.report.html import decimals, figure, render, this_machine, write_report
 from polysilicon.report.source import Source, load, of_folder
 from polysilicon.report.summary import summarise
+from polysilicon.report.terminal import BLANK
 from polysilicon.workload.files import write
 from polysilicon.workload.record import StepRecord
 from polysilicon.workload.workload import Workload
@@ -150,3 +152,12 @@ def test_the_run_is_one_of_the_offers_only_where_all_of_it_has_a_price(tmp_path:
     run.write_steps([msgspec.structs.replace(steps[0], cost_usd=None), *steps[1:]])
     source = of_folder(run)
     assert this_machine(source, ledger(source.workload)) is None
+
+
+@pytest.mark.parametrize(
+    ("total", "shown"), [(0.0039512, "0.0039512"), (12.3, "12.300"), (123456.7, "123,456.70")]
+)
+def test_a_column_of_money_has_one_number_of_decimals(total: float, shown: str) -> None:
+    assert figure(total, decimals(total)) == shown
+    assert figure(None, decimals(None)) == BLANK
+    assert decimals(0.0) == 2

@@ -24,8 +24,11 @@ TASKS = {"support": 16, "coder": 10, "researcher": 12, "pipeline": 4}
     show_default=True,
     help="Where the run folder is made.",
 )
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N tasks of each agent.")
 @json_option
-def command(model: str | None, fleet: Path | None, runs: Path, as_json: bool) -> None:
+def command(
+    model: str | None, fleet: Path | None, runs: Path, limit: int | None, as_json: bool
+) -> None:
     """Run the bundled agents for real here: what each step took, cost, and would cost elsewhere."""
     from polysilicon.cli.running import run_and_report  # noqa: PLC0415 - heavy, and not for --help
     from polysilicon.runtime.loader import load_agent, sample_inputs  # noqa: PLC0415
@@ -34,6 +37,7 @@ def command(model: str | None, fleet: Path | None, runs: Path, as_json: bool) ->
     jobs = []
     for name, count in TASKS.items():
         agent = load_agent(name)
-        jobs.append(Job(agent=agent, given_as=name, inputs=sample_inputs(agent)[:count]))
+        inputs = sample_inputs(agent)[:count][:limit]
+        jobs.append(Job(agent=agent, given_as=name, inputs=inputs))
     options = RunOptions(model=model, fleet=None if fleet is None else str(fleet))
     run_and_report(Run(new_folder(runs, "demo"), jobs, options), as_json=as_json)

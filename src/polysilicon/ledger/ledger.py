@@ -6,6 +6,8 @@ close to it. One picodollar is far below what the shortest step costs.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,7 @@ _STEP_MAX_USD = 9e6  # picodollars of one step fit into 64 bits up to here
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """The sums of some steps; unknown numbers count as nothing, unknown prices are counted.
+    """The sums of some steps; None where not one of them tells.
 
     Attributes:
         steps: how many.
@@ -37,11 +39,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     steps: int
     failed: int
-    prompt_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    core_s: float
-    energy_j: float
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    core_s: float | None
+    energy_j: float | None
     picodollars: int
     unpriced: int
     unmetered: int
@@ -113,6 +115,25 @@ def exact_sums(values: npt.NDArray[np.int64], codes: Codes, groups: int) -> list
     return [h * _SPLIT + s for h, s in zip(high.tolist(), low.tolist(), strict=True)]
 
 
+def _known_sums(
+    values: npt.NDArray[np.float64], codes: Codes, groups: int, *, whole: bool = False
+) -> list[Any]:
+    """Return the sum of each group, None where it has no known value.
+
+    Args:
+        values: shape (rows,), NaN where unknown.
+        codes: the group of each row, shape (rows,).
+        groups: how many groups there are.
+        whole: sum exactly, as integers.
+    """
+    seen = count_by(codes[~np.isnan(values)], groups)
+    if whole:
+        sums: list[Any] = exact_sums(np.nan_to_num(values).astype(np.int64), codes, groups)
+    else:
+        sums = sum_by(values, codes, groups).tolist()
+    return [value if n else None for value, n in zip(sums, seen.tolist(), strict=True)]
+
+
 def _entries(
     workload: Workload, money: npt.NDArray[np.int64], codes: Codes, names: list[str]
 ) -> dict[str, Entry]:
@@ -122,15 +143,15 @@ def _entries(
     bad = [code for code, name in enumerate(outcome_names) if name != "ok"]
     cost, energy = workload.numbers("cost_usd"), workload.numbers("energy_j")
     tokens = [
-        exact_sums(np.nan_to_num(workload.numbers(column)).astype(np.int64), codes, size)
+        _known_sums(workload.numbers(column), codes, size, whole=True)
         for column in ("prompt_tokens", "cached_tokens", "output_tokens")
     ]
     columns = (
         count_by(codes, size).tolist(),
         count_by(codes[np.isin(outcome, bad)], size).tolist(),
         *tokens,
-        sum_by(workload.numbers("cpu_s"), codes, size).tolist(),
-        sum_by(energy, codes, size).tolist(),
+        _known_sums(workload.numbers("cpu_s"), codes, size),
+        _known_sums(energy, codes, size),
         exact_sums(money, codes, size),
         count_by(codes[np.isnan(cost)], size).tolist(),
         count_by(codes[np.isnan(energy)], size).tolist(),

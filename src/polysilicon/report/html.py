@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def render(source: Source, summary: Summary, refused: Sequence[tuple[str, str]] 
         source=source,
         summary=summary,
         total=books.total,
+        cents=decimals(books.total.cost_usd),
         tables=_ledger_tables(books),
         groups=_cut("steps", groups),
         bars=time_bars(groups)[:MAX_ROWS],
@@ -111,6 +113,16 @@ def this_machine(source: Source, books: Ledger) -> ElsewhereSummary | None:
     )
 
 
+def decimals(total: float | None) -> int:
+    """Return how many decimals show five digits of a sum, at least two: one count for a column."""
+    return 2 if not total else min(max(4 - math.floor(math.log10(total)), 2), 12)
+
+
+def figure(value: float | None, digits: int = 0) -> str:
+    """Format a number of a column that is added up: the same decimals in each row, or a blank."""
+    return terminal.BLANK if value is None else f"{value:,.{digits}f}"
+
+
 def _ledger_tables(books: Ledger) -> list[Cut]:
     """Return the ledger's tables, dearest rows first."""
     tables = (
@@ -146,6 +158,7 @@ def _template() -> jinja2.Template:
         usd=terminal.usd,
         share=terminal.share,
         count=units.count,
+        figure=figure,
         kind_class=kind_class,
     )
     return environment.get_template("report.html.j2")

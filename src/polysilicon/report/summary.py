@@ -122,15 +122,21 @@ def quality(tasks: Iterable[TaskRecord]) -> float | None:
 def _agents(source: Source, times: list[TaskTime]) -> dict[str, AgentSummary]:
     """Return the summary of each agent, by name."""
     costs: dict[str, Entry] = ledger(source.workload).by_agent
+    times_of: dict[str, list[TaskTime]] = {}
+    for time in times:
+        times_of.setdefault(time.agent, []).append(time)
+    tasks_of: dict[str, list[TaskRecord]] = {}
+    for task in source.tasks or ():
+        tasks_of.setdefault(task.agent, []).append(task)
     agents = {}
-    for name in sorted({time.agent for time in times}):
-        taken = [t.seconds for t in times if t.agent == name and t.seconds is not None]
+    for name in sorted(times_of):
+        taken = [time.seconds for time in times_of[name] if time.seconds is not None]
         p50, p99 = quantiles(np.array(taken, dtype=np.float64), (0.5, 0.99))
-        records = None if source.tasks is None else [t for t in source.tasks if t.agent == name]
+        records = tasks_of.get(name, [])
         agents[name] = AgentSummary(
-            tasks=sum(time.agent == name for time in times),
-            ok=None if records is None else sum(record.ok for record in records),
-            quality=quality(records or ()),
+            tasks=len(times_of[name]),
+            ok=None if source.tasks is None else sum(record.ok for record in records),
+            quality=quality(records),
             p50_s=p50,
             p99_s=p99,
             cost_usd=costs[name].cost_usd if name in costs else None,

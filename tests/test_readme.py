@@ -1,0 +1,60 @@
+"""Every command of README.md and docs/ works when pasted, and every file that it names is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return page and command of every `$ …` line in the pages' console blocks."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), flags=re.S):
+            found += [(page.name, line[2:]) for line in block.splitlines() if line.startswith("$ ")]
+    return list(dict.fromkeys(found))
+
+
+def test_there_are_commands() -> None:
+    assert sum(command.startswith("polysilicon ") for _, command in commands()) >= 5
+    assert {"make demo", "make test"} <= {command for _, command in commands()}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the examples, shared by all commands, so that one can use another's run."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    return folder
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_a_command_works_when_pasted(page: str, command: str, folder: Path) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        plan = subprocess.run([*words, "-n"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert plan.stdout, page
+        return
+    assert words[0] == "polysilicon", f"{page}: {command}"
+    script = Path(sys.executable).parent / "polysilicon"
+    latest = max((folder / "runs").glob("*"), default=None, key=lambda path: path.stat().st_mtime)
+    words = [word.replace("RUN", str(latest)) for word in words[1:]]
+    done = subprocess.run(
+        [script, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
+    assert done.stdout.strip(), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
