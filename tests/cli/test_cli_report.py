@@ -33,6 +33,7 @@ def make_run(folder: Path) -> RunFolder:
         ]
     )
     shared = {"task_id": "t", "agent": "a", "arrival_s": 0.0, "outcome": "ok", "cores": 1.0}
+    shared |= {"offer": "aws/m7i.2xlarge", "region": "us-east-1"}
     run.write_steps(
         [
             StepRecord(

@@ -57,6 +57,8 @@ ELSEWHERE = [
              basis="roofline", low_s=0.8, high_s=3.5),
     OfferRow(offer="aws/p5.48xlarge", region="us-east-1", usd_per_1000_tasks=6.3, p50_s=0.9,
              basis="roofline", low_s=0.4, high_s=2.0, note="one of eight GPUs is used"),
+    OfferRow(offer="local", region="local", usd_per_1000_tasks=0.0823, p50_s=5.2,
+             basis="measured", low_s=5.2, high_s=5.2),
     OfferRow(offer="azure/unpriced", usd_per_1000_tasks=None, p50_s=None, basis="measured"),
 ]  # fmt: skip
 
@@ -126,7 +128,7 @@ def make_run(
         RunInfo(
             run=folder.name, version="0.1.0", started_at="2026-11-21T09:00:00Z",
             agents={name: name for name in AGENTS}, model=MODEL,
-            offer="this machine, as 2 cores of aws/m8g.medium", wall_s=max(free), tasks=len(tasks),
+            offer="priced as aws/m8g.medium in us-east-1", wall_s=max(free), tasks=len(tasks),
             finished=True,
         )
     )  # fmt: skip

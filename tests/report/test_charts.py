@@ -56,12 +56,11 @@ def test_outcome_bars(tasks: int, ok: int | None, quality: float | None, label: 
 
 
 def test_offers_are_sorted_by_cost_and_blanks_come_last() -> None:
-    here = OfferRow(offer="here", usd_per_1000_tasks=1.0, p50_s=3.0, basis="measured")
-    chart = offer_chart(ELSEWHERE, here)
+    chart = offer_chart(ELSEWHERE)
     costs = [offer.row.usd_per_1000_tasks for offer in chart.offers]
     assert costs[:-1] == sorted(costs[:-1])
     assert costs[-1] is None
-    assert [offer.row.offer for offer in chart.offers if offer.here] == ["here"]
+    assert [offer.row.offer for offer in chart.offers if offer.here] == ["local"]
     dearest = chart.offers[-2]
     assert widths(dearest.cost_chart, "cost") == [100.0]
     assert widths(chart.offers[-1].cost_chart, "cost") == []

@@ -7,8 +7,7 @@ import msgspec
 import pytest
 from synthetic_run import ELSEWHERE, MODEL, make_run
 
-from polysilicon.ledger.ledger import ledger
-from polysilicon.report.html import decimals, figure, render, this_machine, write_report
+from polysilicon.report.html import decimals, figure, render, write_report
 from polysilicon.report.source import Source, load, of_folder
 from polysilicon.report.summary import summarise
 from polysilicon.report.terminal import BLANK
@@ -94,7 +93,14 @@ def test_the_page_has_all_its_parts(tmp_path: Path) -> None:
     assert page.ids == ["where", "timeline", "elsewhere", "agents", "ledger", "failed", "samples"]
     assert sorted(page.labelled_by) == sorted(page.ids)
     assert page.unlabelled == []
-    for text in (MODEL, "support", "this machine, as 2 cores", "roofline", "ended ok"):
+    for text in (
+        MODEL,
+        "support",
+        "priced as aws/m8g.medium",
+        "roofline",
+        "ended ok",
+        "(this machine)",
+    ):
         assert text in page.text
 
 
@@ -141,17 +147,12 @@ def test_bare_steps_make_a_page() -> None:
     assert "1 of 1 steps have no price" in page.text
 
 
-def test_the_run_is_one_of_the_offers_only_where_all_of_it_has_a_price(tmp_path: Path) -> None:
-    run, tasks, steps = make_run(tmp_path / "demo")
+def test_where_no_offer_can_be_estimated_the_reasons_are_shown(tmp_path: Path) -> None:
+    run, _, _ = make_run(tmp_path / "demo")
     source = of_folder(run)
-    here = this_machine(source, ledger(source.workload))
-    assert here is not None
-    total = sum(step.cost_usd for step in steps)
-    assert abs(here.usd_per_1000_tasks - 1000 * total / len(tasks)) < 1e-9
-    assert here.basis == "measured"
-    run.write_steps([msgspec.structs.replace(steps[0], cost_usd=None), *steps[1:]])
-    source = of_folder(run)
-    assert this_machine(source, ledger(source.workload)) is None
+    page = Page(render(source, summarise(source), [("aws/x", "no facts")]))
+    assert "No offer could be estimated" in page.text
+    assert "aws/x: no facts" in page.text
 
 
 @pytest.mark.parametrize(

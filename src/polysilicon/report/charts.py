@@ -10,6 +10,7 @@ import msgspec
 from markupsafe import Markup
 
 from polysilicon import units
+from polysilicon.catalog.fleet import LOCAL
 from polysilicon.report import svg
 from polysilicon.report.source import ElsewhereRow
 from polysilicon.report.terminal import BLANK, band, cheapest, seconds, share, usd
@@ -87,25 +88,20 @@ def outcome_bar(tasks: int, ok: int | None, quality: float | None) -> Markup:
     return svg.svg(BAR_PX, ", ".join(words), shapes)
 
 
-def offer_chart(rows: Sequence[ElsewhereRow], here: ElsewhereRow | None = None) -> OfferChart:
-    """Return the cost of the same work on each offer: cost bars from zero, times on a log axis.
-
-    Args:
-        rows: estimates.
-        here: the run itself, as it was measured; drawn among the others.
-    """
-    ordered = sorted([*rows, here] if here is not None else rows, key=cheapest)
+def offer_chart(rows: Sequence[ElsewhereRow]) -> OfferChart:
+    """Return the cost of the same work on each offer: cost bars from zero, times on a log axis."""
+    ordered = sorted(rows, key=cheapest)
     dearest = max((row.usd_per_1000_tasks or 0.0 for row in ordered), default=0.0)
     low_s, high_s = _time_range(ordered)
     offers = [
         Offer(
             row=row,
             cost=usd(row.usd_per_1000_tasks),
-            cost_chart=_cost_bar(row, dearest, "here" if row is here else "cost"),
+            cost_chart=_cost_bar(row, dearest, "here" if row.offer == LOCAL else "cost"),
             p50=seconds(row.p50_s),
             band=band(row.low_s, row.high_s),
             time_chart=_time_dot(row, low_s, high_s),
-            here=row is here,
+            here=row.offer == LOCAL,
         )
         for row in ordered
     ]

@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 import msgspec
-import numpy as np
 
 from polysilicon import units
 from polysilicon.ledger.ledger import Entry, Ledger, ledger
@@ -17,12 +16,11 @@ from polysilicon.report import terminal
 from polysilicon.report.charts import offer_chart, outcome_bar, time_bars
 from polysilicon.report.samples import MAX_FAILED, failures, samples
 from polysilicon.report.source import ElsewhereRow, Source
-from polysilicon.report.summary import ElsewhereSummary, Summary, summarise
+from polysilicon.report.summary import Summary, summarise
 from polysilicon.report.svg import kind_class
 from polysilicon.report.timeline import timeline
 from polysilicon.workload.describe import groups_of
 from polysilicon.workload.files import atomic
-from polysilicon.workload.groups import quantiles
 
 MAX_ROWS = 100
 
@@ -66,8 +64,7 @@ def render(source: Source, summary: Summary, refused: Sequence[tuple[str, str]] 
     """Return the HTML report of a run; see `write_report`."""
     books = ledger(source.workload)
     groups = groups_of(source.workload)
-    here = this_machine(source, books)
-    offers = offer_chart(summary.elsewhere, here) if summary.elsewhere else None
+    offers = offer_chart(summary.elsewhere) if summary.elsewhere else None
     agents = list(summary.agents.items())[:MAX_ROWS]
     failed = None if source.tasks is None else failures(source.tasks)
     return _template().render(
@@ -81,7 +78,6 @@ def render(source: Source, summary: Summary, refused: Sequence[tuple[str, str]] 
         kinds=list(summary.kinds),
         timeline=timeline(source.workload),
         offers=offers,
-        here=here,
         refused=list(refused)[:MAX_ROWS],
         agents=[
             (name, agent, outcome_bar(agent.tasks, agent.ok, agent.quality))
@@ -91,25 +87,6 @@ def render(source: Source, summary: Summary, refused: Sequence[tuple[str, str]] 
         failed_count=sum(not task.ok for task in source.tasks or ()),
         max_failed=MAX_FAILED,
         samples=samples(source),
-    )
-
-
-def this_machine(source: Source, books: Ledger) -> ElsewhereSummary | None:
-    """Return the run itself as a row among the offers; None where a step has no price."""
-    taken = [time.seconds for time in source.times() if time.seconds is not None]
-    if books.total.unpriced or not taken or books.total.cost_usd is None:
-        return None
-    p50 = quantiles(np.array(taken, dtype=np.float64), (0.5,))[0]
-    offer = source.info.offer if source.info is not None and source.info.offer else "this run"
-    return ElsewhereSummary(
-        offer=offer,
-        region=None,
-        usd_per_1000_tasks=1000 * books.total.cost_usd / len(source.times()),
-        p50_s=p50,
-        basis="measured",
-        low_s=None,
-        high_s=None,
-        note="this run, as it was measured, with the time that its tasks waited",
     )
 
 

@@ -101,7 +101,7 @@ def step_table(groups: Iterable[Group]) -> Table:
 def elsewhere_table(rows: Iterable[ElsewhereRow]) -> Table:
     """Return cost per 1,000 tasks, p50 with its band, and basis of each offer, cheapest first."""
     table = _table("The same work elsewhere (estimates)", "offer", "region")
-    table.add_column("$ per 1,000 tasks", no_wrap=True)
+    table.add_column("$ / 1,000 tasks", no_wrap=True)
     table.add_column("p50 of a task", justify="right", no_wrap=True)
     table.add_column("band", justify="right", no_wrap=True)
     table.add_column("basis", no_wrap=True)
@@ -113,7 +113,7 @@ def elsewhere_table(rows: Iterable[ElsewhereRow]) -> Table:
         table.add_row(
             escape(row.offer),
             escape(row.region or BLANK),
-            bar(part, 12, "magenta") + Text(f" {usd(cost)}"),
+            bar(part, 8, "magenta") + Text(f" {usd(cost)}"),
             seconds(row.p50_s),
             band(row.low_s, row.high_s),
             escape(row.basis),

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from concurrent.futures import CancelledError as FutureCancelledError
 from typing import Any
 
@@ -44,6 +45,7 @@ class Workers:
             methods = multiprocessing.get_all_start_methods()
             method = "forkserver" if "forkserver" in methods else "spawn"
             context = multiprocessing.get_context(method)
+            context.set_forkserver_preload(["polysilicon.runtime.executor"])
             self._pool = ProcessPool(
                 max_workers=self.count, context=context, initializer=_yield_to_engine
             )
@@ -71,6 +73,8 @@ class Workers:
             outcome = await asyncio.wrap_future(future)
         except TimeoutError as error:
             raise StepTimeoutError(f"{name} ran past {timeout_s:g} s") from error
+        except BrokenExecutor as error:
+            raise ToolError(f"{name}: worker processes cannot start: {error}") from error
         except (ProcessExpired, FutureCancelledError) as error:
             raise ToolError(f"{name}: its worker process died") from error
         except asyncio.CancelledError:

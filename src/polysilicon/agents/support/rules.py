@@ -111,9 +111,9 @@ def _order_rule(topic: Topic, order: Order, today: date) -> Verdict:
         return _only("answer", "refund-timing", "the order was cancelled and refunded")
     if order.status == "delivered":
         return _DELIVERED[topic](order, today)
-    if topic == "unwanted":
-        return _cancel(order)
-    return _late(order, today)
+    # A customer who gives up on a lost parcel gets what a lost parcel gets.
+    lost = order.status == "in_transit" and (today - order.promised_on).days > LOST_DAYS
+    return _cancel(order) if topic == "unwanted" and not lost else _late(order, today)
 
 
 def _guard(verdict: Verdict, order: Order) -> Verdict:

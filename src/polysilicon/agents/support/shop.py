@@ -70,6 +70,11 @@ def read_tickets() -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in _text("tickets.jsonl").splitlines()]
 
 
+def read_examples() -> list[dict[str, str]]:
+    """Return the labelled messages that are shown to the model; no ticket is among them."""
+    return [msgspec.json.decode(line) for line in _text("examples.jsonl").splitlines()]
+
+
 def read_policies() -> list[Document]:
     """Return the policy pages: id is the file's name, title its first line."""
     with as_file(_folder().joinpath("policies")) as folder:

@@ -1,0 +1,16 @@
+"""Customer service of an invented shop: orders in SQLite, policies as documents, rules as code."""
+
+from __future__ import annotations
+
+from polysilicon.agents.support.flow import grade, prepare, run
+from polysilicon.agents.support.shop import read_tickets
+from polysilicon.runtime.types import Agent
+
+AGENT = Agent(
+    name="support",
+    run=run,
+    prepare=prepare,
+    inputs=read_tickets,
+    grade=grade,
+    help="customer service of a shop: refund, replace, escalate or answer",
+)

@@ -1,0 +1,175 @@
+"""The catalog as a whole: read once, looked up by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from importlib.resources.abc import Traversable
+
+import msgspec
+
+from polysilicon.catalog.commitments import (
+    Commitment,
+    GridCarbon,
+    read_commitments,
+    read_grid_carbon,
+)
+from polysilicon.catalog.models import (
+    ModelArchitecture,
+    plain_name,
+    read_models,
+    read_precisions,
+)
+from polysilicon.catalog.offers import Offer, read_offers
+from polysilicon.catalog.processors import Processor, read_processors
+from polysilicon.catalog.rates import LlmRate, read_rates
+from polysilicon.catalog.tables import Cell, data_folder, read_rows, text
+from polysilicon.errors import InputError, nearest
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An offer that "the same work elsewhere" shows by default.
+
+    Attributes:
+        offer: name.
+        region: where.
+        companion: the CPU offer that runs the tools beside an accelerator, else empty.
+        companion_region: where that is.
+        why: what it stands for.
+    """
+
+    offer: str
+    region: str
+    companion: str
+    companion_region: str
+    why: str
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a column (or a fact) of a table is: its unit and its meaning."""
+
+    table: str
+    column: str
+    unit: str
+    meaning: str
+
+
+class Catalog:
+    """Everything that can be bought, and the models that run on it.
+
+    Args:
+        folder: of the data files.
+
+    Raises:
+        InputError: a data file is wrong; names file, row and field.
+    """
+
+    def __init__(self, folder: Traversable) -> None:
+        self._folder = folder
+        shared = folder / "cc_by_sa"
+        self.processors: Mapping[str, Processor] = read_processors(
+            [folder / "processors.csv", shared / "processors_measured.csv"]
+        )
+        columns = {"id": text, "source": text}
+        sources = {
+            row["id"]: row["source"] for _, row in read_rows(shared / "offer_sources.csv", columns)
+        }
+        self.offers: tuple[Offer, ...] = read_offers(
+            shared / "offers.csv", sources, self.processors
+        )
+        self._by_name: dict[str, list[Offer]] = {}
+        for offer in self.offers:
+            self._by_name.setdefault(offer.name.casefold(), []).append(offer)
+
+    @cached_property
+    def models(self) -> Mapping[str, ModelArchitecture]:
+        """Model architectures by name."""
+        return read_models(self._folder / "models.csv")
+
+    @cached_property
+    def precisions(self) -> Mapping[str, float]:
+        """Bytes of one parameter by precision."""
+        return read_precisions(self._folder / "precisions.csv")
+
+    @cached_property
+    def rates(self) -> Mapping[str, tuple[LlmRate, ...]]:
+        """Measured token rates by instance type."""
+        return read_rates(self._folder / "cc_by_sa" / "llm_rates.csv")
+
+    @cached_property
+    def commitments(self) -> tuple[Commitment, ...]:
+        """Commitment programs."""
+        return read_commitments(self._folder / "commitments.csv")
+
+    @cached_property
+    def grid_carbon(self) -> Mapping[tuple[str, str], GridCarbon]:
+        """Carbon of the grid by cloud and region."""
+        return read_grid_carbon(self._folder / "grid_carbon.csv")
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The default offers of "the same work elsewhere"."""
+        columns: dict[str, Cell] = {
+            "offer": text,
+            "region": text,
+            "companion": str,
+            "companion_region": str,
+            "why": text,
+        }
+        rows = read_rows(self._folder / "comparison.csv", columns)
+        return tuple(Comparison(**row) for _, row in rows)
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """Unit and meaning of the columns of all tables."""
+        columns = {"table": text, "column": text, "unit": text, "meaning": text}
+        return tuple(Column(**row) for _, row in read_rows(self._folder / "columns.csv", columns))
+
+    def offer(self, name: str, region: str | None = None) -> Offer:
+        """Return an offer; without a region the cheapest on-demand one.
+
+        Raises:
+            InputError: no such offer; names near ones, or the regions that have it.
+        """
+        found = self._by_name.get(name.casefold())
+        if found is None:
+            raise InputError(f"unknown offer {name!r}", mend=nearest(name, self._by_name))
+        if region is None:
+            return min(found, key=lambda o: (o.on_demand_usd_per_hour or float("inf"), o.region))
+        for offer in found:
+            if offer.region == region.casefold():
+                return offer
+        regions = ", ".join(sorted(offer.region for offer in found))
+        raise InputError(f"{name} has no price in region {region!r}", mend=f"known: {regions}")
+
+    def offers_named(self, name: str) -> tuple[Offer, ...]:
+        """Return an offer in all its regions; none where the name is unknown."""
+        return tuple(self._by_name.get(name.casefold(), ()))
+
+    def processor(self, name: str) -> Processor:
+        """Return a processor; upper and lower case are the same.
+
+        Raises:
+            InputError: no such processor; names near ones.
+        """
+        folded = {known.casefold(): known for known in self.processors}
+        if name.casefold() not in folded:
+            raise InputError(f"unknown processor {name!r}", mend=nearest(name, self.processors))
+        return self.processors[folded[name.casefold()]]
+
+    def model(self, name: str) -> ModelArchitecture:
+        """Return a model by its name, its published name or the name of its file.
+
+        Raises:
+            InputError: no such model; names near ones.
+        """
+        found = self.models.get(name) or self.models.get(plain_name(name))
+        if found is None:
+            raise InputError(f"unknown model {name!r}", mend=nearest(plain_name(name), self.models))
+        return found
+
+
+@lru_cache(maxsize=1)
+def load() -> Catalog:
+    """Return the catalog that comes with Polysilicon; it is read once."""
+    return Catalog(data_folder())

@@ -1,0 +1,487 @@
+"""Every sandbox passes the same suite."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from polysilicon.errors import InputError, SandboxError
+from polysilicon.runtime.sandboxes import available, bubblewrap, inside, open_sandbox, seccomp
+from polysilicon.runtime.types import CodeResult, Limits, Sandbox
+
+SMALL = Limits(time_s=0.5, memory_bytes=64 * 2**20, output_bytes=2000)
+Run = Callable[..., CodeResult]
+
+
+@pytest.fixture(params=["monty", "bubblewrap"])
+def name(request: pytest.FixtureRequest) -> str:
+    reason = available(request.param)
+    if reason is not None:
+        pytest.skip(f"{request.param}: {reason}")
+    return str(request.param)
+
+
+def use(name: str, work: Callable[[Sandbox], Awaitable[Any]]) -> Any:
+    """Await `work(sandbox)` and close the sandbox."""
+
+    async def main() -> Any:
+        sandbox = open_sandbox(name, 2)
+        try:
+            return await work(sandbox)
+        finally:
+            await sandbox.close()
+
+    return asyncio.run(main())
+
+
+@pytest.fixture
+def run(name: str) -> Run:
+    def once(code: str, limits: Limits = SMALL, **inputs: Any) -> CodeResult:
+        result = use(name, lambda sandbox: sandbox.run(textwrap.dedent(code), inputs, limits))
+        assert isinstance(result, CodeResult)
+        return result
+
+    return once
+
+
+def below(process: psutil.Process | None = None) -> set[str]:
+    """Names of the processes below one, zombies left out."""
+    names = set()
+    for child in (process or psutil.Process()).children(recursive=True):
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE:
+                names.add(child.name())
+        except psutil.NoSuchProcess:
+            continue
+    return names
+
+
+def sandboxes_end() -> bool:
+    """Wait until no sandbox process is left below this one."""
+    deadline_s = time.monotonic() + 10
+    while time.monotonic() < deadline_s:
+        if not below() & {"monty", "bwrap", f"python3.{sys.version_info.minor}"}:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_prints_are_collected(run: Run) -> None:
+    result = run("for n in range(3):\n    print(n, 'é')")
+    assert (result.ok, result.stdout) == (True, "0 é\n1 é\n2 é\n")
+    assert result.error is None
+    assert result.error_kind is None
+
+
+def test_usage_is_told(run: Run) -> None:
+    result = run("x = 0\nfor n in range(300000):\n    x += n", limits=Limits())
+    assert result.ok
+    assert result.cpu_s > 0.003
+    assert result.startup_s > 0
+
+
+def test_inputs_are_variables(run: Run) -> None:
+    value = {"a": [1, 2.5, None, True, "ü"], "b": {"c": []}}
+    assert run("print(value['a'], value['b'], n + 1)", value=value, n=41).stdout == (
+        "[1, 2.5, None, True, 'ü'] {'c': []} 42\n"
+    )
+
+
+@pytest.mark.parametrize("bad", ["a b", "", "class", "1x"])
+def test_an_input_must_be_a_python_name(run: Run, bad: str) -> None:
+    with pytest.raises(InputError, match="no Python name"):
+        run("1", **{bad: 1})
+
+
+def test_monty_gives_the_last_value_and_bubblewrap_none(name: str, run: Run) -> None:
+    value = run("x = (1, 'a')\n{'k': x, 's': {2, 1}, 'big': 2 ** 70}").value
+    expected = {"k": [1, "a"], "s": [1, 2], "big": hex(2**70)}
+    assert value == (expected if name == "monty" else None)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("while True: pass", "timeout"),
+        ("import time\nwhile True: time.sleep(0.2)", "timeout"),
+        ("a = []\nwhile True: a.append('x' * 100000)", "memory"),
+        ("a = [0] * 10**9", "memory"),
+        ("while True: print('y' * 100)", "output"),
+        ("print('y' * 5000)", "output"),
+        ("def f(:\n    pass", "syntax"),
+        ("x = 1\0", "syntax"),
+        ("raise ValueError('no\\nway')", "exception"),
+        ("def f(n): return f(n)\nf(1)", "exception"),
+        ("missing_name", "exception"),
+    ],
+)
+def test_kinds_of_errors(run: Run, code: str, kind: str) -> None:
+    result = run(code)
+    assert (result.ok, result.error_kind) == (False, kind), result
+    assert result.error
+    assert "\n" not in result.error
+
+
+def test_the_last_line_of_the_error(run: Run) -> None:
+    assert run("raise ValueError('bad thing')").error == "ValueError: bad thing"
+    assert (run("x = 2\nassert x == 3").error or "").startswith("AssertionError: assert ")
+
+
+def test_output_before_the_limit_is_kept(run: Run) -> None:
+    result = run("while True: print('y' * 9)")
+    assert result.stdout == ("y" * 9 + "\n") * 200
+
+
+def test_output_before_a_timeout_is_kept(run: Run) -> None:
+    assert "begun" in run("print('begun', flush=True)\nwhile True: pass").stdout
+
+
+def test_a_character_cut_at_the_limit_is_left_out(run: Run) -> None:
+    assert run("print('é' * 3000)", limits=Limits(output_bytes=1001)).stdout == "é" * 500
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import socket\nsocket.create_connection(('127.0.0.1', 80), 1)",
+        "import urllib.request\nurllib.request.urlopen('http://127.0.0.1/')",
+    ],
+)
+def test_no_network(run: Run, code: str) -> None:
+    assert run(code).error_kind == "exception"
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/etc/hostname", str(Path.home() / ".bashrc")])
+def test_no_files_of_the_machine(run: Run, path: str) -> None:
+    result = run("print(open(path).read())", path=path)
+    assert (result.error_kind, result.stdout) == ("exception", "")
+
+
+def test_no_home_folder(run: Run) -> None:
+    code = "import os\nprint(os.listdir(path))"
+    assert run(code, path=str(Path.home())).error_kind == "exception"
+
+
+def test_no_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYSILICON_TEST_SECRET", "hush-hush")
+    result = run(
+        """
+        import os
+        print(dict(os.environ))
+        print(open('/proc/1/environ').read(), open('/proc/self/environ').read())
+        """
+    )
+    assert "hush-hush" not in result.stdout + (result.error or "")
+
+
+def test_nothing_can_be_written_outside(run: Run, tmp_path: Path) -> None:
+    for target in (str(tmp_path / "x"), "/x", "/usr/x", "/dev/shm/x"):
+        assert run("open(target, 'w').write('x')", target=target).error_kind == "exception"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_share_nothing(name: str) -> None:
+    async def work(sandbox: Sandbox) -> list[CodeResult]:
+        await sandbox.run("kept = 1\nopen_files = []", {}, SMALL)
+        return [await sandbox.run("print(kept)", {}, SMALL) for _ in range(3)]
+
+    assert {r.error_kind for r in use(name, work)} == {"exception"}
+
+
+def test_fifty_runs_at_once(name: str) -> None:
+    async def work(sandbox: Sandbox) -> list[CodeResult]:
+        runs = [sandbox.run("print(n * n)", {"n": n}, Limits()) for n in range(50)]
+        return await asyncio.gather(*runs)
+
+    assert [r.stdout for r in use(name, work)] == [f"{n * n}\n" for n in range(50)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["while True: pass", "while True: print('x')", "a = []\nwhile True: a.append('x' * 99999)"],
+)
+def test_a_bad_run_does_not_poison_the_next(name: str, code: str) -> None:
+    async def work(sandbox: Sandbox) -> CodeResult:
+        bad = [sandbox.run(code, {}, SMALL) for _ in range(4)]
+        assert not any(r.ok for r in await asyncio.gather(*bad))
+        return await sandbox.run("print('well')", {}, SMALL)
+
+    assert use(name, work).stdout == "well\n"
+
+
+def test_a_cancelled_run_leaves_no_process(name: str) -> None:
+    async def work(sandbox: Sandbox) -> CodeResult:
+        await sandbox.run("1", {}, Limits())
+        task = asyncio.create_task(sandbox.run("while True: pass", {}, Limits(time_s=60)))
+        await asyncio.sleep(0.3)
+        busy = below()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert busy
+        return await sandbox.run("print('next')", {}, Limits())
+
+    assert use(name, work).stdout == "next\n"
+    assert sandboxes_end()
+
+
+def test_a_run_that_waits_can_be_cancelled(name: str) -> None:
+    async def work(sandbox: Sandbox) -> CodeResult:
+        tasks = [
+            asyncio.create_task(sandbox.run("while True: pass", {}, Limits(time_s=60)))
+            for _ in range(6)
+        ]
+        await asyncio.sleep(0.2)
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+        return await sandbox.run("print('next')", {}, Limits())
+
+    assert use(name, work).stdout == "next\n"
+
+
+def test_a_worker_that_is_killed_is_an_error_or_a_result_and_is_replaced(name: str) -> None:
+    async def work(sandbox: Sandbox) -> tuple[Any, CodeResult]:
+        task = asyncio.create_task(sandbox.run("while True: pass", {}, Limits(time_s=60)))
+        await asyncio.sleep(0.3)
+        for child in psutil.Process().children(recursive=True):
+            if child.name() in {"monty", "bwrap"}:
+                child.send_signal(signal.SIGKILL)
+        [end] = await asyncio.gather(task, return_exceptions=True)
+        return end, await sandbox.run("print('next')", {}, Limits())
+
+    end, following = use(name, work)
+    assert isinstance(end, SandboxError) or end.error_kind == "exception"
+    assert following.stdout == "next\n"
+
+
+def test_nothing_outlives_the_process_that_dies(name: str) -> None:
+    host = textwrap.dedent(
+        f"""
+        import asyncio
+        from polysilicon.runtime.sandboxes import open_sandbox
+        from polysilicon.runtime.types import Limits
+        print("up", flush=True)
+        asyncio.run(open_sandbox({name!r}, 1).run("while True: pass", {{}}, Limits(time_s=3)))
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", host], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.readline()
+        watched = psutil.Process(process.pid)
+        deadline_s = time.monotonic() + 20
+        while not below(watched) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        children = watched.children(recursive=True)
+        assert children
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_a_huge_value_is_refused(name: str, run: Run) -> None:
+    result = run("[0] * 100000")
+    assert result.error_kind == ("output" if name == "monty" else None)
+
+
+def test_a_deep_value_is_refused_or_cut(name: str, run: Run) -> None:
+    assert run("x = 1\nfor _ in range(200):\n    x = [x]\nx").ok
+    result = run("x = 1\nfor _ in range(50000):\n    x = [x]\nx", limits=Limits())
+    assert result.ok or result.error_kind == "exception"
+
+
+def test_unknown_sandbox() -> None:
+    with pytest.raises(InputError, match="did you mean monty"):
+        open_sandbox("montey", 1)
+    with pytest.raises(InputError, match="did you mean bubblewrap"):
+        available("bubblewarp")
+
+
+class TestBubblewrap:
+    """What only a full CPython needs."""
+
+    @pytest.fixture
+    def name(self) -> str:
+        reason = available("bubblewrap")
+        if reason is not None:
+            pytest.skip(reason)
+        return "bubblewrap"
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "import os\nwhile True: os.fork()",
+            "import subprocess\nsubprocess.run(['/usr/bin/env'])",
+            "import multiprocessing as m\np = m.Process(target=print)\np.start()",
+        ],
+    )
+    def test_no_processes(self, run: Run, code: str) -> None:
+        assert "not permitted" in (run(code, limits=Limits()).error or "")
+
+    def test_threads_are_bounded(self, run: Run) -> None:
+        code = """
+            import threading, time
+            for _ in range(2000):
+                threading.Thread(target=time.sleep, args=(20,)).start()
+        """
+        result = run(code, limits=Limits(memory_bytes=2**30, time_s=5))
+        assert "can't start new thread" in (result.error or "")
+
+    def test_asyncio_and_the_library_work(self, run: Run) -> None:
+        code = """
+            import asyncio, decimal, hashlib, json, re, sqlite3, statistics, string
+            print(asyncio.run(asyncio.sleep(0, 'done')), statistics.mean([1, 3]))
+        """
+        assert run(code, limits=Limits()).stdout == "done 2\n"
+
+    def test_a_small_tmp(self, run: Run) -> None:
+        code = """
+            import os
+            open('/tmp/a', 'w').write('x')
+            print(open('/tmp/a').read())
+            for n in range(100):
+                with open(f'/tmp/{n}', 'wb') as f:
+                    f.write(bytes(2**20))
+        """
+        result = run(code, limits=Limits())
+        assert result.stdout == "x\n"
+        assert "No space left" in (result.error or "")
+
+    def test_limits_cannot_be_raised(self, run: Run) -> None:
+        code = "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1000, 1000))"
+        assert run(code).error_kind == "exception"
+
+    def test_sleeping_is_timed(self, run: Run) -> None:
+        result = run("import time\ntime.sleep(30)")
+        assert result.error_kind == "timeout"
+        assert result.cpu_s < 0.5
+
+    def test_closing_the_streams_does_not_escape_the_time_limit(self, run: Run) -> None:
+        code = "import os\nfor n in range(1, 20):\n    try: os.close(n)\n    except OSError: pass\n"
+        assert run(code + "while True: pass").error_kind == "timeout"
+
+    @pytest.mark.parametrize(
+        ("code", "ok", "error"),
+        [
+            ("import sys; sys.exit(0)", True, None),
+            ("import sys; sys.exit(3)", False, "SystemExit: 3"),
+            ("import os; os._exit(0)", True, None),
+            ("import os; os._exit(7)", False, "its process ended with status 7"),
+            ("import ctypes; ctypes.string_at(0)", False, "Segmentation fault"),
+            ("raise KeyboardInterrupt", False, "KeyboardInterrupt"),
+            ("class E(Exception):\n    def __str__(self): 1 / 0\nraise E", False, "E"),
+        ],
+    )
+    def test_ends(self, run: Run, code: str, ok: bool, error: str | None) -> None:
+        result = run(code)
+        assert result.ok is ok
+        assert (error or "") in (result.error or "")
+
+    def test_a_forged_report_is_no_crash(self, run: Run) -> None:
+        code = """
+            import os
+            for n in range(3, 1000):
+                try: os.write(n, b'{{{\\n' * 9)
+                except OSError: pass
+            os._exit(0)
+        """
+        assert run(code).error == "it wrote over the sandbox's report"
+
+    def test_memory_is_told(self, run: Run) -> None:
+        assert (run("x = b'x' * (30 * 2**20)").memory_bytes or 0) > 30 * 2**20
+
+    def test_x32_and_other_calls_are_refused(self, run: Run) -> None:
+        code = """
+            import ctypes, errno
+            libc = ctypes.CDLL(None, use_errno=True)
+            for number in (0x40000000 + 39, 319, 272, 101):
+                assert libc.syscall(number, 0, 0, 0) == -1, number
+                assert ctypes.get_errno() == errno.EPERM, (number, ctypes.get_errno())
+            print('refused')
+        """
+        assert run(code, limits=Limits()).stdout == "refused\n"
+
+    def test_where_the_interpreter_cannot_start_the_reason_is_told(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bubblewrap, "_interpreter", lambda: (Path("/usr"), "no-python"))
+        with pytest.raises(SandboxError, match="no-python"):
+            use("bubblewrap", lambda sandbox: sandbox.run("1", {}, Limits()))
+
+    def test_where_it_cannot_work_the_reason_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        probe = bubblewrap._missing.__wrapped__
+        assert probe() is None
+        monkeypatch.setattr(bubblewrap, "_interpreter", lambda: (Path("/usr"), "no-python"))
+        assert "no-python" in probe()
+        monkeypatch.setattr(bubblewrap.seccomp, "known_machine", lambda: False)
+        assert "architecture" in probe()
+        monkeypatch.setattr(bubblewrap.shutil, "which", lambda _name: None)
+        assert "not installed" in probe()
+        monkeypatch.setattr(bubblewrap.sys, "platform", "win32")
+        assert "win32" in probe()
+
+    def test_open_sandbox_tells_the_reason(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bubblewrap, "_missing", lambda: "no leave")
+        with pytest.raises(InputError, match="no leave; use sandbox monty"):
+            open_sandbox("bubblewrap", 1)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_system_call_filter_is_a_program_of_whole_steps(machine: str) -> None:
+    program = seccomp.program(machine)
+    steps = list(struct.iter_unpack("=HBBI", program))
+    for place, (code, if_true, if_false, _value) in enumerate(steps):
+        if code in {0x15, 0x35}:
+            assert place + 1 + max(if_true, if_false) < len(steps)
+    assert steps[-1][0] == 0x06
+    assert len(steps) < 4096  # the kernel's bound, BPF_MAXINSNS
+
+
+def test_an_interpreter_in_usr_gets_all_of_usr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bubblewrap, "_interpreter", lambda: (Path("/usr/local"), "python3.11"))
+    line = " ".join(bubblewrap.command(7, 8))
+    assert "--ro-bind /usr /usr" in line
+    assert " /usr/local/bin/python3.11 -I -S" in line
+    assert "--setenv LD_LIBRARY_PATH /usr/local/lib" in line
+
+
+class TestInside:
+    """The program that runs inside, its parts that need no sandbox."""
+
+    @pytest.mark.parametrize(
+        ("code", "kind", "error"),
+        [
+            ("x = n + 1", None, None),
+            ("def f(:", "syntax", "SyntaxError: "),
+            ("(" * 5000, "syntax", ""),
+            ("raise SystemExit", None, None),
+            ("raise SystemExit(2)", "exception", "SystemExit: 2"),
+            ("raise MemoryError", "memory", "MemoryError"),
+            ("def f():\n    assert 1 == 2\nf()", "exception", "AssertionError: assert 1 == 2"),
+            ("assert 0, 'why'", "exception", "AssertionError: why"),
+            ("class E(Exception):\n    def __str__(self): 1 / 0\nraise E", "exception", "E"),
+        ],
+    )
+    def test_run(self, code: str, kind: str | None, error: str | None) -> None:
+        got_kind, got_error = inside._run(code, {"n": 1})
+        assert got_kind == kind
+        assert (got_error or "").startswith(error or "")
+
+    def test_flush_survives_foreign_streams(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdout", None)
+        inside._flush()
