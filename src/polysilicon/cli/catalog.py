@@ -55,7 +55,9 @@ def _list_offers(limit: int | None, wanted: dict[str, Any], *, as_json: bool) ->
     if as_json:
         emit_json({"offers": [_offer_row(offer) for offer in shown], "found": len(found)})
         return
-    table = Table("offer", "region", "processor", "vCPUs", "memory", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("offer", "region", "processor", "vCPUs", "memory"):
+        table.add_column(name, overflow="fold")
     for name in ("on demand", "spot", "1 year", "3 years"):
         table.add_column(name, justify="right", no_wrap=True)
     for offer in shown:
@@ -144,15 +146,19 @@ def show(name: str, *, as_json: bool) -> None:
     if as_json:
         emit_json({"kind": kind, "facts": rows})
         return
-    table = Table("of", "fact", "value", "unit", "source", "date", title=kind, box=None)
+    console = out()
+    console.print(f"{rows[0]['name']} ({kind})", markup=False)
+    table = Table(box=None, pad_edge=False)
+    for head in ("of", "fact", "value", "unit", "source", "date"):
+        table.add_column(head, no_wrap=head != "value")
+    numbers: dict[str, int] = {}
     for row in rows:
-        table.add_row(*(escape(row[key]) for key in ("of", "fact", "value", "unit")), *_whence(row))
-    out().print(table)
-
-
-def _whence(row: dict[str, str]) -> tuple[str, str]:
-    """Return source and date of a fact, safe to print."""
-    return escape(row["source"]), escape(row["date"])
+        number = numbers.setdefault(row["source"], len(numbers) + 1)
+        cells = (row["of"], row["fact"], row["value"], row["unit"], f"[{number}]", row["date"])
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    for source, number in numbers.items():
+        console.print(f"[{number}] {source}", markup=False)
 
 
 def _find(name: str, known: catalog.Catalog) -> tuple[str, list[dict[str, str]]]:
@@ -165,13 +171,15 @@ def _find(name: str, known: catalog.Catalog) -> tuple[str, list[dict[str, str]]]
     chips = {p.casefold(): p for p in known.processors}
     if folded in chips:
         chip = known.processors[chips[folded]]
-        return "processor", [{"of": chip.name, **msgspec.to_builtins(f)} for f in chip.facts]
+        return "processor", [
+            {"name": chip.name, "of": "", **msgspec.to_builtins(f)} for f in chip.facts
+        ]
     if offers := known.offers_named(name):
         rows = (_facts(_offer_row(o), o.region, known, "offers") for o in offers)
         return "offer", list(chain.from_iterable(rows))
     model = known.models.get(plain_name(name))
     if model is not None:
-        return "model", _facts(msgspec.to_builtins(model), model.name, known, "models")
+        return "model", _facts(msgspec.to_builtins(model), "", known, "models")
     programs = [c for c in known.commitments if c.program.casefold() == folded]
     if programs:
         rows = (
@@ -199,6 +207,7 @@ def _facts(
     hidden: Sequence[str] = ("source", "date", "name", "region", "program", "vendor", "term")
     return [
         {
+            "name": row["program"] if table == "commitments" else row["name"],
             "of": of,
             "fact": fact,
             "value": "yes" if value is True else "no" if value is False else str(value),

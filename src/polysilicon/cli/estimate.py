@@ -141,13 +141,15 @@ def _print(rows: Sequence[cost.Estimate], refused: Sequence[dict[str, Any]], lim
     if not rows:
         reasons = "; ".join(f"{r['offer']}: {r['reason']}" for r in refused[:3])
         raise InputError("no offer can be estimated", mend=reasons)
-    table = Table("offer", "region", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("offer", overflow="fold")
+    table.add_column("region", overflow="fold")
     llm = any(row.ttft_s is not None for row in rows)
-    heads = ("time", "first token", "next token") if llm else ("time",)
-    for head in (*heads, "$ per 1,000", "energy"):
+    heads = ("time", "first", "next token") if llm else ("time",)
+    for head in (*heads, "$ per 1,000"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("basis", no_wrap=True)
-    table.add_column("band", no_wrap=True)
+    table.add_column("band of time", no_wrap=True)
     for row in rows[:limit]:
         times = (row.service_s, row.ttft_s, row.tpot_s) if llm else (row.service_s,)
         table.add_row(
@@ -155,7 +157,6 @@ def _print(rows: Sequence[cost.Estimate], refused: Sequence[dict[str, Any]], lim
             escape(row.region),
             *("-" if t is None else units.seconds(t) for t in times),
             units.usd(row.cost_usd * 1000),
-            "-" if row.energy_j is None else f"{row.energy_j:.3g} J",
             row.basis,
             f"{units.seconds(row.low_s)} to {units.seconds(row.high_s)}",
         )

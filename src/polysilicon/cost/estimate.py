@@ -108,7 +108,12 @@ def _llm(step: StepRecord, offer: Offer, load: Load, catalog: Catalog) -> Estima
         timing = measured_timing(tokens, model, offer, catalog)
     if timing is None:
         width = catalog.precisions[PRECISION]
-        timing = roofline_timing(tokens, model, offer, load.concurrency, width)
+        try:
+            timing = roofline_timing(tokens, model, offer, load.concurrency, width)
+        except NoBasisError as error:
+            many = "one" if load.concurrency == 1 else str(load.concurrency)
+            text = f"{model.name} was not measured with {many} at a time, and {error}"
+            raise NoBasisError(text) from error
     return Estimate(
         offer=offer.name,
         region=offer.region,

@@ -42,12 +42,12 @@ def roofline_timing(
     fitted = constants().get(family)
     if chip is None or fitted is None:
         what = chip.name if chip is not None else f"the processor of {offer.name}"
-        raise NoBasisError(f"not measured, and no peak rate of {what} is known")
+        raise NoBasisError(f"no peak rate of {what} is known")
     peak, bandwidth = chip.peak_flops(PRECISION), chip.bandwidth_bytes_per_s()
     if peak is None:
-        raise NoBasisError(f"not measured, and no peak bf16 or fp16 rate of {chip.name} is known")
+        raise NoBasisError(f"no peak bf16 or fp16 rate of {chip.name} is known")
     if bandwidth is None:
-        raise NoBasisError(f"not measured, and no memory bandwidth of {chip.name} is known")
+        raise NoBasisError(f"no memory bandwidth of {chip.name} is known")
     weights = model.parameters * bytes_per_weight
     cache = concurrency * (tokens.cached + tokens.new + tokens.output) * model.kv_bytes_per_token()
     chips = chips_needed(offer, weights + cache)
@@ -90,9 +90,9 @@ def chips_needed(offer: Offer, needed_bytes: float) -> int:
     chip = offer.processor
     assert chip is not None
     if offer.accelerators is None:
-        raise NoBasisError(f"not measured, and how much of {chip.name} it has is not known")
+        raise NoBasisError(f"how much of {chip.name} it has is not known")
     if chip.memory_gb is None:
-        raise NoBasisError(f"not measured, and the memory of {chip.name} is not known")
+        raise NoBasisError(f"the memory of {chip.name} is not known")
     usable = chip.memory_gb * 1e9 * constants()["memory"]["usable_share"]
     chips = 1
     while chips < offer.accelerators and chips * usable < needed_bytes:
@@ -100,7 +100,7 @@ def chips_needed(offer: Offer, needed_bytes: float) -> int:
     if chips * usable < needed_bytes:
         has = offer.accelerators * chip.memory_gb
         need = f"{needed_bytes / 1e9:.0f} GB of weights and cache"
-        raise NoBasisError(f"does not fit: {need} on {has:g} GB of {chip.name}")
+        raise NoBasisError(f"it does not fit: {need} on {has:g} GB of {chip.name}")
     return chips
 
 

@@ -20,7 +20,7 @@ from polysilicon.workload.record import COLUMNS, StepRecord
 from polysilicon.workload.workload import Workload
 
 SUFFIXES = (".parquet", ".jsonl")
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 4 * 2**20
 _ROW_GROUP = 131_072
 
 

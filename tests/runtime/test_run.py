@@ -1,0 +1,186 @@
+"""Runs through the command line's own process: ends, failures, interruptions, kills, resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from polysilicon.ledger.ledger import ledger
+from polysilicon.workload.record import StepRecord
+from polysilicon.workload.run_folder import RunFolder
+
+SCRIPT = str(Path(sys.executable).parent / "polysilicon")
+SAMPLES = Path(__file__).resolve().parent.parent / "agent_samples.py"
+
+
+def start(folder: Path, agent: str, inputs: list[dict], *options: str) -> subprocess.Popen[str]:
+    path = folder / "inputs.jsonl"
+    path.write_text("".join(json.dumps(value) + "\n" for value in inputs))
+    command = [SCRIPT, "run", f"{SAMPLES}:{agent}", "--input", str(path), *options]
+    return _popen([*command, "--runs", str(folder / "runs"), "--json"], folder)
+
+
+def _popen(command: list[str], folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def run_folder(folder: Path) -> RunFolder:
+    (path,) = (folder / "runs").iterdir()
+    return RunFolder(path)
+
+
+def identity(step: StepRecord) -> tuple:
+    return (step.task_id, step.step_id, step.parent_ids, step.name, step.kind, step.outcome)
+
+
+def test_a_run_has_the_keys_of_the_design(tmp_path: Path) -> None:
+    path = str(tmp_path / "notes.txt")
+    code, out, err = ended(start(tmp_path, "count", [{"path": path}] * 3))
+    assert code == 0, err
+    summary = json.loads(out)
+    keys = {"tasks", "ok", "wall_s", "tasks_per_min", "steps", "agents", "kinds", "elsewhere"}
+    assert keys | {"run", "report"} <= set(summary)
+    assert (summary["tasks"], summary["ok"], summary["steps"]) == (3, 3, 12)
+    agent = summary["agents"]["count"]
+    assert {"tasks", "ok", "quality", "p50_s", "p99_s", "cost_usd"} <= set(agent)
+    assert summary["kinds"]["tool"] == {"steps": 12, "share_of_time": 1.0}
+    assert Path(summary["report"]).read_text().startswith("<!doctype html>")
+    assert run_folder(tmp_path).info().finished
+    assert len(Path(path).read_text().split()) == 12
+
+
+def test_killed_at_any_moment_it_goes_on_with_the_same_ledger(tmp_path: Path) -> None:
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    found = []
+    for folder, at in ((unbroken, 0), (broken, 5)):
+        folder.mkdir()
+        path = folder / "notes.txt"
+        path.touch()
+        process = start(folder, "count", [{"path": str(path), "die_at": at}] * 4)
+        if at:
+            path.with_suffix(".pid").write_text(str(process.pid))
+        code, _, err = ended(process)
+        assert code == (-signal.SIGKILL if at else 0), err
+        if at:
+            path.with_suffix(".pid").unlink()
+            done = json.loads((run_folder(folder).path / "run.json").read_text())
+            assert not done["finished"]
+            lines = len(path.read_text().split())
+            assert 0 < lines < 16
+            command = [SCRIPT, "run", "--resume", str(run_folder(folder).path), "--json"]
+            code, out, err = ended(_popen(command, folder))
+            assert code == 0, err
+            assert json.loads(out)["ok"] == 4
+        workload = run_folder(folder).workload()
+        notes = [s for s in workload.steps() if s.name == "note"]
+        found.append({(s.task_id, s.name, s.kind, s.outcome) for s in notes})
+        assert len(notes) == 16
+        assert ledger(workload).total.unpriced == 0
+        # a line more than steps only where a step was cut down before it could be journaled
+        assert 16 <= len(path.read_text().split()) <= 16 + (2 if at else 0)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_keeps_what_ended_and_says_how_to_go_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.touch()
+    process = start(tmp_path, "slow", [{"path": str(path)}] * 2)
+    while len(path.read_text().split()) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, number)
+    code, out, err = ended(process)
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert f"polysilicon run --resume {run_folder(tmp_path).path}" in "".join(err.splitlines())
+    assert out == ""
+    assert len(run_folder(tmp_path).workload()) == 2
+    assert not run_folder(tmp_path).info().finished
+
+
+@pytest.mark.parametrize(
+    ("agent", "options", "text"),
+    [
+        ("raises", (), "KeyError: 'no such thing'"),
+        ("never", ("--task-timeout", "0.5"), "ran past 0.5 s"),
+        ("odd", (), "TypeError"),
+    ],
+)
+def test_a_task_that_fails_is_one_line_and_the_rest_is_kept(
+    tmp_path: Path, agent: str, options: tuple[str, ...], text: str
+) -> None:
+    path = str(tmp_path / "notes.txt")
+    code, out, err = ended(start(tmp_path, agent, [{"path": path}], *options))
+    assert code == 1
+    assert json.loads(out)["ok"] == 0
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "1 of 1 tasks failed" in line
+    assert text in line
+    assert "Traceback" not in err
+    (task,) = run_folder(tmp_path).tasks()
+    assert text in task.error
+    assert len(run_folder(tmp_path).workload()) == (agent == "raises")
+
+
+def test_a_resumed_run_that_had_ended_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    assert ended(start(tmp_path, "count", [{"path": str(path)}]))[0] == 0
+    before = [identity(step) for step in run_folder(tmp_path).workload().steps()]
+    command = [SCRIPT, "run", "--resume", str(run_folder(tmp_path).path), "--json"]
+    code, out, err = ended(_popen(command, tmp_path))
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 4
+    assert [identity(step) for step in run_folder(tmp_path).workload().steps()] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run"], "no agent given"),
+        (["run", "suport"], "did you mean support"),
+        (["run", "support", "--input", "missing.jsonl"], "missing.jsonl: cannot read the inputs"),
+        (["run", "support", "--input", "bad.jsonl"], "bad.jsonl, line 2: not JSON"),
+        (["run", "support", "--input", "empty.jsonl"], "empty.jsonl: there is no input"),
+        (["run", "support", "--model", "missing.gguf"], "missing.gguf: cannot read the model"),
+        (["run", "support", "--model", "bad.gguf"], "bad.gguf: this is not a GGUF file"),
+        (["run", "support", "--model", "cut.gguf"], "cut.gguf: llama.cpp cannot load the model"),
+        (["run", "support", "--model", "nosuch"], "there is no model 'nosuch'"),
+        (["run", "support", "--fleet", "none.toml"], "none.toml: cannot read"),
+        (["run", "--resume", "nowhere"], "nowhere: this is not a run folder"),
+        (["run", "support", "--resume", "nowhere"], "--resume takes neither"),
+        (["run", "support", "--limit", "0"], "0 is not in the range"),
+        (["run", "support", "--wrong"], "No such option"),
+        (["wrong"], "No such command"),
+    ],
+)
+def test_mistakes_are_one_line_with_exit_code_2(
+    tmp_path: Path, arguments: list[str], text: str, local_model: Path
+) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"a": 1}\n{"a": \n')
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "bad.gguf").write_text("hello")
+    with local_model.open("rb") as source:
+        (tmp_path / "cut.gguf").write_bytes(source.read(100_000))
+    code, out, err = ended(_popen([SCRIPT, *arguments], tmp_path))
+    assert (code, out) == (2, ""), err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert text in line
+    assert "Traceback" not in err
