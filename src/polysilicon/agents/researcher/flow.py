@@ -44,7 +44,7 @@ async def run(ctx: Context, task: dict[str, Any]) -> dict[str, Any]:
     """
     question = _question(task)
     queries = await _plan(ctx, question)
-    found = await ctx.map(_search, [question, *queries])
+    found = await ctx.map(_search, [reading.keywords(question), *queries])
     rankings = [[msgspec.to_builtins(hit) for hit in hits] for hits in found]
     page = await ctx.call(reading.read, rankings)
     passages = page["passages"]
