@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from polysilicon import catalog
+from polysilicon.catalog.commitments import read_commitments
 from polysilicon.catalog.offers import in_order, read_offers, select
 from polysilicon.errors import InputError
 
@@ -114,12 +115,10 @@ def test_commitments_and_carbon():
 
 
 def test_a_discount_beyond_one_is_refused(tmp_path):
-    from polysilicon.catalog.commitments import read_commitments
-
     file = tmp_path / "c.csv"
     head = "vendor,program,term,discount_min,discount_max,terms,source,date\n"
     file.write_text(head + "AWS,x,1y,,72,,s,2026\n", "utf-8")
-    with pytest.raises(InputError, match="row 2, discount_max.*fraction"):
+    with pytest.raises(InputError, match=r"row 2, discount_max.*fraction"):
         read_commitments(file)
 
 

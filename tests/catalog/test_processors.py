@@ -36,6 +36,11 @@ def test_every_fact_has_value_unit_source_and_date():
             assert fact.date
 
 
+def test_an_unknown_name_has_near_ones():
+    with pytest.raises(InputError, match="did you mean AWS Graviton5"):
+        catalog.load().processor("Graviton5")
+
+
 def test_a_blank_stays_blank():
     known = catalog.load()
     assert known.processor("AWS Graviton5").tdp_w is None

@@ -50,7 +50,7 @@ def test_the_same_work_elsewhere(demo: dict) -> None:
     rows = demo["elsewhere"]
     assert len(rows) >= 8
     offers = " ".join(row["offer"] for row in rows)
-    for part in ("m9g", "m8i", "g6", "p5", "inf2", "tpu-v6e", "local"):
+    for part in ("m9g", "m7i", "g2-", "p5", "inf2", "trn1", "tpu-v6e", "local"):
         assert part in offers, offers
     for row in rows:
         assert row["basis"] in {"measured", "calibrated", "roofline"}

@@ -101,6 +101,8 @@ def step_table(groups: Iterable[Group]) -> Table:
 def elsewhere_table(rows: Iterable[ElsewhereRow]) -> Table:
     """Return cost per 1,000 tasks, p50 with its band, and basis of each offer, cheapest first."""
     table = _table("The same work elsewhere (estimates)", "offer", "region")
+    table.caption = "one task alone, without queueing; local is as recorded, under this run's load"
+    table.caption_justify = "left"
     table.add_column("$ / 1,000 tasks", no_wrap=True)
     table.add_column("p50 of a task", justify="right", no_wrap=True)
     table.add_column("band", justify="right", no_wrap=True)

@@ -1,8 +1,8 @@
 """Write, test, repair.
 
 The tests that grade a problem are also the tests that the agent runs, as the task asks. So both
-rates are told: `passed_first` is HumanEval's pass@1, `passed` counts repairs that saw the error of a
-failing test.
+rates are told: `passed_first` is HumanEval's pass@1, `passed` counts repairs that saw the error of
+a failing test.
 """
 
 from __future__ import annotations
@@ -47,14 +47,12 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
     """
     try:
         task = msgspec.convert(value, Task)
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError as wrong:
         mend = "give prompt, entry_point and expected.test"
-        raise InputError(f"input of coder: {error}", mend=mend) from error
+        raise InputError(f"input of coder: {wrong}", mend=mend) from wrong
     opening = _opened(task.prompt)
     messages = [{"role": "user", "content": _ASK}]
-    answer = await ctx.chat(
-        [*messages, opening], name="write", max_tokens=_MAX_TOKENS, stop=_STOP
-    )
+    answer = await ctx.chat([*messages, opening], name="write", max_tokens=_MAX_TOKENS, stop=_STOP)
     code = program.extract(task.prompt, task.entry_point, answer.text)
     error = await _test(ctx, task, code)
     passed_first, attempts = error is None, 1
@@ -64,9 +62,10 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
             {"role": "assistant", "content": opening["content"] + answer.text + "\n```"},
             {"role": "user", "content": f"It fails: {error}\nCorrect the function."},
         ]
+        # The docstring stands above; a word in its place keeps the model from writing it again.
         header = program.header(task.prompt, task.entry_point)
         again = await ctx.chat(
-            [*messages, _opened(header)],
+            [*messages, _opened(f'{header}\n    """Corrected."""')],
             name="repair",
             max_tokens=_MAX_TOKENS,
             stop=_STOP,

@@ -64,7 +64,7 @@ def _definition(name: str) -> re.Pattern[str]:
 
 
 def _code(answer: str, entry_point: str) -> str:
-    """Return the code of an answer: its code block that defines the function, or what comes first."""
+    """Return the code of an answer: the block that defines the function, or what comes first."""
     pieces = _FENCE.split(answer)
     for block in pieces[1::2]:
         if _definition(entry_point).search(block):

@@ -8,8 +8,7 @@ resemblance 0.7 meet in some band with probability 0.9998.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,12 @@ THRESHOLD = 0.7
 """Share of common shingles (Jaccard) from which on two texts are near-duplicates."""
 
 PERMUTATIONS = 128
+BATCH = 256
+"""Texts whose shingles are held at once."""
+
 _BANDS = 32
 _SHINGLE_WORDS = 3
 _SEED = 1997
-_BATCH = 256
 _WORD = re.compile(r"\w+")
 
 Signatures = np.ndarray[Any, np.dtype[np.uint32]]
@@ -37,11 +38,19 @@ def shingles(text: str) -> list[str]:
     return [" ".join(words[n : n + _SHINGLE_WORDS]) for n in range(last + 1)]
 
 
-def signatures(texts: Iterable[str]) -> Signatures:
+def signatures(texts: list[str]) -> Signatures:
     """Return the MinHash signature of each text: n rows of 128 numbers, 512 bytes a text."""
-    parts = [_batch(batch) for batch in _batched(texts)]
+    if not texts:
+        return joined([])
+    sets = [shingles(text) for text in texts]
+    matrix = RMinHash.digest_matrix_from_token_sets(sets, PERMUTATIONS, _SEED)
+    return np.array(matrix.to_rows(), dtype=np.uint32)
+
+
+def joined(tables: Sequence[Signatures]) -> Signatures:
+    """Return tables of signatures as one."""
     empty: Signatures = np.empty((0, PERMUTATIONS), dtype=np.uint32)
-    return np.concatenate([empty, *parts])
+    return np.concatenate([empty, *tables])
 
 
 def originals(table: Signatures) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -64,7 +73,8 @@ def originals(table: Signatures) -> np.ndarray[Any, np.dtype[np.int64]]:
         candidates = head[bucket]
         later = np.flatnonzero(candidates < first)
         alike = np.array(
-            [np.mean(table[row] == table[candidates[row]]) >= THRESHOLD for row in later], dtype=bool
+            [np.mean(table[row] == table[candidates[row]]) >= THRESHOLD for row in later],
+            dtype=bool,
         )
         chosen = later[alike]
         first[chosen] = candidates[chosen]
@@ -74,15 +84,3 @@ def originals(table: Signatures) -> np.ndarray[Any, np.dtype[np.int64]]:
         if np.array_equal(further, first):
             return first
         first = further
-
-
-def _batched(texts: Iterable[str]) -> Iterator[list[str]]:
-    source = iter(texts)
-    while batch := list(islice(source, _BATCH)):
-        yield batch
-
-
-def _batch(texts: list[str]) -> Signatures:
-    sets = [shingles(text) for text in texts]
-    matrix = RMinHash.digest_matrix_from_token_sets(sets, PERMUTATIONS, _SEED)
-    return np.array(matrix.to_rows(), dtype=np.uint32)

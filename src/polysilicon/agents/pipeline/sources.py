@@ -129,7 +129,7 @@ def plan(folder: str | None, files: list[str], target: Path) -> dict[str, int]:
     found, left_out = find_files(folder, files)
     parts = (part for path, name in found for part in cut(path, name))
     count = 0
-    for count, shard in enumerate(shards(parts), 1):  # noqa: B007 - used after the loop
+    for count, shard in enumerate(shards(parts), 1):
         write_lines(target / f"{count - 1:05d}.jsonl", shard)
     return {"files": len(found), "files_left_out": len(left_out), "shards": count}
 

@@ -1,4 +1,4 @@
-"""Files between the stages: JSON lines and arrays, each of which appears only when it is complete."""
+"""Files between the stages: JSON lines and arrays, which appear only when they are complete."""
 
 from __future__ import annotations
 

@@ -29,10 +29,16 @@ _ANSWER = (
 )
 _ANSWER_EXAMPLES = (
     (
-        "time.sleep(secs): Delay execution for a given number of seconds.\n"
         "time.ctime(seconds): Convert a time to a string in local time.\n"
+        "time.sleep(secs): Delay execution for a given number of seconds.\n"
         "Question: My program must wait half a second.",
         '{"citations": ["time.sleep"], "answer": "Call time.sleep(0.5) to wait half a second."}',
+    ),
+    (
+        "math.floor(x): Return the floor of x, the largest integer not above it.\n"
+        "math.gcd(integers): Greatest common divisor of the integers.\n"
+        "Question: What is the largest number that divides 12 and 18?",
+        '{"citations": ["math.gcd"], "answer": "math.gcd(12, 18) gives it."}',
     ),
 )
 PLAN_SCHEMA: dict[str, Any] = {
@@ -48,7 +54,7 @@ PLAN_SCHEMA: dict[str, Any] = {
     "required": ["queries"],
     "additionalProperties": False,
 }
-_LONGEST_ANSWER = 160
+_LONGEST_ANSWER = 110
 
 
 def _conversation(system: str, turns: Sequence[tuple[str, str]], last: str) -> list[dict[str, str]]:
@@ -65,8 +71,11 @@ def plan(question: str) -> list[dict[str, str]]:
 
 
 def answer(question: str, passages: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """Ask for an answer from the passages."""
-    listed = "\n".join(f"{p['title']}: {p['text']}" for p in passages)
+    """Ask for an answer from the passages, given best first.
+
+    The best stands last, next to the question: a small model heeds most what it read last.
+    """
+    listed = "\n".join(f"{p['title']}: {p['text']}" for p in reversed(passages))
     return _conversation(_ANSWER, _ANSWER_EXAMPLES, f"{listed}\nQuestion: {question}")
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from polysilicon.agents.researcher.corpus import NOTES
 
-PASSAGES = 4
+PASSAGES = 3
 """Passages that are read."""
 PASSAGE_CHARACTERS = 230
 _RANK_CONSTANT = 60
 """Of reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009, section 2)."""
+_OWN_WORDS_WEIGHT = 3.0
 
 _STOP_WORDS = frozenset(
     """
@@ -44,8 +45,8 @@ def fuse(rankings: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Merge ranked lists of hits by reciprocal rank fusion, best first.
 
     Args:
-        rankings: hits (`id`, `title`, `text`) of each query, best first. The first list counts
-            twice: it is of the question itself.
+        rankings: hits (`id`, `title`, `text`) of each query, best first. The first list is
+            of the question itself and counts as much as `_OWN_WORDS_WEIGHT` others.
 
     Returns:
         Each hit once; ties keep the order in which the hits came.
@@ -53,7 +54,7 @@ def fuse(rankings: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     scores: dict[str, float] = {}
     known: dict[str, dict[str, Any]] = {}
     for number, ranking in enumerate(rankings):
-        weight = 2.0 if number == 0 else 1.0
+        weight = _OWN_WORDS_WEIGHT if number == 0 else 1.0
         for rank, hit in enumerate(ranking, 1):
             known.setdefault(hit["id"], hit)
             scores[hit["id"]] = scores.get(hit["id"], 0.0) + weight / (_RANK_CONSTANT + rank)

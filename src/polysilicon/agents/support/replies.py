@@ -13,7 +13,9 @@ _DENIAL = re.compile(
     r"\b(not|cannot|can't|no|never|unable|unfortunately|without|nor|don't|won't)\b", re.IGNORECASE
 )
 _PROMISES: dict[str, re.Pattern[str]] = {
-    "refund": re.compile(r"\b(refund\w*|money back|reimburs\w*|pay(?:ing)? you back)\b", re.IGNORECASE),
+    "refund": re.compile(
+        r"\b(refund\w*|money back|reimburs\w*|pay(?:ing)? you back)\b", re.IGNORECASE
+    ),
     "replace": re.compile(
         r"\b(replac\w*|exchang\w*|new one|re-?send\w*|send\w* (?:you )?(?:a|an|another|the) \w+)\b",
         re.IGNORECASE,

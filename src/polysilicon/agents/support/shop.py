@@ -161,7 +161,9 @@ def find_order(folder: str, text: str, sender: str, prefix: str) -> dict[str, An
     return {"lookup": "found", "order_id": order_id, "order": dict(rows[0])}
 
 
-def act(folder: str, task_id: str, action: str, found: dict[str, Any], policy: str) -> dict[str, Any]:
+def act(
+    folder: str, task_id: str, action: str, found: dict[str, Any], policy: str
+) -> dict[str, Any]:
     """Write down the action of a task; a second call for the same task changes nothing.
 
     Args:

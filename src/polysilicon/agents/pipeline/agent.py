@@ -1,0 +1,155 @@
+"""Reads a folder and leaves a search index: split, clean, mask, deduplicate, chunk, embed, index.
+
+Documents go from stage to stage in files under the agent's folder; steps return statistics only.
+So neither memory nor the journal grows with the input, and an interrupted run goes on after the
+last step that ended.
+
+Embeddings of a small input are `embed` steps, which the fleet may serve. Vectors of a big one would
+fill the journal (256 numbers for every 1,000 characters are more bytes than the text), so there the
+worker processes embed shard by shard, straight into files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from polysilicon.agents.pipeline import stages
+from polysilicon.errors import InputError
+from polysilicon.runtime.types import Agent
+
+if TYPE_CHECKING:
+    from polysilicon.runtime.context import Context
+
+DATA = Path(__file__).with_name("data")
+STEP_CHUNKS = 512
+"""Up to so many chunks are embedded by `embed` steps."""
+
+_BATCH = 64
+_TIMEOUT_S = 900.0
+_SUMS = ("documents", "empty_documents", "encoding_faults_fixed", "malformed_lines")
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """An input: a folder, or files; `expected` is for `grade`."""
+
+    folder: str | None = None
+    files: list[str] = []
+    expected: Any = None
+
+
+async def run(ctx: Context, value: Any) -> dict[str, Any]:
+    """Prepare the documents of a folder.
+
+    Returns:
+        Counts for each stage, and the path of the search index.
+
+    Raises:
+        InputError: the input names neither a folder nor files, or both.
+        ToolError: a file cannot be read, or the disk is full.
+    """
+    task = _task(value)
+    work = str(ctx.folder / "work" / ctx.task_id)
+    target = ctx.folder / "indexes" / ctx.task_id
+    plan = await ctx.call(stages.split, task.folder, task.files, work, timeout_s=_TIMEOUT_S)
+    shards = range(plan["shards"])
+
+    async def first(ctx: Context, shard: int) -> tuple[dict[str, Any], dict[str, int]]:
+        cleaned = await ctx.call(stages.clean, work, shard, timeout_s=_TIMEOUT_S)
+        return cleaned, await ctx.call(stages.mask, work, shard, timeout_s=_TIMEOUT_S)
+
+    async def second(ctx: Context, shard: int) -> dict[str, int]:
+        counts: dict[str, int] = await ctx.call(stages.chunk, work, shard, timeout_s=_TIMEOUT_S)
+        return counts
+
+    read = await ctx.map(first, shards)
+    alike = await ctx.call(stages.deduplicate, work, len(shards), timeout_s=_TIMEOUT_S)
+    pieces = sum(counts["chunks"] for counts in await ctx.map(second, shards))
+    vectors = await _embed(ctx, work, shards, is_small=pieces <= STEP_CHUNKS)
+    await ctx.call(stages.index, work, str(target), len(shards), timeout_s=_TIMEOUT_S)
+    return {
+        "files": plan["files"],
+        "files_left_out": plan["files_left_out"],
+        **_totals(read),
+        **alike,
+        "chunks": pieces,
+        "vectors": vectors,
+        "index": str(target),
+    }
+
+
+async def _embed(ctx: Context, work: str, shards: range, *, is_small: bool) -> int:
+    """Embed all chunks; return how many vectors there are."""
+
+    async def by_steps(ctx: Context, shard: int) -> int:
+        texts = stages.chunk_texts(work, shard)
+        batches = [texts[n : n + _BATCH] for n in range(0, len(texts), _BATCH)]
+        rows = await ctx.map(_embed_batch, batches)
+        return stages.keep_vectors(work, shard, [row for batch in rows for row in batch])["vectors"]
+
+    async def by_workers(ctx: Context, shard: int) -> int:
+        counts = await ctx.call(stages.embed, work, shard, timeout_s=_TIMEOUT_S)
+        return int(counts["vectors"])
+
+    return sum(await ctx.map(by_steps if is_small else by_workers, shards))
+
+
+async def _embed_batch(ctx: Context, texts: list[str]) -> list[list[float]]:
+    return await ctx.embed(texts)
+
+
+def _task(value: Any) -> Task:
+    mend = 'give {"folder": PATH} or {"files": [PATH, ...]}'
+    try:
+        task = msgspec.convert(value, Task)
+    except msgspec.ValidationError as error:
+        raise InputError(f"input of pipeline: {error}", mend=mend) from error
+    if (task.folder is None) == (not task.files):
+        raise InputError("input of pipeline must name a folder or files", mend=mend)
+    return task
+
+
+def _totals(read: list[tuple[dict[str, Any], dict[str, int]]]) -> dict[str, Any]:
+    """Return the sums of what the shards' first stages counted."""
+    languages: Counter[str] = Counter()
+    masked: Counter[str] = Counter()
+    for cleaned, found in read:
+        languages.update(cleaned["languages"])
+        masked.update(found)
+    lines = [line for cleaned, _ in read for line in cleaned["malformed"]]
+    return {
+        **{name: sum(cleaned[name] for cleaned, _ in read) for name in _SUMS},
+        "malformed": lines[: stages.MALFORMED_SHOWN],
+        "languages": dict(sorted(languages.items())),
+        "personal_data_masked": dict(sorted(masked.items())),
+    }
+
+
+def inputs() -> Iterator[dict[str, Any]]:
+    """Yield the folders that come with the package, each with the counts that are right for it."""
+    manifest = msgspec.json.decode((DATA / "manifest.json").read_bytes())
+    for name, expected in manifest.items():
+        yield {"folder": str(DATA / name), "expected": expected}
+
+
+def grade(value: dict[str, Any], output: Any) -> float | None:
+    """Return the share of the expected counts that the output has, or None where none are given."""
+    expected = value.get("expected")
+    if not isinstance(expected, dict) or not expected:
+        return None
+    if not isinstance(output, dict):
+        return 0.0
+    return sum(output.get(name) == count for name, count in expected.items()) / len(expected)
+
+
+AGENT = Agent(
+    name="pipeline",
+    run=run,
+    inputs=inputs,
+    grade=grade,
+    help="Prepares a folder of text and JSONL: clean, mask, deduplicate, chunk, embed, index.",
+)
