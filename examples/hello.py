@@ -1,6 +1,6 @@
 """The smallest agent: one LLM step, one tool step.
 
-    polysilicon run examples/hello.py:hello --input examples/names.jsonl
+polysilicon run examples/hello.py:hello --input examples/names.jsonl
 """
 
 from __future__ import annotations

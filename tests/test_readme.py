@@ -18,7 +18,7 @@ def commands() -> list[tuple[str, str]]:
     """Return page and command of every `$ …` line in the pages' console blocks."""
     found = []
     for page in PAGES:
-        for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), flags=re.S):
+        for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL):
             found += [(page.name, line[2:]) for line in block.splitlines() if line.startswith("$ ")]
     return list(dict.fromkeys(found))
 

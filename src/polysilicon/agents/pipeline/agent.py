@@ -143,7 +143,8 @@ def grade(value: dict[str, Any], output: Any) -> float | None:
         return None
     if not isinstance(output, dict):
         return 0.0
-    return sum(output.get(name) == count for name, count in expected.items()) / len(expected)
+    right = [bool(output.get(name) == count) for name, count in expected.items()]
+    return sum(right) / len(right)
 
 
 AGENT = Agent(

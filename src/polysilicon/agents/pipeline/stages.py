@@ -1,4 +1,4 @@
-"""The stages of the pipeline: each reads files of the one before and writes its own, shard by shard.
+"""The stages of the pipeline: each reads files of the one before and writes its own, by shards.
 
 They run in worker processes. A stage holds one document or one batch at a time, gives its files
 their names when they are complete, and so can be repeated after a crash. Results are statistics.
@@ -178,7 +178,8 @@ def embed(work: str, shard: int) -> dict[str, int]:
 
 def keep_vectors(work: str, shard: int, vectors: Any) -> dict[str, int]:
     """Write vectors, a row for each chunk of the shard; return how many."""
-    write_array(_file(work, "vectors", shard, "npy"), np.asarray(vectors, dtype=np.float32))
+    table = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), -1 if len(vectors) else 0)
+    write_array(_file(work, "vectors", shard, "npy"), table)
     return {"vectors": len(vectors)}
 
 

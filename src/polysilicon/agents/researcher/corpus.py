@@ -24,19 +24,7 @@ LONGEST_CHARACTERS = 1200
 """Of a document; what follows is examples and history."""
 
 MODULES: tuple[str, ...] = tuple(
-    """
-    abc argparse ast asyncio.locks asyncio.queues asyncio.runners asyncio.tasks asyncio.timeouts
-    base64 bisect bz2 calendar collections concurrent.futures configparser contextlib copy csv
-    dataclasses decimal difflib email.utils enum filecmp fileinput fnmatch fractions functools
-    getopt getpass gettext glob graphlib gzip hashlib heapq hmac html html.parser http.client
-    http.cookies http.server importlib.metadata importlib.resources inspect io ipaddress json
-    keyword linecache locale logging logging.handlers lzma mimetypes operator os pathlib pickle
-    pkgutil platform plistlib posixpath pprint queue random reprlib runpy sched secrets selectors
-    shelve shlex shutil signal smtplib socket socketserver ssl stat statistics string struct
-    subprocess tarfile tempfile textwrap threading timeit token tokenize tomllib traceback
-    tracemalloc types typing urllib.parse urllib.request urllib.robotparser uuid warnings wave
-    weakref webbrowser xml.dom.minidom xml.etree.ElementTree zipapp zipfile zoneinfo
-    """.split()
+    ["abc", "argparse", "ast", "asyncio.locks", "asyncio.queues", "asyncio.runners", "asyncio.tasks", "asyncio.timeouts", "base64", "bisect", "bz2", "calendar", "collections", "concurrent.futures", "configparser", "contextlib", "copy", "csv", "dataclasses", "decimal", "difflib", "email.utils", "enum", "filecmp", "fileinput", "fnmatch", "fractions", "functools", "getopt", "getpass", "gettext", "glob", "graphlib", "gzip", "hashlib", "heapq", "hmac", "html", "html.parser", "http.client", "http.cookies", "http.server", "importlib.metadata", "importlib.resources", "inspect", "io", "ipaddress", "json", "keyword", "linecache", "locale", "logging", "logging.handlers", "lzma", "mimetypes", "operator", "os", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "posixpath", "pprint", "queue", "random", "reprlib", "runpy", "sched", "secrets", "selectors", "shelve", "shlex", "shutil", "signal", "smtplib", "socket", "socketserver", "ssl", "stat", "statistics", "string", "struct", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit", "token", "tokenize", "tomllib", "traceback", "tracemalloc", "types", "typing", "urllib.parse", "urllib.request", "urllib.robotparser", "uuid", "warnings", "wave", "weakref", "webbrowser", "xml.dom.minidom", "xml.etree.ElementTree", "zipapp", "zipfile", "zoneinfo"]
 )
 """Public modules that are (also) written in Python; those that a Python lacks are left out there.
 

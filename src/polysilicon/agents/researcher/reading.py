@@ -16,16 +16,7 @@ _RANK_CONSTANT = 60
 _OWN_WORDS_WEIGHT = 3.0
 
 _STOP_WORDS = frozenset(
-    """
-    a about after all also am an and another any anything are as at be because been before but by can
-    class come comes could do does done down each easiest every for from function get gets give gives
-    given go good got had has have how i i'd if in into is it its itself just know less like look lot
-    made make me mean module most much must my need needs no not now of off on one ones only or our
-    out own people please program python script shall should show so some somebody something
-    stand such takes tell than that the their them then there these they thing things this those to
-    too up us use used user users using want was way we what when where which while who why will with
-    without work would write writing wrote yes you your s t m d ll re ve someone
-    """.split()
+    ["a", "about", "after", "all", "also", "am", "an", "and", "another", "any", "anything", "are", "as", "at", "be", "because", "been", "before", "but", "by", "can", "class", "come", "comes", "could", "do", "does", "done", "down", "each", "easiest", "every", "for", "from", "function", "get", "gets", "give", "gives", "given", "go", "good", "got", "had", "has", "have", "how", "i", "i'd", "if", "in", "into", "is", "it", "its", "itself", "just", "know", "less", "like", "look", "lot", "made", "make", "me", "mean", "module", "most", "much", "must", "my", "need", "needs", "no", "not", "now", "of", "off", "on", "one", "ones", "only", "or", "our", "out", "own", "people", "please", "program", "python", "script", "shall", "should", "show", "so", "some", "somebody", "something", "stand", "such", "takes", "tell", "than", "that", "the", "their", "them", "then", "there", "these", "they", "thing", "things", "this", "those", "to", "too", "up", "us", "use", "used", "user", "users", "using", "want", "was", "way", "we", "what", "when", "where", "which", "while", "who", "why", "will", "with", "without", "work", "would", "write", "writing", "wrote", "yes", "you", "your", "s", "t", "m", "d", "ll", "re", "ve", "someone"]
 )
 """Words of questions that say nothing about what is looked for; BM25 would match them in names."""
 
