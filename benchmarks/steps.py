@@ -1,6 +1,7 @@
-"""Overhead of a durable, scheduled, metered step that does nothing, on this machine.
+"""Overhead of a durable, scheduled, metered step that does nothing, beside its peers.
 
-Prints steps a second and latency percentiles for one task at a time and for 64 at once.
+Peers are installed into `build/peers` from `peers/requirements.txt`. All keep each step in SQLite
+before the next begins; the turns of all are mixed, and the median of REPEATS is shown.
 
     python benchmarks/steps.py
 """
@@ -8,10 +9,13 @@ Prints steps a second and latency percentiles for one task at a time and for 64 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +28,13 @@ from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import Scope, StepCall, StepRunner, TaskState, Usage
 
 STEPS = 5000
+PEER_STEPS = 500
 REPEATS = 5
+HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent / "build" / "peers"
+
+Measured = tuple[float, list[float]]
+"""Seconds in all, and of each step."""
 
 
 async def nothing(_pool: RunningPool, _usage: Usage) -> int:
@@ -32,8 +42,8 @@ async def nothing(_pool: RunningPool, _usage: Usage) -> int:
     return 1
 
 
-async def measure(tasks: int) -> tuple[float, list[float]]:
-    """Run STEPS steps in `tasks` tasks at once; return seconds in all and of each step."""
+async def ours(tasks: int) -> Measured:
+    """Run STEPS steps in `tasks` tasks at once."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder))
         pool = RunningPool(Pool(name="local"), None, 64, lambda c, _s: (c, None), 1.0)
@@ -55,16 +65,40 @@ async def measure(tasks: int) -> tuple[float, list[float]]:
         return wall_s, each
 
 
+def peer(script: str) -> Measured:
+    """Run a peer's script in the peers' environment."""
+    python = PEERS / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
+        install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([*install, "-r", str(HERE / "peers" / "requirements.txt")], check=True)
+    command = [str(python), str(HERE / "peers" / script), str(PEER_STEPS)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    return result["wall_s"], result["each_s"]
+
+
 def main() -> None:
     """Print the table."""
-    table = Table(
-        "tasks at once", "steps/s", "p50 ms", "p99 ms", title=f"no-op steps, median of {REPEATS}"
-    )
-    for tasks in (1, 64):
-        runs = [asyncio.run(measure(tasks)) for _ in range(REPEATS)]
-        wall_s, each = sorted(runs, key=lambda run: run[0])[REPEATS // 2]
+    contenders: dict[str, Callable[[], Measured]] = {
+        "Polysilicon, one task": lambda: asyncio.run(ours(1)),
+        "Polysilicon, 64 tasks at once": lambda: asyncio.run(ours(64)),
+        "DBOS 3.4, SQLite": lambda: peer("dbos_steps.py"),
+        "LangGraph 1.2, SQLite, sync": lambda: peer("langgraph_steps.py"),
+    }
+    runs: dict[str, list[Measured]] = {name: [] for name in contenders}
+    for _ in range(REPEATS):
+        for name, measure in contenders.items():
+            runs[name].append(measure())
+    table = Table("no-op steps", "steps/s", "p50 ms", "p99 ms", "our p50 is")
+    best_ms = 0.0
+    for name, measured in runs.items():
+        wall_s, each = sorted(measured, key=lambda run: run[0] / len(run[1]))[REPEATS // 2]
         p50, p99 = np.percentile(each, [50, 99]) * 1e3
-        table.add_row(str(tasks), f"{len(each) / wall_s:,.0f}", f"{p50:.3f}", f"{p99:.3f}")
+        best_ms = best_ms or p50
+        rate, ratio = len(each) / wall_s, f"{p50 / best_ms:.0f} x less"
+        ours_too = name.startswith("Polysilicon")
+        table.add_row(name, f"{rate:,.0f}", f"{p50:.3f}", f"{p99:.3f}", "" if ours_too else ratio)
     Console(file=sys.stdout).print(table)
 
 

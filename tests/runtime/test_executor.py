@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -12,7 +14,8 @@ import psutil
 import pytest
 
 from polysilicon.errors import InputError, StepTimeoutError, ToolError
-from polysilicon.runtime.executor import TOOL_NICE, Workers
+from polysilicon.runtime.executor import Workers
+from polysilicon.runtime.priority import TOOL_NICE, yield_to_engine
 
 
 def add(a: int, b: int = 0) -> int:
@@ -66,7 +69,7 @@ def test_results_core_seconds_and_niceness() -> None:
         spun = await pool.call(spin, (0.2,), {}, 30)
         assert 0.19 < spun.cpu_s < 0.6
         nice = await pool.call(niceness, (), {}, 30)
-        assert msgspec.msgpack.decode(nice.data) == min(19, os.nice(0) + TOOL_NICE)
+        assert msgspec.msgpack.decode(nice.data) == max(os.nice(0), TOOL_NICE)
 
     run(scenario)
 
@@ -106,6 +109,13 @@ def test_time_limits_and_cancelling_kill_the_worker() -> None:
         assert not psutil.pid_exists(pid)
 
     run(scenario)
+
+
+def test_yielding_of_a_process_that_is_gone_is_passed_over() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    yield_to_engine(gone.pid)
+    assert os.nice(0) < TOOL_NICE
 
 
 @pytest.mark.parametrize("fn", [lambda: 1, Workers.close], ids=["lambda", "method"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import multiprocessing
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
@@ -16,9 +15,7 @@ import msgspec
 from pebble import ProcessExpired, ProcessPool
 
 from polysilicon.errors import InputError, StepTimeoutError, ToolError
-
-TOOL_NICE = 10
-"""Niceness of worker and sandbox processes."""
+from polysilicon.runtime.priority import yield_to_engine
 
 
 class CallResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +44,7 @@ class Workers:
             context = multiprocessing.get_context(method)
             context.set_forkserver_preload(["polysilicon.runtime.executor"])
             self._pool = ProcessPool(
-                max_workers=self.count, context=context, initializer=_yield_to_engine
+                max_workers=self.count, context=context, initializer=yield_to_engine
             )
         return self._pool
 
@@ -90,16 +87,6 @@ class Workers:
             self._pool.stop()
             await asyncio.to_thread(self._pool.join)
             self._pool = None
-
-
-def _yield_to_engine() -> None:
-    """Let the engine's threads go first.
-
-    They wait for each other at every operation, so a tool that takes one's core stops all of them:
-    on two cores a busy process made LLM steps 2.9 times as long at nice 0, 1.5 times at nice 10,
-    and itself got 0.75 and 0.45 of a core (see benchmarks/priority.py).
-    """
-    os.nice(TOOL_NICE)
 
 
 def importable_name(fn: Callable[..., Any]) -> tuple[str, str]:

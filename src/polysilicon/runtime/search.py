@@ -14,7 +14,7 @@ from polysilicon.runtime.types import Document, Hit
 
 _ANALYSER = "english"
 _TITLE_BOOST = 2.0
-_WRITER_BYTES = 64 * 2**20
+_WRITER_BYTES = 32 * 2**20
 _LONGEST_TOKEN = 60
 _QUERY_TOKENS = 256
 """Tokens of a query that are used; more would only cost time."""

@@ -83,11 +83,11 @@ def _indented(body: str) -> str:
     lines = body.strip("\n").splitlines()
     if not lines:
         return ""
-    lines[0] = _INDENT + lines[0].lstrip()
-    others = [line for line in lines[1:] if line.strip()]
-    if others and not any(line.startswith((" ", "\t")) for line in others):
+    others = [line for line in lines if line.strip()]
+    if not any(line.startswith((" ", "\t")) for line in others):
         # All of it stands at the margin: shift it as a block.
         lines[1:] = [_INDENT + line if line.strip() else line for line in lines[1:]]
+    lines[0] = _INDENT + lines[0].lstrip()
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ CHUNK_CHARS = 1000
 """A chunk's length at most."""
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_SENTENCE = re.compile(r"(?<=[.!?…。])[\"'»”)]*\s+")
+_SENTENCE_END = re.compile(r"[.!?…。][\"'»”)]*(\s+)")
 
 
 def chunks(text: str, limit: int = CHUNK_CHARS) -> Iterator[str]:
@@ -33,10 +33,14 @@ def _sentences(text: str, limit: int) -> Iterator[tuple[str, bool]]:
     """Yield sentences, cut to `limit`, and whether each begins a paragraph."""
     for paragraph in _PARAGRAPH.split(text):
         is_first = True
-        for sentence in _SENTENCE.split(" ".join(paragraph.split())):
-            for piece in _cut(sentence, limit):
+        line = " ".join(paragraph.split())
+        begin = 0
+        ends = [found.span(1) for found in _SENTENCE_END.finditer(line)]
+        for end, following in [*ends, (len(line), len(line))]:
+            for piece in _cut(line[begin:end], limit):
                 yield piece, is_first
                 is_first = False
+            begin = following
 
 
 def _cut(sentence: str, limit: int) -> Iterator[str]:

@@ -18,9 +18,6 @@ THRESHOLD = 0.7
 """Share of common shingles (Jaccard) from which on two texts are near-duplicates."""
 
 PERMUTATIONS = 128
-BATCH = 256
-"""Texts whose shingles are held at once."""
-
 _BANDS = 32
 _SHINGLE_WORDS = 3
 _SEED = 1997

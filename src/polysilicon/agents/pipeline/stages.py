@@ -32,6 +32,7 @@ UNKNOWN = "und"
 MALFORMED_SHOWN = 20
 _LANGUAGE_CHARS = 2000
 _LEAST_LETTERS = 20
+_BATCH_CHARS = 2**18
 _EMBED_BATCH = 512
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -116,8 +117,7 @@ def mask(work: str, shard: int) -> dict[str, int]:
     signatures: list[duplicates.Signatures] = []
 
     def documents() -> Iterator[Text]:
-        source = read_lines(_file(work, "clean", shard), Text)
-        while batch := list(islice(source, duplicates.BATCH)):
+        for batch in _batches(read_lines(_file(work, "clean", shard), Text)):
             texts = []
             for document in batch:
                 text, found = personal.mask(document.text)
@@ -130,6 +130,20 @@ def mask(work: str, shard: int) -> dict[str, int]:
     write_lines(_file(work, "masked", shard), documents())
     write_array(_file(work, "signatures", shard, "npy"), duplicates.joined(signatures))
     return dict(sorted(counts.items()))
+
+
+def _batches(documents: Iterator[Text]) -> Iterator[list[Text]]:
+    """Group documents, so that the shingles of a group are not many megabytes."""
+    batch: list[Text] = []
+    room = _BATCH_CHARS
+    for document in documents:
+        batch.append(document)
+        room -= len(document.text)
+        if room <= 0:
+            yield batch
+            batch, room = [], _BATCH_CHARS
+    if batch:
+        yield batch
 
 
 def deduplicate(work: str, shards: int) -> dict[str, int]:

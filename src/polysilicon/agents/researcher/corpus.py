@@ -1,7 +1,7 @@
 """The documentation of the standard library as documents: docstrings, read without importing.
 
-Sources are parsed, never run: an import may open windows, start threads or fail. Modules written in C
-have no source to read; the Python half of such a module (`heapq`, `bisect`, …) has the docstrings.
+Sources are parsed, never run: an import may open windows, start threads or fail. Modules written in
+C have no source to read; the Python half of such a module (`heapq`, `bisect`) has the docstrings.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ from polysilicon.runtime.types import Document
 LONGEST_CHARACTERS = 1200
 """Of a document; what follows is examples and history."""
 
-MODULES: tuple[str, ...] = tuple(
-    ["abc", "argparse", "ast", "asyncio.locks", "asyncio.queues", "asyncio.runners", "asyncio.tasks", "asyncio.timeouts", "base64", "bisect", "bz2", "calendar", "collections", "concurrent.futures", "configparser", "contextlib", "copy", "csv", "dataclasses", "decimal", "difflib", "email.utils", "enum", "filecmp", "fileinput", "fnmatch", "fractions", "functools", "getopt", "getpass", "gettext", "glob", "graphlib", "gzip", "hashlib", "heapq", "hmac", "html", "html.parser", "http.client", "http.cookies", "http.server", "importlib.metadata", "importlib.resources", "inspect", "io", "ipaddress", "json", "keyword", "linecache", "locale", "logging", "logging.handlers", "lzma", "mimetypes", "operator", "os", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "posixpath", "pprint", "queue", "random", "reprlib", "runpy", "sched", "secrets", "selectors", "shelve", "shlex", "shutil", "signal", "smtplib", "socket", "socketserver", "ssl", "stat", "statistics", "string", "struct", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit", "token", "tokenize", "tomllib", "traceback", "tracemalloc", "types", "typing", "urllib.parse", "urllib.request", "urllib.robotparser", "uuid", "warnings", "wave", "weakref", "webbrowser", "xml.dom.minidom", "xml.etree.ElementTree", "zipapp", "zipfile", "zoneinfo"]
-)
+
+def read_words(name: str) -> tuple[str, ...]:
+    """Return the words of a data file."""
+    text = files(__package__).joinpath("data", name).read_text(encoding="utf-8")
+    return tuple(text.split())
+
+
+MODULES = read_words("modules.txt")
 """Public modules that are (also) written in Python; those that a Python lacks are left out there.
 
 Left out everywhere: debuggers and other tools of the interpreter, test frameworks, mail servers and
@@ -35,8 +40,16 @@ mailboxes, and what is only there for old programs.
 NOTES = "Name: "
 """Begins the last line of a document: the name in words and what the module is, to be found by."""
 _SUMMARY_CHARACTERS = 120
+_MODULE_SET = frozenset(MODULES)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def module_of(name: str) -> str:
+    """Return the module of `MODULES` that a qualified name lies in, else its first part."""
+    parts = name.split(".")
+    stems = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((stem for stem in stems if stem in _MODULE_SET), parts[0])
 
 
 def read_questions() -> list[dict[str, Any]]:
@@ -65,8 +78,7 @@ def documents_of(module: str, source: str) -> Iterator[Document]:
         source: its source text.
 
     Yields:
-        Documents with a docstring; `id` is the qualified name, `title` the same with the
-        parameters of a function.
+        Documents with a docstring; `id` and `title` are the qualified name.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # escapes in old sources are no fault of the reader's
@@ -83,9 +95,9 @@ def documents_of(module: str, source: str) -> Iterator[Document]:
             seen.add(name)
             parts = [_cut(doc, LONGEST_CHARACTERS), *_methods(node)]
             words = _CAMEL.sub(" ", node.name.replace("_", " "))
-            notes = f"{NOTES}{words}; {module}: {summary}"
+            notes = f"{NOTES}{words} {_parameters(node)}; {module}: {summary}"
             text = "\n".join([_cut("\n".join(parts), 2 * LONGEST_CHARACTERS), notes])
-            yield Document(id=name, title=f"{name}{_parameters(node)}", text=text)
+            yield Document(id=name, title=name, text=text)
 
 
 def _definitions(body: list[ast.stmt]) -> Iterator[_Definition]:
@@ -127,7 +139,7 @@ def _cut(text: str, characters: int) -> str:
 
 
 def read_library() -> list[dict[str, str]]:
-    """Return the documents of all `MODULES` of this Python, as the tool step that `prepare` calls."""
+    """Return the documents of all `MODULES` that this Python has: the step of `prepare`."""
     library = Path(sysconfig.get_path("stdlib"))
     rows = []
     for module in MODULES:

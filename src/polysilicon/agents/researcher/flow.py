@@ -11,7 +11,7 @@ from polysilicon.errors import InputError
 from polysilicon.runtime.context import Context
 from polysilicon.runtime.types import Document, Hit, Setup
 
-HITS = 8
+HITS = 12
 """Hits of one query."""
 TOP = 5
 """The retrieval hit rate counts the right module among so many."""

@@ -27,19 +27,15 @@ _ANSWER = (
     "You answer a question about Python from the passages. Cite the name of the passage that "
     "answers it, then answer in one short sentence."
 )
+_SLEEP = """time.ctime: Convert a time to a string in local time.
+time.sleep: Delay execution for a given number of seconds.
+Question: My program must wait half a second."""
+_DIVISOR = """math.floor: Return the floor of x, the largest integer not above it.
+math.gcd: Greatest common divisor of the integers.
+Question: What is the largest number that divides 12 and 18?"""
 _ANSWER_EXAMPLES = (
-    (
-        "time.ctime(seconds): Convert a time to a string in local time.\n"
-        "time.sleep(secs): Delay execution for a given number of seconds.\n"
-        "Question: My program must wait half a second.",
-        '{"citations": ["time.sleep"], "answer": "Call time.sleep(0.5) to wait half a second."}',
-    ),
-    (
-        "math.floor(x): Return the floor of x, the largest integer not above it.\n"
-        "math.gcd(integers): Greatest common divisor of the integers.\n"
-        "Question: What is the largest number that divides 12 and 18?",
-        '{"citations": ["math.gcd"], "answer": "math.gcd(12, 18) gives it."}',
-    ),
+    (_SLEEP, '{"citations": ["time.sleep"], "answer": "Call time.sleep(0.5) to wait."}'),
+    (_DIVISOR, '{"citations": ["math.gcd"], "answer": "Use math.gcd(12, 18)."}'),
 )
 PLAN_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -6,18 +6,16 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from polysilicon.agents.researcher.corpus import NOTES
+from polysilicon.agents.researcher.corpus import NOTES, module_of, read_words
 
 PASSAGES = 3
 """Passages that are read."""
 PASSAGE_CHARACTERS = 230
-_RANK_CONSTANT = 60
-"""Of reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009, section 2)."""
-_OWN_WORDS_WEIGHT = 3.0
+_PLANNED_WEIGHT = 0.3
+"""Of a query that the model planned: it often misses the point."""
+_SIBLINGS_WEIGHT = 0.1
 
-_STOP_WORDS = frozenset(
-    ["a", "about", "after", "all", "also", "am", "an", "and", "another", "any", "anything", "are", "as", "at", "be", "because", "been", "before", "but", "by", "can", "class", "come", "comes", "could", "do", "does", "done", "down", "each", "easiest", "every", "for", "from", "function", "get", "gets", "give", "gives", "given", "go", "good", "got", "had", "has", "have", "how", "i", "i'd", "if", "in", "into", "is", "it", "its", "itself", "just", "know", "less", "like", "look", "lot", "made", "make", "me", "mean", "module", "most", "much", "must", "my", "need", "needs", "no", "not", "now", "of", "off", "on", "one", "ones", "only", "or", "our", "out", "own", "people", "please", "program", "python", "script", "shall", "should", "show", "so", "some", "somebody", "something", "stand", "such", "takes", "tell", "than", "that", "the", "their", "them", "then", "there", "these", "they", "thing", "things", "this", "those", "to", "too", "up", "us", "use", "used", "user", "users", "using", "want", "was", "way", "we", "what", "when", "where", "which", "while", "who", "why", "will", "with", "without", "work", "would", "write", "writing", "wrote", "yes", "you", "your", "s", "t", "m", "d", "ll", "re", "ve", "someone"]
-)
+_STOP_WORDS = frozenset(read_words("stop_words.txt"))
 """Words of questions that say nothing about what is looked for; BM25 would match them in names."""
 
 _WORD = re.compile(r"[^\W_]+")
@@ -26,18 +24,21 @@ _SENTENCE = re.compile(r"(?<=[.!?:])\s+|\n\n")
 
 
 def keywords(question: str) -> str:
-    """Return the words of a question that a search can use; all of them where none would be left."""
+    """Return the words of a question that a search can use; all where none would be left."""
     words = _WORD.findall(question)
     kept = [word for word in words if word.casefold() not in _STOP_WORDS]
     return " ".join(kept or words)
 
 
 def fuse(rankings: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Merge ranked lists of hits by reciprocal rank fusion, best first.
+    """Merge ranked lists of hits, best first.
+
+    Scores are made comparable by the best of their list. A hit counts for more where the search
+    found others of its module too: a question is about one module, chance hits are about many.
 
     Args:
-        rankings: hits (`id`, `title`, `text`) of each query, best first. The first list is
-            of the question itself and counts as much as `_OWN_WORDS_WEIGHT` others.
+        rankings: hits (`id`, `title`, `text`, `score`) of each query, best first. The first list
+            is of the question's own words, the others of planned queries.
 
     Returns:
         Each hit once; ties keep the order in which the hits came.
@@ -45,15 +46,24 @@ def fuse(rankings: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     scores: dict[str, float] = {}
     known: dict[str, dict[str, Any]] = {}
     for number, ranking in enumerate(rankings):
-        weight = _OWN_WORDS_WEIGHT if number == 0 else 1.0
-        for rank, hit in enumerate(ranking, 1):
+        weight = _PLANNED_WEIGHT if number else 1.0
+        for hit in ranking:
             known.setdefault(hit["id"], hit)
-            scores[hit["id"]] = scores.get(hit["id"], 0.0) + weight / (_RANK_CONSTANT + rank)
-    return sorted(known.values(), key=lambda hit: -scores[hit["id"]])
+            share = hit["score"] / ranking[0]["score"]
+            scores[hit["id"]] = scores.get(hit["id"], 0.0) + weight * share
+    modules: dict[str, float] = {}
+    for name, score in scores.items():
+        modules[module_of(name)] = modules.get(module_of(name), 0.0) + score
+
+    def worth(hit: dict[str, Any]) -> float:
+        own = scores[hit["id"]]
+        return own + _SIBLINGS_WEIGHT * (modules[module_of(hit["id"])] - own)
+
+    return sorted(known.values(), key=worth, reverse=True)
 
 
 def read(rankings: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
-    """Rank the hits of all queries and cut the best ones to passages, as the tool step of the agent.
+    """Rank the hits of all queries and cut the best to passages: the agent's tool step.
 
     Returns:
         `hits`: ids, best first; `passages`: `id`, `title` and `text` of the best `PASSAGES`.
@@ -67,7 +77,7 @@ def read(rankings: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def passage(text: str) -> str:
-    """Return the first sentences of a docstring, at most `PASSAGE_CHARACTERS`, at least one piece."""
+    """Return the first sentences of a docstring, at most `PASSAGE_CHARACTERS`."""
     taken = ""
     for sentence in _SENTENCE.split(text.rpartition(f"\n{NOTES}")[0] or text):
         line = " ".join(sentence.split())

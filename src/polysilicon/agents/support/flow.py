@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from polysilicon.agents.support import prompts, replies, rules, shop
 from polysilicon.errors import InputError
 from polysilicon.runtime.context import Context
 from polysilicon.runtime.types import Document, Hit, Setup
 
+Label = TypeVar("Label", bound=str)
+
 EXAMPLES = 4
 """Labelled messages before the one to classify."""
 OFFERED = 3
 """Topics of so many of them are offered as answers."""
 _EXAMPLES_FOUND = 40
+_WISH_EXAMPLES = 2
 _PAGES = 3
 _LABEL_TOKENS = 16
 _REPLY_TOKENS = 56
@@ -24,10 +27,8 @@ async def prepare(setup: Setup) -> None:
     """Build the orders database and the indexes of the policy pages and the labelled examples."""
     await setup.call(shop.build_database, str(setup.folder))
     await setup.index("policies", shop.read_policies())
-    examples = (
-        Document(id=f"{row['topic']}/{row['id']}", text=row["text"]) for row in shop.read_examples()
-    )
-    await setup.index("examples", examples)
+    for name in ("topics", "wishes"):
+        await setup.index(name, shop.read_examples(name))
 
 
 async def run(ctx: Context, ticket: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +36,7 @@ async def run(ctx: Context, ticket: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         ctx: makes the steps.
-        ticket: `text` (the message), `from` (the sender's address); `id` and `expected` are not read.
+        ticket: `text` (the message), `from` (the sender's address); nothing else is read.
 
     Returns:
         `action`, `policy` (page), `topic`, `order_id`, `lookup`, `fact` (why), `reply`,
@@ -75,10 +76,9 @@ def _fields(ticket: dict[str, Any]) -> tuple[str, str]:
 async def _classify(ctx: Context, text: str, found: dict[str, Any]) -> rules.Topic:
     """Return what the message is about, among what the state of the order leaves possible."""
     possible = prompts.possible_topics(found)
-    hits = await ctx.search(
-        "examples", prompts.without_order_number(text), k=_EXAMPLES_FOUND, name="examples"
-    )
-    near = nearest_examples(hits, possible)
+    message = prompts.without_order_number(text)
+    hits = await ctx.search("topics", message, k=_EXAMPLES_FOUND, name="examples")
+    near = nearest_examples(hits, possible)[:EXAMPLES]
     # Topics that no similar message has are not offered: the model is too small to resist them.
     offered = list(dict.fromkeys(topic for _, topic in near[:OFFERED])) or list(possible)
     labels = [prompts.LABELS[topic] for topic in offered]
@@ -91,13 +91,11 @@ async def _classify(ctx: Context, text: str, found: dict[str, Any]) -> rules.Top
     return prompts.TOPICS.get(answer.data, offered[0])
 
 
-def nearest_examples(
-    hits: Sequence[Hit], possible: Sequence[rules.Topic]
-) -> list[tuple[str, rules.Topic]]:
-    """Return text and topic of the best hits whose topic is possible, best first."""
-    by_name: dict[str, rules.Topic] = {topic: topic for topic in possible}
+def nearest_examples(hits: Sequence[Hit], labels: Sequence[Label]) -> list[tuple[str, Label]]:
+    """Return text and label of the hits whose label is among `labels`, best first."""
+    by_name: dict[str, Label] = {label: label for label in labels}
     named = ((hit.text, by_name.get(hit.id.partition("/")[0])) for hit in hits)
-    return [(text, topic) for text, topic in named if topic is not None][:EXAMPLES]
+    return [(text, label) for text, label in named if label is not None]
 
 
 async def _decide(
@@ -106,8 +104,11 @@ async def _decide(
     """Choose among what the rules allow; the model is asked only where they leave a choice."""
     action: rules.Action = verdict["actions"][0]
     if len(verdict["actions"]) > 1:
+        message = prompts.without_order_number(text)
+        hits = await ctx.search("wishes", message, k=_WISH_EXAMPLES, name="examples")
+        near = nearest_examples(hits, list(prompts.WISHES))
         answer = await ctx.chat(
-            prompts.wish(text),
+            prompts.wish(text, near[::-1]),
             name="decide",
             schema=prompts.one_of(list(prompts.WISHES)),
             max_tokens=_LABEL_TOKENS,
@@ -139,9 +140,12 @@ async def _reply(
     page = next(page for page in shop.read_policies() if page.id == row["policy"])
     if topic == "question":
         return await _quote(ctx, text, page)
+    if found["order_id"] is None:
+        written = replies.template(action, found, fact, page.title)
+        return {"reply": written, "reply_by": "template", "reply_fault": "no order to name"}
     decision = replies.decision_lines(action, found, fact)
     answer = await ctx.chat(
-        prompts.reply(decision), name="reply", max_tokens=_REPLY_TOKENS, stop=("\n",)
+        prompts.reply(action, decision), name="reply", max_tokens=_REPLY_TOKENS, stop=("\n",)
     )
     written = replies.cut_to_sentences(answer.text)
     fault = replies.fault(written, action, found["order_id"] or "", page.title, decision)

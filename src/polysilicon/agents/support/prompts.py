@@ -1,8 +1,8 @@
 """What the support agent asks the model, and the JSON that it must answer with.
 
-A small model sorts a message much better when it sees messages like it with their topics, so the
-nearest labelled examples (from `data/examples.jsonl`, none of them a ticket) stand before it. What the
-state of the order rules out is not offered at all.
+A small model sorts a message much better when it sees messages like it with their labels, so the
+nearest examples (of `data/topics.jsonl` and `data/wishes.jsonl`, none of them a ticket) stand
+before it. What the state of the order rules out is not offered at all.
 """
 
 from __future__ import annotations
@@ -34,47 +34,63 @@ _POSSIBLE: dict[str, tuple[Topic, ...]] = {
     "cancelled": ("refund_status", *_ALWAYS),
 }
 
-WISHES: dict[str, Action] = {"a new one": "replace", "money back": "refund"}
+WISHES: dict[str, Action] = {"product": "replace", "money": "refund"}
 
 _ORDER_NUMBER = re.compile(r",?\s*\(?\b(?:order\s+)?TT[-\s]?\d{4}\b\)?,?", re.IGNORECASE)
 _SPACE_BEFORE_MARK = re.compile(r"\s+([.,!?])")
 
 _CLASSIFY = "You sort messages to a shop by topic: " + ", ".join(LABELS.values()) + "."
-_WISH = "You read what a customer of a shop wants: a new one, or money back."
-_WISH_EXAMPLES = (
-    ("My jug leaks. Please send me another jug.", "a new one"),
-    ("The lamp is dead on arrival, I want my money back.", "money back"),
-    ("The scarf never came, I bought one elsewhere, so refund it.", "money back"),
-    ("Wrong size of boots! Can I have the right size?", "a new one"),
-    ("It is cracked. No more plates from you, just return what I paid.", "money back"),
-    ("One glove is missing. I still need it.", "a new one"),
-)
+_WISH = "Does the customer want money or the product?"
+_WISH_QUESTION = "Money or product?"
 _PAGE = "You pick the help page of a shop that answers the customer."
 _QUOTE = "You pick the sentence of a shop's help page that answers the customer."
 _REPLY = (
     "You write one short, friendly sentence to a customer of a shop. It says what was decided and "
     "why, and names the order. It promises nothing else."
 )
-_REPLY_EXAMPLES = (
-    (
-        "Order: TT-2014 (Wool Scarf)\nDecision: refund of $21.00\nWhy: delivered 3 days ago",
-        "We are refunding $21.00 for order TT-2014, as your scarf was delivered only 3 days ago.",
+_REPLY_EXAMPLES: dict[Action, tuple[tuple[str, str], ...]] = {
+    "refund": (
+        (
+            "Order: TT-2014 (Wool Scarf)\nDecision: refund of $21.00\nWhy: delivered 3 days ago",
+            "We are refunding $21.00 for order TT-2014, delivered 3 days ago.",
+        ),
+        (
+            "Order: TT-2230 (Ice Axe)\nDecision: refund of $75.00\nWhy: in warranty, no stock",
+            "We are refunding $75.00 for order TT-2230: it is in warranty and out of stock.",
+        ),
     ),
-    (
-        "Order: TT-2093 (Steel Bottle)\nDecision: replacement\nWhy: in warranty, in stock",
-        "We are sending a replacement bottle for order TT-2093, which is still in warranty.",
+    "replace": (
+        (
+            "Order: TT-2093 (Steel Bottle)\nDecision: replacement\nWhy: delivered 2 days ago",
+            "We are sending you a replacement for order TT-2093, delivered 2 days ago.",
+        ),
+        (
+            "Order: TT-2351 (Wool Scarf)\nDecision: replacement\nWhy: in warranty, in stock",
+            "We are sending you a replacement for order TT-2351, which is still in warranty.",
+        ),
     ),
-    (
-        "Order: TT-2120 (Head Net)\nDecision: a colleague takes over\nWhy: the order is worth $730",
-        "A colleague is taking over order TT-2120, because it is worth $730.",
+    "escalate": (
+        (
+            "Order: TT-2120 (Head Net)\nDecision: a colleague takes over\nWhy: worth $730",
+            "A colleague is taking over order TT-2120, because it is worth $730.",
+        ),
+        (
+            "Order: TT-2412 (Ice Axe)\nDecision: a colleague takes over\nWhy: 6 refunds this year",
+            "A colleague is taking over order TT-2412, because of 6 refunds this year.",
+        ),
     ),
-    (
-        "Order: TT-2177 (Ice Axe)\nDecision: nothing more can be done\nWhy: delivered 51 days ago, "
-        "the limit is 30",
-        "Order TT-2177 was delivered 51 days ago and the limit is 30, so we are sorry that nothing "
-        "more can be done.",
+    "answer": (
+        (
+            "Order: TT-2177 (Ice Axe)\nDecision: no refund\nWhy: delivered 51 days ago, limit 30",
+            "Order TT-2177 was delivered 51 days ago and the limit is 30 days, sorry.",
+        ),
+        (
+            "Order: TT-2266 (Head Net)\nDecision: no refund\nWhy: 2 days late",
+            "Order TT-2266 is 2 days late; please wait a little longer.",
+        ),
     ),
-)
+}
+"""Of one action each, so that the model does not mix them."""
 
 
 def without_order_number(text: str) -> str:
@@ -83,7 +99,7 @@ def without_order_number(text: str) -> str:
 
 
 def possible_topics(found: Mapping[str, Any]) -> tuple[Topic, ...]:
-    """Return the topics that the state of the order leaves; all of them where no order was found."""
+    """Return the topics that the state of the order leaves; all where no order was found."""
     order = found["order"]
     return _POSSIBLE[order["status"]] if order else tuple(LABELS)
 
@@ -107,10 +123,11 @@ def classify(text: str, examples: Sequence[tuple[str, Topic]]) -> list[dict[str,
     return _conversation(_CLASSIFY, turns, without_order_number(text))
 
 
-def wish(text: str) -> list[dict[str, str]]:
-    """Ask whether the customer wants a new one or money, where the rules leave the choice."""
-    turns = [(asked, f'"{answer}"') for asked, answer in _WISH_EXAMPLES]
-    return _conversation(_WISH, turns, without_order_number(text))
+def wish(text: str, examples: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Ask for the wish (of `WISHES`), where the rules leave it; the nearest example last."""
+    turns = [(f"{asked}\n{_WISH_QUESTION}", f'"{answer}"') for asked, answer in examples]
+    last = f"{without_order_number(text)}\n{_WISH_QUESTION}"
+    return _conversation(_WISH, turns, last)
 
 
 def page(text: str, titles: Sequence[str]) -> list[dict[str, str]]:
@@ -125,6 +142,6 @@ def quote(text: str, sentences: Sequence[str]) -> list[dict[str, str]]:
     return _conversation(_QUOTE, (), f"{listed}\nCustomer: {text}\nSentence:")
 
 
-def reply(decision: str) -> list[dict[str, str]]:
+def reply(action: Action, decision: str) -> list[dict[str, str]]:
     """Ask for the message to the customer; `decision` is `replies.decision_lines`."""
-    return _conversation(_REPLY, _REPLY_EXAMPLES, decision)
+    return _conversation(_REPLY, _REPLY_EXAMPLES[action], decision)

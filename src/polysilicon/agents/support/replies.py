@@ -1,4 +1,4 @@
-"""Messages to the customer: what the model is told, the check of what it wrote, and the template."""
+"""Messages to the customer: what the model is told, the check of what it wrote, the template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from polysilicon.agents.support.rules import Action
 
 _MIN_CHARACTERS = 20
-_MONEY = re.compile(r"\$\s?(\d[\d,]*(?:\.\d+)?)")
+_NUMBER = re.compile(r"\d+(?:[.,-]\d+)*")
+_APOLOGY = re.compile(r"\b(sorry|unfortunately|nothing)\b", re.IGNORECASE)
 _DENIAL = re.compile(
     r"\b(not|cannot|can't|no|never|unable|unfortunately|without|nor|don't|won't)\b", re.IGNORECASE
 )
@@ -25,7 +26,7 @@ _PROMISES: dict[str, re.Pattern[str]] = {
 _DECISIONS: dict[str, str] = {
     "replace": "replacement",
     "escalate": "a colleague takes over",
-    "answer": "nothing more can be done",
+    "answer": "no refund",
 }
 
 
@@ -45,22 +46,27 @@ def fault(text: str, action: Action, mention: str, title: str, known: str) -> st
         action: what was done.
         mention: the order number; empty where the message is about none.
         title: of the policy page.
-        known: the decision as it was given; amounts of money must be in it.
+        known: the decision as it was given; every number must be in it.
     """
-    folded = text.casefold()
-    if len(text) < _MIN_CHARACTERS:
-        return "too short"
-    if not any(name and name.casefold() in folded for name in (mention, title)):
-        return "names neither the order nor the policy"
-    if any(amount.rstrip(".,") not in known for amount in _MONEY.findall(text)):
-        return "names another amount"
-    if action in ("refund", "replace") and not _PROMISES[action].search(text):
-        return f"does not say {action}"
+    named = any(name and name.casefold() in text.casefold() for name in (mention, title))
+    missing = action in ("refund", "replace") and not _PROMISES[action].search(text)
+    faults = (
+        (len(text) < _MIN_CHARACTERS, "too short"),
+        (not named, "names neither the order nor the policy"),
+        (bool(set(_NUMBER.findall(text)) - set(_NUMBER.findall(known))), "has an unknown number"),
+        (action != "answer" and bool(_APOLOGY.search(text)), "regrets what is done"),
+        (missing, f"does not say {action}"),
+    )
+    found = next((words for is_so, words in faults if is_so), None)
+    return found or _other_promise(text, action, title)
+
+
+def _other_promise(text: str, action: Action, title: str) -> str | None:
+    """Return which other action a reply promises; a sentence with a denial promises none."""
     own = re.sub(re.escape(title), "", text, flags=re.IGNORECASE) if title else text
     for sentence in re.split(r"[.!?](?:\s|$)", own):
-        for other in ("refund", "replace", "escalate"):
-            promised = other != action and _PROMISES[other].search(sentence)
-            if promised and not _DENIAL.search(sentence):
+        for other, words in _PROMISES.items():
+            if other != action and words.search(sentence) and not _DENIAL.search(sentence):
                 return f"promises {other}"
     return None
 

@@ -1,7 +1,7 @@
 """The shop's rules as code: what may be done about an order, given what the message is about.
 
-A language model never decides what is allowed. It says what a message is about and what the customer
-wants; dates, amounts and stock are compared here. Each rule names the policy page that states it.
+A language model never decides what is allowed. It says what a message is about and what the
+customer wants; dates, amounts and stock are compared here. Each rule names its policy page.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rules allow: the actions to choose from, the page that rules it, and why in words."""
+    """What the rules allow: the actions to choose from, the page that rules it, and why."""
 
     actions: tuple[Action, ...]
     policy: str | None
@@ -69,6 +69,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def _only(action: Action, policy: str, fact: str) -> Verdict:
     return Verdict(actions=(action,), policy=policy, fact=fact)
+
+
+_WITHOUT_ORDER: dict[str, Verdict] = {
+    "danger": _only("escalate", "safety-incidents", "somebody may have been hurt"),
+    "payment": _only("escalate", "payment-problems", "card payments are checked by accounting"),
+    "question": Verdict(actions=("answer",), policy=None, fact="a general question"),
+}
+_NOT_FOUND: dict[str, Verdict] = {
+    "no_id": _only("answer", "order-numbers", "the message names no order"),
+    "unknown_id": _only("answer", "order-numbers", "no order has that number"),
+    "other_customer": _only("escalate", "identity-check", "the order is of another email address"),
+}
 
 
 def add_months(day: date, months: int) -> date:
@@ -87,18 +99,10 @@ def eligible(topic: Topic, lookup: Lookup, order: Order | None, today: date) -> 
         order: the order, where it was found.
         today: the date that rules count from.
     """
-    if topic == "danger":
-        return _only("escalate", "safety-incidents", "somebody may have been hurt")
-    if topic == "payment":
-        return _only("escalate", "payment-problems", "accounting checks card payments")
-    if topic == "question":
-        return Verdict(actions=("answer",), policy=None, fact="a general question")
-    if lookup == "no_id":
-        return _only("answer", "order-numbers", "the message names no order")
-    if lookup == "unknown_id":
-        return _only("answer", "order-numbers", "no order has that number")
-    if lookup == "other_customer":
-        return _only("escalate", "identity-check", "the order is of another email address")
+    if topic in _WITHOUT_ORDER:
+        return _WITHOUT_ORDER[topic]
+    if lookup in _NOT_FOUND:
+        return _NOT_FOUND[lookup]
     assert order is not None
     return _guard(_order_rule(topic, order, today), order)
 

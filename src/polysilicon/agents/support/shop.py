@@ -22,7 +22,7 @@ from polysilicon.runtime.types import Document
 DATABASE = "shop.db"
 _DATA = "data"
 _BUSY_TIMEOUT_S = 30.0
-_ORDER_ID = re.compile(r"\b(?:TT[-\s]?|order\s*#?\s*|#)(\d{4})\b", re.IGNORECASE)
+_ORDER_ID = re.compile(r"(?:\bTT[-\s]?|\border\s*#?\s*|#)(\d{4})\b", re.IGNORECASE)
 
 _SCHEMA = """
 create table products (sku text primary key, name text not null, goods_class text not null,
@@ -70,9 +70,19 @@ def read_tickets() -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in _text("tickets.jsonl").splitlines()]
 
 
-def read_examples() -> list[dict[str, str]]:
-    """Return the labelled messages that are shown to the model; no ticket is among them."""
-    return [msgspec.json.decode(line) for line in _text("examples.jsonl").splitlines()]
+def read_examples(name: str) -> list[Document]:
+    """Return labelled messages to show to the model; no ticket is among them.
+
+    Args:
+        name: `topics` or `wishes`.
+
+    Returns:
+        Documents whose id begins with the label and a slash.
+    """
+    rows = [msgspec.json.decode(line) for line in _text(f"{name}.jsonl").splitlines()]
+    return [
+        Document(id=f"{row['label']}/{number}", text=row["text"]) for number, row in enumerate(rows)
+    ]
 
 
 def read_policies() -> list[Document]:

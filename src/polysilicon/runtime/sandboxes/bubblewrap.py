@@ -29,6 +29,7 @@ import msgspec
 import psutil
 
 from polysilicon.errors import SandboxError
+from polysilicon.runtime.priority import yield_to_engine
 from polysilicon.runtime.sandboxes import seccomp
 from polysilicon.runtime.sandboxes.values import Collector, check_inputs, error_line
 from polysilicon.runtime.types import CodeError, CodeResult, Limits
@@ -232,6 +233,7 @@ class _Child:
                     pass_fds=(report_in, filter_), env={}, start_new_session=True, cwd="/",
                 )  # fmt: skip
                 self._pid = process.pid
+                yield_to_engine(process.pid)
                 process.returncode = 0  # reaped by _reap, for the account of resources
             if self._unwanted:
                 self.kill()

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic_monty import AsyncMonty, MontyCrashedError, MontyError, MontySyntaxError
 
 from polysilicon.errors import SandboxError
+from polysilicon.runtime.priority import yield_to_engine
 from polysilicon.runtime.sandboxes.values import (
     Collector,
     OutputLimitError,
@@ -129,6 +130,8 @@ class _Feed:
                 self._begin_s = time.perf_counter()
                 self._startup_s = self._begin_s - begin_s
                 self._pid = session.worker_pid
+                if self._pid is not None:
+                    yield_to_engine(self._pid)
                 self._cpu_begin_s = _cpu_s(self._pid)
                 self._future = asyncio.ensure_future(
                     session.feed_run(code, inputs=inputs, print_callback=self._print)
