@@ -70,3 +70,13 @@ async def slow(ctx: Context, value: dict[str, Any]) -> None:
     """Take a step, then wait, so that a signal finds it waiting."""
     await ctx.call(note, value["path"], ctx.task_id)
     await asyncio.sleep(60)
+
+
+def blob(size: int, _number: int) -> str:
+    """Return a text of `size` characters."""
+    return "x" * size
+
+
+async def large(ctx: Context, _value: dict[str, Any]) -> int:
+    """Take forty steps with 40 kB of result each."""
+    return sum([len(await ctx.call(blob, 40_000, number)) for number in range(40)])

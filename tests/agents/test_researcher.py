@@ -1,4 +1,4 @@
-"""The researcher: its flow with scripted answers over a real index, and once with the real model."""
+"""The researcher: its flow, answers scripted, over a real index; and once with the real model."""
 
 from __future__ import annotations
 
@@ -148,4 +148,4 @@ def test_questions_are_many_and_their_answers_are_documented() -> None:
         expected = question["expected"]
         assert expected["name"] in known
         assert corpus.module_of(expected["name"]).split(".")[0] == expected["module"].split(".")[0]
-        assert expected["name"] not in question["question"]
+        assert f"{expected['module']}." not in question["question"]

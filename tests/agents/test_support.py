@@ -1,4 +1,4 @@
-"""The support agent: its flow with scripted answers over real tools, and once with the real model."""
+"""The support agent: its flow, answers scripted, over real tools; and once with the real model."""
 
 from __future__ import annotations
 

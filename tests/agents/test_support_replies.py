@@ -29,6 +29,7 @@ def test_decision_lines() -> None:
         ("We are refunding $32.00 to you.", "refund", "names neither the order nor the policy"),
         ("We are refunding $33.00 for order TT-1002.", "refund", "has an unknown number"),
         ("Order TT-1002 was delivered 5 days ago, thank you.", "refund", "does not say refund"),
+        ("We refund TT-1002, which is in warranty.", "refund", "gives another reason"),
         ("We refund TT-1002, sorry that nothing can be done.", "refund", "regrets what is done"),
         ("We refund TT-1002. We will send you another one.", "refund", "promises replace"),
         ("We replace the mugs of TT-1002 and give your money back.", "replace", "promises refund"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -114,6 +115,29 @@ def test_interrupted_it_keeps_what_ended_and_says_how_to_go_on(
     assert out == ""
     assert len(run_folder(tmp_path).workload()) == 2
     assert not run_folder(tmp_path).info().finished
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    path = tmp_path / "inputs.jsonl"
+    path.write_text("{}\n")
+    command = [SCRIPT, "run", f"{SAMPLES}:large", "--input", str(path), "--json"]
+    process = subprocess.Popen(
+        [*command, "--runs", str(tmp_path / "runs")],
+        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)),
+    )  # fmt: skip
+    code, out, err = ended(process)
+    assert (code, out) == (1, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "nothing that ended is lost" in line
+    assert "Traceback" not in err
+    done = len(run_folder(tmp_path).workload())
+    assert 0 < done < 40
+    command = [SCRIPT, "run", "--resume", str(run_folder(tmp_path).path), "--json"]
+    code, out, err = ended(_popen(command, tmp_path))
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 40
+    assert f"{done} steps from the journal" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.sandboxes import open_sandbox
 from polysilicon.runtime.search import Index, open_index
 from polysilicon.runtime.steps import Scope, StepCall, StepRunner, Usage
+from polysilicon.runtime.together import together
 from polysilicon.runtime.types import (
     ChatRequest,
     ChatResult,
@@ -328,12 +329,9 @@ class Context:
                 results[index] = await fn(Context(self._resources, scope, self.folder), item)
                 ends[index] = scope.frontier
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(max(1, limit)):
-                    group.create_task(line())
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        async with together() as group:
+            for _ in range(max(1, limit)):
+                group.create_task(line())
         followed = {step for frontier in ends.values() for step in frontier if step not in start}
         if followed:
             self._scope.frontier = tuple(sorted(followed))

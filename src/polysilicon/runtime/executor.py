@@ -17,6 +17,8 @@ from pebble import ProcessExpired, ProcessPool
 from polysilicon.errors import InputError, StepTimeoutError, ToolError
 from polysilicon.runtime.priority import yield_to_engine
 
+_LOOK_S = 2.0
+
 
 class CallResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a function returned, as msgpack, and the core-seconds that it used."""
@@ -67,7 +69,7 @@ class Workers:
             _run, args=[module, name, msgspec.msgpack.encode(args), kwargs], timeout=timeout_s
         )
         try:
-            outcome = await asyncio.wrap_future(future)
+            outcome = await self._outcome(name, future)
         except TimeoutError as error:
             raise StepTimeoutError(f"{name} ran past {timeout_s:g} s") from error
         except BrokenExecutor as error:
@@ -80,6 +82,15 @@ class Workers:
         if outcome[0] == "error":
             raise ToolError(outcome[1])
         return CallResult(data=outcome[1], cpu_s=outcome[2])
+
+    async def _outcome(self, name: str, future: Any) -> Any:
+        """Wait for a job, and look now and then whether there is still somebody to do it."""
+        job = asyncio.wrap_future(future)
+        while not job.done():
+            await asyncio.wait([job], timeout=_LOOK_S)
+            if not job.done() and not self._pool.active:
+                raise ToolError(f"{name}: worker processes cannot start")
+        return job.result()
 
     async def close(self) -> None:
         """End the worker processes."""

@@ -63,6 +63,8 @@ class Journal:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            raise InputError(f"cannot be opened: {error}", where=str(self.path)) from error
         except sqlite3.DatabaseError as error:
             raise InputError(f"not a journal: {error}", where=str(self.path)) from error
 

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,13 +16,14 @@ from typing import Any
 
 import msgspec
 
-from polysilicon.errors import InputError
+from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.runtime.context import Context, Resources
 from polysilicon.runtime.journal import Journal, JournalError, PendingTask
 from polysilicon.runtime.machine import Machine, open_machine
 from polysilicon.runtime.models import DEFAULT_MODEL
 from polysilicon.runtime.setup import AgentSetup
 from polysilicon.runtime.steps import Counters, Scope, StepRunner, TaskState
+from polysilicon.runtime.together import together
 from polysilicon.runtime.types import Agent
 from polysilicon.runtime.watchdog import Watchdog
 from polysilicon.workload.record import RunInfo, TaskRecord
@@ -149,13 +151,17 @@ class Run:
             self._info = msgspec.structs.replace(self._info, offer=machine.priced_as)
             async with Watchdog(self._options.blocked_limit_s):
                 await self._tasks(machine)
+        except BaseException:
+            with suppress(PolysiliconError):  # the first failure tells more than this one would
+                self._write()
+            raise
+        else:
+            self._write()
         finally:
             if main is not None and hasattr(signal, "SIGTERM"):
                 loop.remove_signal_handler(signal.SIGTERM)
-            self.progress.phase = "writing the run"
             if machine is not None:
                 await machine.close()
-            self._write()
             self._journal.close()
         return self._files
 
@@ -190,7 +196,7 @@ class Run:
             for task in queue:
                 await self._task(task, resources, arrival_s)
 
-        async with asyncio.TaskGroup() as group:
+        async with together() as group:
             for _ in range(min(self._options.concurrency, len(pending))):
                 group.create_task(line())
 
@@ -249,6 +255,7 @@ class Run:
 
     def _write(self) -> None:
         """Write the run's files from the journal."""
+        self.progress.phase = "writing the run"
         tasks = list(self._journal.tasks())
         open_tasks = len(self._journal.pending())
         self._files.write_tasks(tasks)

@@ -9,6 +9,10 @@ from polysilicon.agents.support.rules import Action
 
 _MIN_CHARACTERS = 20
 _NUMBER = re.compile(r"\d+(?:[.,-]\d+)*")
+_REASON = re.compile(
+    r"\b(warranty|stock|late|delivered|lost|carrier|hazardous|approv\w*|limit|worth)\b",
+    re.IGNORECASE,
+)
 _APOLOGY = re.compile(r"\b(sorry|unfortunately|nothing)\b", re.IGNORECASE)
 _DENIAL = re.compile(
     r"\b(not|cannot|can't|no|never|unable|unfortunately|without|nor|don't|won't)\b", re.IGNORECASE
@@ -56,9 +60,14 @@ def fault(text: str, action: Action, mention: str, title: str, known: str) -> st
         (bool(set(_NUMBER.findall(text)) - set(_NUMBER.findall(known))), "has an unknown number"),
         (action != "answer" and bool(_APOLOGY.search(text)), "regrets what is done"),
         (missing, f"does not say {action}"),
+        (bool(_reasons(text) - _reasons(f"{known} {title}")), "gives another reason"),
     )
     found = next((words for is_so, words in faults if is_so), None)
     return found or _other_promise(text, action, title)
+
+
+def _reasons(text: str) -> set[str]:
+    return {word.casefold() for word in _REASON.findall(text)}
 
 
 def _other_promise(text: str, action: Action, title: str) -> str | None:
