@@ -121,11 +121,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path: Path) -> No
     path = tmp_path / "inputs.jsonl"
     path.write_text("{}\n")
     command = [SCRIPT, "run", f"{SAMPLES}:large", "--input", str(path), "--json"]
-    process = subprocess.Popen(
-        [*command, "--runs", str(tmp_path / "runs")],
-        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)),
-    )  # fmt: skip
+    process = _popen([*command, "--runs", str(tmp_path / "runs")], tmp_path)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (600_000, 600_000))
     code, out, err = ended(process)
     assert (code, out) == (1, "")
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]

@@ -18,7 +18,7 @@ from polysilicon.runtime.types import Agent, CodeResult, Limits
 if TYPE_CHECKING:
     from polysilicon.runtime.context import Context
 
-REPAIRS = 2
+REPAIRS = 1
 _LIMITS = Limits(time_s=3.0, memory_bytes=128 * 2**20)
 _MAX_TOKENS = 200
 _STOP = ("\ndef ", "\nclass ", "\nprint(", "\nif __name__", "\nassert", "\n```", "\n#")
@@ -36,7 +36,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(ctx: Context, value: Any) -> dict[str, Any]:
-    """Write the function, and repair it up to twice where a test fails.
+    """Write the function, and repair it up to `REPAIRS` times where a test fails.
 
     Returns:
         `code`, `attempts` (versions written), `passed_first` and `passed` (None without tests), and
