@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from polysilicon import Context
+from polysilicon import Agent, Context
 
 
 def note(path: str, text: str) -> str:
@@ -64,6 +66,61 @@ async def chatty(ctx: Context, value: dict[str, Any]) -> dict[str, str]:
     first = await ctx.chat([{"role": "user", "content": value["text"]}], max_tokens=8)
     second = await ctx.chat([{"role": "user", "content": first.text}], max_tokens=8)
     return {"text": second.text}
+
+
+async def cancels_itself(_ctx: Context, _value: dict[str, Any]) -> None:
+    """Raise what cancelling raises."""
+    raise asyncio.CancelledError
+
+
+async def exits(_ctx: Context, _value: dict[str, Any]) -> None:
+    """End the program."""
+    sys.exit(7)
+
+
+async def swallows(_ctx: Context, _value: dict[str, Any]) -> None:
+    """Go on for three cancellations."""
+    for _ in range(4):
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+async def huge(_ctx: Context, _value: dict[str, Any]) -> int:
+    """Return a number that does not fit into 64 bits."""
+    return 10**30
+
+
+async def surrogate(_ctx: Context, _value: dict[str, Any]) -> None:
+    """Fail with a text that UTF-8 cannot hold."""
+    raise ValueError("file \udcff")
+
+
+async def prints(ctx: Context, _value: dict[str, Any]) -> int:
+    """Print here and in a worker."""
+    print("said by the agent")
+    return await ctx.call(say)
+
+
+def say() -> int:
+    """Print in a worker."""
+    print("said by a tool", flush=True)
+    return 1
+
+
+async def _fails(_setup: Any) -> None:
+    raise LookupError("no data")
+
+
+def _no_grade(_value: Any, _output: Any) -> float:
+    raise ZeroDivisionError
+
+
+async def _fine(_ctx: Context, _value: Any) -> int:
+    return 1
+
+
+UNPREPARED = Agent(name="unprepared", run=_fine, prepare=_fails)
+UNGRADED = Agent(name="ungraded", run=_fine, grade=_no_grade)
 
 
 async def slow(ctx: Context, value: dict[str, Any]) -> None:

@@ -51,9 +51,15 @@ class NoBasisError(PolysiliconError):
 
 
 class StepError(PolysiliconError):
-    """A step did not end well."""
+    """A step did not end well.
+
+    Attributes:
+        outcome: as in the step record.
+        cpu_s: core-seconds that it had used, where they are known.
+    """
 
     outcome = "error"
+    cpu_s: float | None = None
 
 
 class StepTimeoutError(StepError):
@@ -72,6 +78,11 @@ class SandboxError(StepError):
 
 class ToolError(StepError):
     """A tool function raised."""
+
+
+def printable(text: str) -> str:
+    """Return `text` with what UTF-8 cannot hold (lone surrogates) replaced."""
+    return text.encode(errors="replace").decode()
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -82,11 +82,11 @@ def test_repaired_from_the_error() -> None:
     assert grade(output) == 1.0
 
 
-def test_given_up_after_two_repairs() -> None:
-    output, ctx = play([" return 0", " return n +", " while True: pass"])
-    assert (output["passed_first"], output["passed"], output["attempts"]) == (False, False, 3)
+def test_given_up_after_one_repair() -> None:
+    output, ctx = play([" return 0", " while True: pass"])
+    assert (output["passed_first"], output["passed"], output["attempts"]) == (False, False, 2)
     assert "3" in output["error"]  # seconds; in whose words depends on who noticed first
-    assert [options.get("seed") for _, _, options in ctx.chats] == [None, 1, 2]
+    assert [options.get("seed") for _, _, options in ctx.chats] == [None, 1]
     assert grade(output) == 0.0
 
 

@@ -14,7 +14,7 @@ import pytest
 from polysilicon.errors import EngineError, InputError
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.llamacpp import LlamaCpp, parse_json
-from polysilicon.runtime.engines.openai import KEY_VARIABLE, OpenAI
+from polysilicon.runtime.engines.openai import OpenAI
 from polysilicon.runtime.types import ChatRequest, Engine
 
 COLOUR = {
@@ -145,7 +145,7 @@ def test_embeddings_tell_near_from_far(local_model: Path) -> None:
     assert result.prompt_tokens > 5
 
 
-def test_endpoints_that_do_not_answer(llama: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoints_that_do_not_answer(llama: LlamaCpp) -> None:
     async def main() -> None:
         nobody = OpenAI("http://127.0.0.1:9/v1", "m")
         with pytest.raises(EngineError, match="127.0.0.1:9"):
@@ -153,8 +153,7 @@ def test_endpoints_that_do_not_answer(llama: LlamaCpp, monkeypatch: pytest.Monke
         with pytest.raises(EngineError, match="127.0.0.1:9"):
             await nobody.embed(["hi"])
         await nobody.close()
-        monkeypatch.setenv(KEY_VARIABLE, "wrong-secret")
-        stranger = OpenAI(llama.address, llama.model)
+        stranger = OpenAI(llama.address, llama.model, key="wrong-secret")
         with pytest.raises(EngineError, match="HTTP 401") as caught:
             await stranger.chat(ask("hi"))
         assert "wrong-secret" not in str(caught.value)
@@ -174,6 +173,8 @@ def test_engines_that_cannot_be_opened(tmp_path: Path) -> None:
         open_engine("llamacpp")
     with pytest.raises(InputError, match="http://"):
         open_engine("openai", endpoint="ftp://x", model="m")
+    with pytest.raises(InputError, match="not an address"):
+        open_engine("openai", endpoint="http://127.0.0.1:nope/v1", model="m")
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + b"\1" * 4000)
     with pytest.raises(InputError, match="cannot load the model"):

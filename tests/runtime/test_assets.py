@@ -33,7 +33,8 @@ def site() -> Iterator[str]:
             self.send_response(200)
             self.send_header("Content-Length", str(len(GGUF)))
             self.end_headers()
-            self.wfile.write(GGUF[: 100 if self.path == "/cut.gguf" else None])
+            body = b"<html>" + GGUF[6:] if self.path == "/page.gguf" else GGUF
+            self.wfile.write(body[: 100 if self.path == "/cut.gguf" else None])
 
         def log_message(self, *args: object) -> None:
             pass
@@ -73,6 +74,33 @@ def test_a_wrong_checksum_leaves_nothing_behind(home: Path, site: str) -> None:
     with pytest.raises(PolysiliconError, match="checksum"):
         models.pull(f"{site}/whole.gguf", "0" * 64)
     assert _files(home) == []
+
+
+def test_a_page_in_place_of_a_model_leaves_nothing_behind(home: Path, site: str) -> None:
+    with pytest.raises(PolysiliconError, match="not a GGUF file came; nothing was kept"):
+        models.pull(f"{site}/page.gguf")
+    assert _files(home) == []
+
+
+def test_equal_names_of_different_places_are_different_models(home: Path, site: str) -> None:
+    assert models.pull(f"{site}/a/m.gguf") != models.pull(f"{site}/b/m.gguf")
+
+
+def test_what_is_no_url(home: Path) -> None:
+    with pytest.raises(InputError, match="not a URL"):
+        models.pull("http://h:port/x.gguf")
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_again(home: Path) -> None:
+    path = assets.fetch("humaneval")
+    path.write_bytes(b"junk")
+    assert assets.sha256_of(assets.fetch("humaneval")) == assets.ASSETS["humaneval"].sha256
+
+
+def test_a_cache_folder_that_cannot_be(monkeypatch: pytest.MonkeyPatch, site: str) -> None:
+    monkeypatch.setenv("POLYSILICON_HOME", "/dev/null")
+    with pytest.raises(PolysiliconError, match="nothing was kept"):
+        models.pull(f"{site}/x.gguf")
 
 
 def test_a_url_that_is_no_model(home: Path) -> None:

@@ -15,7 +15,6 @@ from polysilicon.catalog.fleet import Pool
 from polysilicon.errors import InputError, StepTimeoutError, ToolError
 from polysilicon.runtime import search
 from polysilicon.runtime.context import Context, Resources
-from polysilicon.runtime.engines.lexical import LexicalEmbedder
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.journal import Journal, JournalError
@@ -71,7 +70,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
         begin_s = time.monotonic()
         runner = StepRunner(journal, [pool], lambda: time.monotonic() - begin_s)
         resources = Resources(
-            runner=runner, workers=Workers(2), cpu=SharedCpu(), embedder=LexicalEmbedder(),
+            runner=runner, workers=Workers(2), cpu=SharedCpu(),
             model="smollm2-135m-instruct", cores=2, clock=lambda: time.monotonic() - begin_s,
             sandboxes={}, indexes={},
         )  # fmt: skip
@@ -220,6 +219,81 @@ def test_map_keeps_order_limits_and_raises_the_first_failure(tmp_path: Path) -> 
 
 def fail_always(value: int) -> None:
     raise ValueError(f"item {value}")
+
+
+def test_steps_beside_a_map_are_parents_too(tmp_path: Path) -> None:
+    async def scenario(ctx: Context) -> None:
+        async def item(inner: Context, value: int) -> None:
+            await inner.call(note, str(tmp_path), str(value), name="item")
+
+        await asyncio.gather(
+            ctx.map(item, range(2)), ctx.call(note, str(tmp_path), "q", name="beside")
+        )
+        await ctx.call(note, str(tmp_path), "last", name="last")
+
+    run(tmp_path, scenario)
+    by_id = steps(tmp_path)
+    names = sorted(by_id[p].name for p in named(tmp_path, "last").parent_ids)
+    assert names == ["beside", "item", "item"]
+
+
+def test_a_resumed_task_has_the_same_parents(tmp_path: Path) -> None:
+    found = []
+    for stop in (False, True):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+
+        async def scenario(ctx: Context, folder: Path = folder, stop: bool = stop) -> None:
+            first = ctx.call(note, str(folder), "a", name="a")
+            if stop and len(steps(folder)) == 0:
+                await first
+                return
+            await asyncio.gather(first, ctx.call(note, str(folder), "b", name="b"))
+            await ctx.call(note, str(folder), "c", name="c")
+
+        run(folder, scenario)
+        if stop:
+            run(folder, scenario)
+        by_id = steps(folder)
+        found.append({r.name: sorted(by_id[p].name for p in r.parent_ids) for r in by_id.values()})
+    assert found[0] == found[1] == {"a": [], "b": [], "c": ["a", "b"]}
+
+
+def test_two_maps_have_random_numbers_of_their_own(tmp_path: Path) -> None:
+    async def scenario(ctx: Context) -> None:
+        async def item(inner: Context, _value: int) -> float:
+            return inner.rng.random()
+
+        numbers = [*await ctx.map(item, range(3)), *await ctx.map(item, range(3))]
+        assert len(set(numbers)) == 6
+
+    run(tmp_path, scenario)
+
+
+def test_what_failed_steps_used_is_metered(tmp_path: Path) -> None:
+    async def scenario(ctx: Context) -> None:
+        with pytest.raises(ToolError, match="SystemExit: 3"):
+            await ctx.call(spin_and_exit)
+
+    run(tmp_path, scenario)
+    assert named(tmp_path, "spin_and_exit").cpu_s >= 0.1
+
+
+def spin_and_exit() -> None:
+    end_s = time.process_time() + 0.1
+    while time.process_time() < end_s:
+        pass
+    raise SystemExit(3)
+
+
+def test_waiting_tools_hold_no_core(tmp_path: Path) -> None:
+    async def scenario(ctx: Context) -> float:
+        begin_s = time.monotonic()
+        await asyncio.gather(*(ctx.call(wait_a_little, 0.5 + n / 1000) for n in range(8)))
+        return time.monotonic() - begin_s
+
+    assert run(tmp_path, scenario) < 1.5  # one after the other on two cores: 2 s
+    assert all(r.cpu_s == 0.0 for r in steps(tmp_path).values())
 
 
 def test_a_map_without_items_keeps_the_graph(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ def test_large_results_lie_beside_the_database_once(tmp_path: Path) -> None:
     for step in ("s1", "s2"):
         journal.end_step(_step("t", step), b"y" * 70_000)
     assert len(list((tmp_path / "blobs").iterdir())) == 1
-    next((tmp_path / "blobs").iterdir()).unlink()
+    (blob,) = (tmp_path / "blobs").iterdir()
+    blob.write_bytes(b"y" * 1000)  # cut
+    assert journal.history("t") == {}
+    blob.unlink()
     assert journal.history("t") == {}  # a lost result means that the step runs again
     journal.end_step(_step("t", "s1"), b"z")
     assert journal.history("t")["s1"][1] == b"z"
@@ -72,6 +75,31 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(InputError, match="not a journal"):
         Journal(tmp_path)
+
+
+def test_a_damaged_journal_is_one_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for n in range(500):
+        journal.end_step(_step("t", f"s{n}"), b"r" * 500)
+    journal.close()
+    path = tmp_path / "journal.sqlite"
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 :] = b"\xff" * (len(data) - 4096 * 3)
+    path.write_bytes(data)
+    journal = Journal(tmp_path)
+    with pytest.raises(InputError, match="the journal is damaged"):
+        journal.last_end_s()
+    journal.close()
+
+
+def test_accepting_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    tasks = [PendingTask(task_id=f"t{n}", agent="a", input={"x": "y" * 900}) for n in range(100)]
+    with pytest.raises(JournalError, match="full"):
+        journal.accept(tasks)
+    journal.close()
 
 
 def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:

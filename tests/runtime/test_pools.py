@@ -72,6 +72,29 @@ def test_a_cancelled_waiter_gives_its_turn_back() -> None:
     asyncio.run(scenario())
 
 
+def test_waiters_cancelled_together_leave_no_slot_taken() -> None:
+    async def scenario() -> int:
+        gate = Gate(2)
+
+        async def step() -> None:
+            await gate.enter(_task(0.0))
+            try:
+                await asyncio.sleep(10)
+            finally:
+                gate.leave()
+
+        steps = [asyncio.create_task(step()) for _ in range(8)]
+        await asyncio.sleep(0)
+        for one in steps:
+            one.cancel()
+        ends = await asyncio.gather(*steps, return_exceptions=True)
+        assert {type(end) for end in ends} == {asyncio.CancelledError}
+        assert gate.waiting == 0
+        return gate.running
+
+    assert asyncio.run(scenario()) == 0
+
+
 def test_mean_service_is_smoothed() -> None:
     gate = Gate(1)
     for service_s in (1.0, 2.0):
@@ -89,6 +112,9 @@ def test_what_a_pool_serves() -> None:
     assert running.serves("tool", "search", "cpu")
     assert not running.serves("tool", "code", "cpu")
     assert running.region == "local"
-    assert running.load("cpu") == (0.5, 0.0, 0.0)
+    assert running.load("cpu") == (0.5, 1.0, 0.0)  # nothing served yet: a second stands in
+    running.gates["cpu"].running = 3
+    running.gates["cpu"].mean_s = 4.0
+    assert running.load("cpu") == (0.5, 4.0, 4.0)
     endpoint = RunningPool(pool, engine, 0, lambda cpu_s, service_s: (None, None), 1.0)
     assert not endpoint.serves("tool", "search", "cpu")

@@ -142,7 +142,12 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path: Path) -> No
     [
         ("raises", (), "KeyError: 'no such thing'"),
         ("never", ("--task-timeout", "0.5"), "ran past 0.5 s"),
-        ("odd", (), "TypeError"),
+        ("odd", (), "its output is not JSON"),
+        ("huge", (), "its output is not JSON"),
+        ("surrogate", (), "ValueError: file ?"),
+        ("cancels_itself", (), "CancelledError: the agent cancelled itself"),
+        ("exits", (), "the agent called sys.exit(7)"),
+        ("swallows", ("--task-timeout", "0.5"), "ran past 0.5 s"),
     ],
 )
 def test_a_task_that_fails_is_one_line_and_the_rest_is_kept(
@@ -159,6 +164,42 @@ def test_a_task_that_fails_is_one_line_and_the_rest_is_kept(
     (task,) = run_folder(tmp_path).tasks()
     assert text in task.error
     assert len(run_folder(tmp_path).workload()) == (agent == "raises")
+
+
+def test_what_agents_print_is_kept_off_stdout(tmp_path: Path) -> None:
+    code, out, err = ended(start(tmp_path, "prints", [{}]))
+    assert code == 0, err
+    assert json.loads(out)["ok"] == 1
+    assert "said by the agent" in err
+    assert "said by a tool" in err
+
+
+def test_a_prepare_that_raises_is_one_line(tmp_path: Path) -> None:
+    code, out, err = ended(start(tmp_path, "UNPREPARED", [{}]))
+    assert (code, out) == (2, "")
+    assert "error: unprepared: cannot prepare: LookupError: no data" in err
+    assert "Traceback" not in err
+
+
+def test_a_grade_that_raises_is_no_grade(tmp_path: Path) -> None:
+    code, out, err = ended(start(tmp_path, "UNGRADED", [{}]))
+    assert code == 0, err
+    assert json.loads(out)["agents"]["ungraded"]["quality"] is None
+
+
+def test_one_process_a_run_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.touch()
+    process = start(tmp_path, "slow", [{"path": str(path)}])
+    while not path.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    command = [SCRIPT, "run", "--resume", str(run_folder(tmp_path).path)]
+    code, _, err = ended(_popen(command, tmp_path))
+    assert code == 2
+    assert "this run is under way in another process" in err
+    process.send_signal(signal.SIGINT)
+    assert ended(process)[0] == 130
 
 
 def test_a_resumed_run_that_had_ended_changes_nothing(tmp_path: Path) -> None:
@@ -186,7 +227,7 @@ def test_a_resumed_run_that_had_ended_changes_nothing(tmp_path: Path) -> None:
         (["run", "support", "--model", "nosuch"], "there is no model 'nosuch'"),
         (["run", "support", "--fleet", "none.toml"], "none.toml: cannot read"),
         (["run", "--resume", "nowhere"], "nowhere: this is not a run folder"),
-        (["run", "support", "--resume", "nowhere"], "--resume takes neither"),
+        (["run", "support", "--resume", "nowhere"], "--resume takes no agent"),
         (["run", "support", "--limit", "0"], "0 is not in the range"),
         (["run", "support", "--wrong"], "No such option"),
         (["wrong"], "No such command"),

@@ -51,6 +51,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         engine: what answers `llm` steps: `llama.cpp` in process, or `openai` for an endpoint.
         endpoint: base URL of an `openai` engine, with `/v1`.
         model: model of the engine: a name, or a path of a GGUF file.
+        key_env: environment variable that holds the endpoint's key; no key is sent without it.
         concurrency: `llm` steps at once on one unit.
         price: which of the offer's prices holds, or dollars an hour.
     """
@@ -63,6 +64,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     engine: Literal["llama.cpp", "openai"] = "llama.cpp"
     endpoint: str | None = None
     model: str | None = None
+    key_env: str | None = None
     concurrency: int = 8
     price: Literal["on-demand", "spot", "1y", "3y"] | OwnPrice = "on-demand"
 
@@ -100,6 +102,8 @@ def check(fleet: Fleet, where: str) -> None:
     names = [pool.name for pool in fleet.pool]
     if not names:
         raise InputError("the fleet has no pool", where=where, mend="add a [[pool]]")
+    if sum(pool.offer == LOCAL for pool in fleet.pool) > 1:
+        raise InputError("two pools have offer local", where=where, mend="one has all its cores")
     for pool in fleet.pool:
         place = f"{where}, pool {pool.name!r}"
         if names.count(pool.name) > 1:

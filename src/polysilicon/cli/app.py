@@ -46,6 +46,9 @@ def main(args: list[str] | None = None) -> None:
     except PolysiliconError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help())
+        code = 0
     except click.ClickException as error:
         click.echo(f"error: {error.format_message()}", err=True)
         code = error.exit_code

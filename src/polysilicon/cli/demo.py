@@ -30,7 +30,8 @@ def command(
     model: str | None, fleet: Path | None, runs: Path, limit: int | None, as_json: bool
 ) -> None:
     """Run the bundled agents for real here: what each step took, cost, and would cost elsewhere."""
-    from polysilicon.cli.running import run_and_report  # noqa: PLC0415 - heavy, and not for --help
+    from polysilicon.cli.run import here  # noqa: PLC0415 - heavy, and not for --help
+    from polysilicon.cli.running import fetch_model, run_and_report  # noqa: PLC0415
     from polysilicon.runtime.loader import load_agent, sample_inputs  # noqa: PLC0415
     from polysilicon.runtime.run import Job, Run, RunOptions, new_folder  # noqa: PLC0415
 
@@ -39,5 +40,6 @@ def command(
         agent = load_agent(name)
         inputs = sample_inputs(agent)[:count][:limit]
         jobs.append(Job(agent=agent, given_as=name, inputs=inputs))
-    options = RunOptions(model=model, fleet=None if fleet is None else str(fleet))
+    options = RunOptions(model=here(model), fleet=here(fleet))
+    fetch_model(options.model, options.fleet)
     run_and_report(Run(new_folder(runs, "demo"), jobs, options), as_json=as_json)

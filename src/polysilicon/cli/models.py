@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from polysilicon import units
-from polysilicon.cli.output import emit_json, json_option, out, progress
+from polysilicon.cli.output import download_bar, emit_json, json_option, out
 from polysilicon.runtime import assets, models
 
 
@@ -37,17 +36,8 @@ def list_(as_json: bool) -> None:
 @json_option
 def pull(name: str, sha256: str | None, as_json: bool) -> None:
     """Download the model NAME (a name, a .gguf path or a URL) and check it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    with Progress(*columns, console=progress(), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        path = models.pull(
-            name, sha256, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with download_bar(name) as seen:
+        path = models.pull(name, sha256, seen)
     digest = assets.sha256_of(path)
     row = {"name": models.model_name(path), "path": str(path), "sha256": digest}
     if as_json:

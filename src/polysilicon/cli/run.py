@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -59,19 +60,20 @@ def command(
     resume: Path | None,
     runs: Path,
     as_json: bool,
-    **options: object,
+    **options: Any,
 ) -> None:
     """Run AGENT (a bundled name, file.py:function or package.module:function) over inputs.
 
     Every step is journaled before its result is used: an interrupted run goes on with --resume and
     repeats no step that ended.
     """
-    from polysilicon.cli.running import run_and_report  # noqa: PLC0415 - heavy, and not for --help
+    from polysilicon.cli.running import fetch_model, run_and_report  # noqa: PLC0415 - heavy
 
-    fleet = options.pop("fleet")
-    settings = RunOptions(fleet=None if fleet is None else str(fleet), **options)  # type: ignore[arg-type]
+    settings = RunOptions(
+        model=here(options.pop("model")), fleet=here(options.pop("fleet")), **options
+    )
     if resume is not None:
-        run = _resumed(resume, settings, agent, input_path)
+        run = _resumed(resume, settings, agent, input_path, limit)
     elif agent is None:
         raise InputError("no agent given", mend="give an agent, or --resume RUN")
     else:
@@ -79,15 +81,31 @@ def command(
         inputs = list(read_inputs(input_path)) if input_path else sample_inputs(loaded)
         if not inputs:
             raise InputError("there is no input", where=str(input_path or agent))
-        job = Job(agent=loaded, given_as=agent, inputs=inputs[:limit])
+        job = Job(agent=loaded, given_as=here(agent) or agent, inputs=inputs[:limit])
+        fetch_model(settings.model, settings.fleet)
         run = Run(new_folder(runs, loaded.name), [job], settings)
     run_and_report(run, as_json=as_json)
 
 
-def _resumed(folder: Path, settings: RunOptions, agent: str | None, input_path: Path | None) -> Run:
+def here(given: Path | str | None) -> str | None:
+    """Return a file that the user named, function and all, so that it is found from any folder."""
+    if given is None:
+        return None
+    path, colon, rest = str(given).partition(":")
+    return f"{Path(path).resolve()}{colon}{rest}" if Path(path).is_file() else str(given)
+
+
+def _resumed(
+    folder: Path,
+    settings: RunOptions,
+    agent: str | None,
+    input_path: Path | None,
+    limit: int | None,
+) -> Run:
     """Return the interrupted run in `folder`, with its agents, model and fleet."""
-    if agent is not None or input_path is not None:
-        raise InputError("--resume takes neither an agent nor inputs", mend="the run has its own")
+    if agent is not None or input_path is not None or limit is not None:
+        mend = "the run has its own"
+        raise InputError("--resume takes no agent, inputs or limit", mend=mend)
     if not (folder / "run.json").exists():
         raise InputError("this is not a run folder", where=str(folder), mend="see the folder runs/")
     info = RunFolder(folder).info()

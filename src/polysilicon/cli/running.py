@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from polysilicon import catalog, cost
 from polysilicon.cli.live import LiveView
-from polysilicon.cli.output import emit_json, out, progress
+from polysilicon.cli.output import download_bar, emit_json, out, progress
 from polysilicon.report.html import write_report
 from polysilicon.report.source import of_folder
 from polysilicon.report.summary import Summary
 from polysilicon.report.terminal import run_page
+from polysilicon.runtime import models
 from polysilicon.runtime.run import Run
 from polysilicon.workload.describe import groups_of
 from polysilicon.workload.run_folder import RunFolder
@@ -25,7 +30,8 @@ def run_and_report(run: Run, *, as_json: bool) -> None:
         KeyboardInterrupt: Ctrl-C or SIGTERM; what ended is kept, and a line says how to go on.
     """
     try:
-        folder = asyncio.run(_execute(run))
+        with _prints_to_stderr():
+            folder = asyncio.run(_execute(run))
     except (KeyboardInterrupt, asyncio.CancelledError):
         progress().print(f"go on with: polysilicon run --resume {run.folder}", markup=False)
         raise KeyboardInterrupt from None
@@ -37,6 +43,32 @@ def run_and_report(run: Run, *, as_json: bool) -> None:
         )
         click.echo(f"error: {text}", err=True)
         raise SystemExit(1)
+
+
+def fetch_model(model: str | None, fleet: str | None) -> None:
+    """Download the model of a run on this machine before the run begins, with progress.
+
+    Raises:
+        InputError: there is no such model.
+        PolysiliconError: the download failed.
+    """
+    if fleet is None:
+        with download_bar(model or models.DEFAULT_MODEL) as seen:
+            models.pull(model or models.DEFAULT_MODEL, progress=seen)
+
+
+@contextmanager
+def _prints_to_stderr() -> Iterator[None]:
+    """Send what agents and tools print to stderr: stdout is for the result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 async def _execute(run: Run) -> RunFolder:

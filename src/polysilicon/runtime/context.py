@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from polysilicon.errors import InputError, ToolError, nearest
+from polysilicon.runtime.engines.lexical import embed as embed_words
 from polysilicon.runtime.executor import Workers, importable_name
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
@@ -25,7 +27,6 @@ from polysilicon.runtime.types import (
     ChatResult,
     CodeResult,
     EmbedResult,
-    Engine,
     Hit,
     Limits,
     Message,
@@ -50,7 +51,6 @@ class Resources:
     runner: StepRunner
     workers: Workers
     cpu: SharedCpu
-    embedder: Engine
     model: str
     cores: int
     clock: Callable[[], float]
@@ -95,6 +95,7 @@ class Context:
         self.agent = scope.task.agent
         self.folder = folder
         self.rng = random.Random(f"{scope.task.task_id}/{scope.path}")  # noqa: S311 - no secret
+        self._maps = 0
 
     async def chat(
         self,
@@ -137,14 +138,8 @@ class Context:
                 if on_token is not None:
                     on_token(text)
 
-            in_process = pool.engine.name == "llama.cpp"
-            mark_s = self._resources.cpu.begin() if in_process else 0.0
-            try:
+            async with self._engine_cpu(pool, usage):
                 result = await pool.engine.chat(request, first_token)
-            finally:
-                if in_process:
-                    usage.cpu_s = (usage.cpu_s or 0.0) + self._resources.cpu.end(mark_s)
-            usage.cores = self._resources.cores if in_process else None
             usage.prompt_tokens = result.prompt_tokens
             usage.cached_tokens = result.cached_tokens
             usage.output_tokens = result.output_tokens
@@ -160,6 +155,19 @@ class Context:
             retries=retries,
         )
         return await self._resources.runner.run(self._scope, call, work, ChatResult)
+
+    @asynccontextmanager
+    async def _engine_cpu(self, pool: RunningPool, usage: Usage) -> AsyncIterator[None]:
+        """Meter the core-seconds of an engine that computes in this process, and of no other."""
+        if not pool.in_process:
+            yield
+            return
+        mark_s = self._resources.cpu.begin()
+        try:
+            yield
+        finally:
+            usage.cpu_s = (usage.cpu_s or 0.0) + self._resources.cpu.end(mark_s)
+            usage.cores = self._resources.cores
 
     async def embed(
         self,
@@ -182,15 +190,20 @@ class Context:
         """
         lexical = model is None or model == LEXICAL
 
+        def count_words() -> tuple[EmbedResult, float]:
+            begin_s = time.thread_time()
+            result = EmbedResult(vectors=embed_words(texts))
+            return result, time.thread_time() - begin_s
+
         async def work(pool: RunningPool, usage: Usage) -> EmbedResult:
-            engine = self._resources.embedder if lexical else pool.engine
-            assert engine is not None
-            mark_s = self._resources.cpu.begin()
-            try:
-                result = await engine.embed(texts)
-            finally:
-                usage.cpu_s = self._resources.cpu.end(mark_s)
-            usage.cores = 1 if lexical else self._resources.cores
+            if lexical:
+                result, cpu_s = await asyncio.to_thread(count_words)
+                self._resources.cpu.exclude(cpu_s)
+                usage.cpu_s, usage.cores = cpu_s, 1
+                return result
+            assert pool.engine is not None
+            async with self._engine_cpu(pool, usage):
+                result = await pool.engine.embed(texts)
             usage.prompt_tokens = result.prompt_tokens or None
             return result
 
@@ -288,11 +301,12 @@ class Context:
             StepTimeoutError: it ran past `timeout_s`; its process was killed.
         """
         module, function = importable_name(fn)
+        waits = asyncio.iscoroutinefunction(fn)
 
         async def work(_pool: RunningPool, usage: Usage) -> Any:
-            usage.cores = 1
-            if asyncio.iscoroutinefunction(fn):
+            if waits:
                 return await _await_tool(fn, args, kwargs, usage)
+            usage.cores = 1
             result = await self._resources.workers.call(fn, args, kwargs, timeout_s)
             usage.cpu_s = (usage.cpu_s or 0.0) + result.cpu_s
             return msgspec.Raw(result.data)
@@ -300,6 +314,7 @@ class Context:
         call = StepCall(
             kind="tool",
             name=name or fn.__name__,
+            resource="wait" if waits else "cpu",
             arguments=[module, function, args, kwargs],
             timeout_s=timeout_s + _SANDBOX_GRACE_S,
             retries=retries,
@@ -319,13 +334,15 @@ class Context:
         rest and is raised.
         """
         numbered = enumerate(items)
+        self._maps += 1
+        base = f"{self._scope.path}{self._maps}:"
         results: dict[int, Out] = {}
         ends: dict[int, tuple[str, ...]] = {}
         start = self._scope.frontier
 
         async def line() -> None:
             for index, item in numbered:
-                scope = Scope(self._scope.task, f"{self._scope.path}{index}/", start)
+                scope = Scope(self._scope.task, f"{base}{index}/", start)
                 results[index] = await fn(Context(self._resources, scope, self.folder), item)
                 ends[index] = scope.frontier
 
@@ -334,7 +351,9 @@ class Context:
                 group.create_task(line())
         followed = {step for frontier in ends.values() for step in frontier if step not in start}
         if followed:
-            self._scope.frontier = tuple(sorted(followed))
+            # Steps of this scope that ended beside the map stay in the frontier.
+            beside = {step for step in self._scope.frontier if step not in start}
+            self._scope.frontier = tuple(sorted(followed | beside))
         return [results[index] for index in range(len(results))]
 
 
@@ -349,3 +368,4 @@ async def _await_tool(
         raise ToolError(f"{type(error).__name__}: {error}") from error
     finally:
         usage.wait_s = (usage.wait_s or 0.0) + time.monotonic() - begin_s
+        usage.cpu_s = 0.0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import importlib
 import multiprocessing
+import signal
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
@@ -14,10 +17,11 @@ from typing import Any
 import msgspec
 from pebble import ProcessExpired, ProcessPool
 
-from polysilicon.errors import InputError, StepTimeoutError, ToolError
+from polysilicon.errors import InputError, StepTimeoutError, ToolError, printable
 from polysilicon.runtime.priority import yield_to_engine
 
 _LOOK_S = 2.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class CallResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,9 +49,7 @@ class Workers:
             method = "forkserver" if "forkserver" in methods else "spawn"
             context = multiprocessing.get_context(method)
             context.set_forkserver_preload(["polysilicon.runtime.executor"])
-            self._pool = ProcessPool(
-                max_workers=self.count, context=context, initializer=yield_to_engine
-            )
+            self._pool = ProcessPool(max_workers=self.count, context=context, initializer=_begin)
         return self._pool
 
     async def call(
@@ -66,7 +68,7 @@ class Workers:
         """
         module, name = importable_name(fn)
         future = self._started().schedule(
-            _run, args=[module, name, msgspec.msgpack.encode(args), kwargs], timeout=timeout_s
+            _run, args=[module, name, msgspec.msgpack.encode([args, kwargs])], timeout=timeout_s
         )
         try:
             outcome = await self._outcome(name, future)
@@ -80,7 +82,9 @@ class Workers:
             future.cancel()
             raise
         if outcome[0] == "error":
-            raise ToolError(outcome[1])
+            failure = ToolError(outcome[1])
+            failure.cpu_s = outcome[2]
+            raise failure
         return CallResult(data=outcome[1], cpu_s=outcome[2])
 
     async def _outcome(self, name: str, future: Any) -> Any:
@@ -113,15 +117,23 @@ def importable_name(fn: Callable[..., Any]) -> tuple[str, str]:
     return module, name
 
 
-def _run(module: str, name: str, args: bytes, kwargs: dict[str, Any]) -> tuple[str, Any, float]:
+def _begin() -> None:
+    """Make this worker yield to the engine, and end when the process that serves it ends."""
+    yield_to_engine()
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _run(module: str, name: str, arguments: bytes) -> tuple[str, Any, float]:
     """Run in the worker: import the function, call it, return its result as msgpack."""
     begin_s = time.process_time()
     try:
-        fn = getattr(_import(module), name)
-        result = fn(*msgspec.msgpack.decode(args), **kwargs)
+        args, kwargs = msgspec.msgpack.decode(arguments)
+        result = getattr(_import(module), name)(*args, **kwargs)
         data = msgspec.msgpack.encode(result)
-    except Exception as error:  # noqa: BLE001 - the function is foreign; all it raises is its result
-        return "error", f"{type(error).__name__}: {error}", time.process_time() - begin_s
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign: what it raises is its result
+        text = printable(f"{type(error).__name__}: {error}")
+        return "error", text, time.process_time() - begin_s
     return "ok", data, time.process_time() - begin_s
 
 

@@ -36,6 +36,9 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     mend = "write one JSON object a line"
     try:
         value = msgspec.json.decode(line)
+        msgspec.msgpack.encode(value)  # as the journal keeps it
+    except OverflowError as error:
+        raise InputError("a number does not fit into 64 bits", where=where) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"not JSON: {error}", where=where, mend=mend) from error
     if not isinstance(value, dict):

@@ -96,7 +96,8 @@ class Journal:
                 count += 1
             self._db.execute("COMMIT")
         except BaseException as error:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise self._failure(error) from error
             raise
@@ -104,7 +105,7 @@ class Journal:
 
     def pending(self) -> list[PendingTask]:
         """Return the tasks that have not ended, in the order of their ids."""
-        rows = self._db.execute("SELECT task_id, agent, input FROM task WHERE record IS NULL")
+        rows = self._rows("SELECT task_id, agent, input FROM task WHERE record IS NULL")
         decode = msgspec.msgpack.decode
         return [PendingTask(task_id=t, agent=a, input=decode(i)) for t, a, i in rows]
 
@@ -126,41 +127,56 @@ class Journal:
 
     def _keep_blob(self, data: bytes) -> bytes:
         """Write `data` to a file named by its hash, and return the hash."""
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        target = self._blobs / digest
+        digest = _digest(data)
+        target = self._blobs / digest.decode()
         try:
             self._blobs.mkdir(exist_ok=True)
-            if not target.exists():
-                part = target.with_suffix(".part")
-                part.write_bytes(data)
-                part.replace(target)
+            part = target.with_suffix(".part")
+            part.write_bytes(data)
+            part.replace(target)
         except OSError as error:
             raise self._failure(error) from error
-        return digest.encode()
+        return digest
 
     def history(self, task_id: str) -> dict[str, tuple[StepRecord, bytes]]:
         """Return the steps of a task that ended: step id → record and encoded result."""
         sql = "SELECT step_id, record, result FROM step WHERE task_id = ?"
         history = {}
-        for step_id, record, result in self._db.execute(sql, (task_id,)):
-            data = result[1:]
-            if result[:1] == b"\x01":
-                try:
-                    data = (self._blobs / data.decode()).read_bytes()
-                except OSError:
-                    continue  # the result is gone, so the step must run again
+        for step_id, record, result in self._rows(sql, (task_id,)):
+            data = self._blob(result[1:]) if result[:1] == b"\x01" else result[1:]
+            if data is None:
+                continue  # the result is gone, so the step must run again
             history[step_id] = (_step_decoder.decode(record), data)
         return history
 
+    def _blob(self, digest: bytes) -> bytes | None:
+        """Return a large result, or None where its file is gone or is not what it was."""
+        try:
+            data = (self._blobs / digest.decode()).read_bytes()
+        except OSError:
+            return None
+        return data if _digest(data) == digest else None
+
+    def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query.
+
+        Raises:
+            InputError: the database is damaged.
+        """
+        try:
+            yield from self._db.execute(sql, values)
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"the journal is damaged: {error}", where=str(self.path)) from error
+
     def steps(self) -> Iterator[StepRecord]:
         """Yield the records of all steps that ended, by task."""
-        for (record,) in self._db.execute("SELECT record FROM step ORDER BY task_id, step_id"):
+        for (record,) in self._rows("SELECT record FROM step ORDER BY task_id, step_id"):
             yield _step_decoder.decode(record)
 
     def tasks(self) -> Iterator[TaskRecord]:
         """Yield the records of all tasks that ended."""
         sql = "SELECT record FROM task WHERE record IS NOT NULL ORDER BY task_id"
-        for (record,) in self._db.execute(sql):
+        for (record,) in self._rows(sql):
             yield _task_decoder.decode(record)
 
     def last_end_s(self) -> float:
@@ -168,6 +184,10 @@ class Journal:
         ends = [record.end_s or 0.0 for record in self.steps()]
         ends += [record.end_s for record in self.tasks()]
         return max(ends, default=0.0)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
 
 class JournalError(PolysiliconError):

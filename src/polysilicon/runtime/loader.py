@@ -54,6 +54,7 @@ def load_agent(name: str) -> Agent:
 
 def _load_module(place: str) -> ModuleType:
     """Import a module by its name or its file."""
+    _import_from(Path.cwd())
     path = Path(place).expanduser().resolve() if place.endswith(".py") else None
     if path is not None and not path.is_file():
         raise InputError("there is no such file", where=place)
@@ -70,6 +71,7 @@ def load_file(module_name: str) -> ModuleType:
     if module_name in sys.modules:
         return sys.modules[module_name]
     path = module_name.removeprefix(FILE_PREFIX)
+    _import_from(Path(path).parent)
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -81,6 +83,12 @@ def load_file(module_name: str) -> ModuleType:
         del sys.modules[module_name]
         raise
     return module
+
+
+def _import_from(folder: Path) -> None:
+    """Let modules of `folder` be imported, after all others; worker processes inherit this."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def bundled_names() -> tuple[str, ...]:

@@ -32,7 +32,6 @@ class Machine:
     model: str
     priced_as: str
     cores: int
-    embedder: Engine
     _sandboxes: dict[str, Sandbox] = field(default_factory=dict)
 
     def resources(self, runner: StepRunner, clock: Callable[[], float]) -> Resources:
@@ -41,7 +40,6 @@ class Machine:
             runner=runner,
             workers=self.workers,
             cpu=SharedCpu(),
-            embedder=self.embedder,
             model=self.model,
             cores=self.cores,
             clock=clock,
@@ -50,14 +48,10 @@ class Machine:
         )
 
     async def close(self) -> None:
-        """End engines, workers and sandboxes."""
-        for pool in self.pools:
-            if pool.engine is not None:
-                await pool.engine.close()
-        await self.embedder.close()
-        await self.workers.close()
-        for sandbox in self._sandboxes.values():
-            await sandbox.close()
+        """End engines, workers and sandboxes; one that fails to end does not keep the others."""
+        closing = [pool.engine.close() for pool in self.pools if pool.engine is not None]
+        closing += [sandbox.close() for sandbox in self._sandboxes.values()]
+        await asyncio.gather(*closing, self.workers.close(), return_exceptions=True)
 
 
 def cores() -> int:
@@ -86,7 +80,6 @@ async def open_machine(model: str | None, fleet_path: str | None) -> Machine:
         model=_default_model(pools, model if fleet_path else None),
         priced_as=offer.note,
         cores=here,
-        embedder=open_engine("lexical"),
     )
 
 
@@ -97,7 +90,7 @@ def _default_model(pools: list[RunningPool], wanted: str | None) -> str:
         InputError: no pool serves the wanted model.
     """
     served = [pool.engine.model for pool in pools if pool.engine is not None]
-    if wanted is None:
+    if wanted is None or not served:
         return served[0] if served else models.DEFAULT_MODEL
     if wanted not in served:
         raise InputError(
@@ -115,16 +108,31 @@ async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool
             endpoint=pool.endpoint,
             model=pool.model,
             concurrency=pool.concurrency * pool.units,
+            key=_key(pool),
         )
         usd_per_s = _usd_per_hour(pool) * pool.units / SECONDS_PER_HOUR
         return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
     if any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
         engine = await asyncio.to_thread(
-            open_engine, "llama.cpp", path=path, concurrency=pool.concurrency
+            open_engine, "llama.cpp", path=path, concurrency=pool.concurrency, threads=here
         )
     usd_per_s = cost.share_usd(local, float(here))
     return RunningPool(pool, engine, here, _by_core(local), usd_per_s)
+
+
+def _key(pool: Pool) -> str | None:
+    """Return the key of a pool's endpoint.
+
+    Raises:
+        InputError: the pool names an environment variable that is not set.
+    """
+    if pool.key_env is None:
+        return None
+    key = os.environ.get(pool.key_env)
+    if not key:
+        raise InputError(f"{pool.key_env} is not set", where=f"pool {pool.name!r}, key_env")
+    return key
 
 
 def _by_core(offer: catalog.Offer) -> Price:

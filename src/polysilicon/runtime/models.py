@@ -10,7 +10,6 @@ from polysilicon.errors import InputError, nearest
 from polysilicon.runtime import assets
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
-_GGUF_MAGIC = b"GGUF"
 
 
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,13 +33,13 @@ def list_models() -> list[ModelFile]:
                 ModelFile(
                     name=asset.name,
                     path=str(path),
-                    present=path.exists(),
+                    present=assets.is_whole(asset),
                     size_bytes=asset.size_bytes,
                     licence=asset.licence,
                     help=asset.help,
                 )
             )
-    for path in sorted((assets.cache_folder() / "models").glob("*.gguf")):
+    for path in sorted((assets.cache_folder() / "models").glob("*/*.gguf")):
         size_bytes = path.stat().st_size
         rows.append(ModelFile(name=path.stem, path=str(path), present=True, size_bytes=size_bytes))
     return rows
@@ -66,6 +65,9 @@ def pull(name: str, sha256: str | None = None, progress: assets.Progress | None 
                 or "give a name of `polysilicon models list`, a .gguf path or a URL",
             )
         path = assets.fetch(name, progress) if name in assets.ASSETS else Path(known[name].path)
+        if name in assets.ASSETS and not verify(name):
+            path.unlink()
+            path = assets.fetch(name, progress)
     check_gguf(path)
     if sha256 is not None and assets.sha256_of(path) != sha256:
         raise InputError("the checksum differs from --sha256", where=str(path))
@@ -82,7 +84,7 @@ def check_gguf(path: Path) -> None:
         raise InputError(
             f"cannot read the model: {error.strerror}", where=str(path), mend=mend
         ) from error
-    if magic != _GGUF_MAGIC:
+    if magic != assets.GGUF_MAGIC:
         raise InputError("this is not a GGUF file", where=str(path), mend="pull it again")
 
 

@@ -16,6 +16,11 @@ Price = Callable[[float | None, float], tuple[float | None, float | None]]
 """`price(cpu_s, service_s)` is dollars and joules of a step, None where unknown."""
 
 _SMOOTHING = 0.1
+MOST_WAITING = 256
+"""Tools that only wait for others, at once."""
+
+_UNKNOWN_S = 1.0
+"""Stands for the mean service of a pool that served nothing yet, so that price and queue count."""
 
 
 class Attained(Protocol):
@@ -52,8 +57,8 @@ class Gate:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave()
-            else:
+                self.leave()  # its turn came, but it cannot take it
+            elif entry in self._waiting:
                 self._waiting.remove(entry)
             raise
 
@@ -63,6 +68,8 @@ class Gate:
         if service_s is not None:
             step = (service_s - self.mean_s) * _SMOOTHING
             self.mean_s = self.mean_s + step if self.mean_s else service_s
+        # Who was cancelled while waiting may not have taken itself off the list yet.
+        self._waiting = [entry for entry in self._waiting if not entry[0].done()]
         for _ in range(schedule.admit(self.running, len(self._waiting), self.cap)):
             attained = np.array([task.attained_s for _, task, _ in self._waiting])
             arrived = np.array([order for _, _, order in self._waiting])
@@ -92,11 +99,13 @@ class RunningPool:
         self.price = price
         self._pool = pool
         self._usd_per_s = usd_per_s
+        self.in_process = engine is not None and pool.engine == "llama.cpp"
         self.gates: dict[str, Gate] = {}
         if engine is not None:
             self.gates["engine"] = Gate(pool.concurrency * pool.units)
         if cores:
             self.gates["cpu"] = Gate(cores)
+            self.gates["wait"] = Gate(MOST_WAITING)
 
     def serves(self, kind: str, what: str, resource: str) -> bool:
         """Tell whether steps of this kind and name (or model) can run here."""
@@ -108,4 +117,5 @@ class RunningPool:
         """Return dollars a second of one step's share, and mean service and queue in seconds."""
         gate = self.gates[resource]
         ahead = max(0, gate.running + gate.waiting + 1 - gate.cap)
-        return self._usd_per_s / gate.cap, gate.mean_s, gate.mean_s * ahead / gate.cap
+        mean_s = gate.mean_s or _UNKNOWN_S
+        return self._usd_per_s / gate.cap, mean_s, mean_s * ahead / gate.cap

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import random
 import signal
 import time
@@ -12,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
-from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.errors import InputError, PolysiliconError, ToolError, printable
 from polysilicon.runtime.context import Context, Resources
 from polysilicon.runtime.journal import Journal, JournalError, PendingTask
 from polysilicon.runtime.machine import Machine, open_machine
@@ -25,11 +26,13 @@ from polysilicon.runtime.setup import AgentSetup
 from polysilicon.runtime.steps import Counters, Scope, StepRunner, TaskState
 from polysilicon.runtime.together import together
 from polysilicon.runtime.types import Agent
-from polysilicon.runtime.watchdog import Watchdog
+from polysilicon.runtime.watchdog import TaskBlockedError, Watchdog
 from polysilicon.workload.record import RunInfo, TaskRecord
 from polysilicon.workload.run_folder import RunFolder
 
 _BLOCKED_LIMIT_S = 30.0
+_CANCELS = 5
+_CANCEL_S = 5.0
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,21 @@ def new_folder(runs: Path, name: str) -> Path:
     raise InputError("too many runs in one second", where=str(runs))
 
 
+def _locked(folder: Path) -> IO[bytes]:
+    """Take the folder for this process; the lock goes with the file, or with the process.
+
+    Raises:
+        InputError: another process runs it.
+    """
+    lock = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise InputError("this run is under way in another process", where=str(folder)) from error
+    return lock
+
+
 class Run:
     """One run in one folder; made anew or from the folder of an interrupted one.
 
@@ -110,6 +128,7 @@ class Run:
             raise InputError("two agents of one run have the same name")
         self._jobs = jobs
         self._options = options
+        self._lock = _locked(folder)
         self._journal = Journal(folder)
         self._offset_s = self._journal.last_end_s()
         self._begin_s = time.monotonic()
@@ -121,8 +140,10 @@ class Run:
         return time.monotonic() - self._begin_s + self._offset_s
 
     def _first_info(self) -> RunInfo:
+        """Return what the run is; of a new one, its inputs are accepted before it has a name."""
         if (self.folder / "run.json").exists():
             return self._files.info()
+        self._accept()
         info = RunInfo(
             run=self.folder.name,
             version=version("polysilicon"),
@@ -140,7 +161,6 @@ class Run:
         Raises:
             PolysiliconError: the run could not start, or its journal could not be written.
         """
-        self._accept()
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
         if main is not None and hasattr(signal, "SIGTERM"):
             loop.add_signal_handler(signal.SIGTERM, main.cancel)
@@ -148,7 +168,11 @@ class Run:
         try:
             self.progress.phase = "loading the model"
             machine = await open_machine(self._options.model, self._options.fleet)
-            self._info = msgspec.structs.replace(self._info, offer=machine.priced_as)
+            self._info = msgspec.structs.replace(
+                self._info,
+                offer=machine.priced_as,
+                model=self._options.model or machine.model,
+            )
             async with Watchdog(self._options.blocked_limit_s):
                 await self._tasks(machine)
         except BaseException:
@@ -163,6 +187,7 @@ class Run:
             if machine is not None:
                 await machine.close()
             self._journal.close()
+            self._lock.close()
         return self._files
 
     def _accept(self) -> None:
@@ -183,7 +208,13 @@ class Run:
             agent = self._agents[name]
             if agent.prepare is not None:
                 self.progress.phase = f"preparing {name}"
-                await agent.prepare(AgentSetup(self._agent_folder(name), machine.workers))
+                setup = AgentSetup(self._agent_folder(name), machine.workers)
+                try:
+                    await agent.prepare(setup)
+                except PolysiliconError:
+                    raise
+                except (Exception, TaskBlockedError) as error:  # foreign code may raise anything
+                    raise InputError(f"cannot prepare: {_line(error)}", where=name) from error
         ended = list(self._journal.tasks())
         self.progress.phase = "running"
         self.progress.tasks = len(pending) + len(ended)
@@ -208,16 +239,19 @@ class Run:
     async def _task(self, task: PendingTask, resources: Resources, arrival_s: float) -> None:
         """Run one task to its end and journal how it ended."""
         agent = self._agents[task.agent]
+        history = self._journal.history(task.task_id)
+        before = [record for record, _ in history.values()]
+        arrival_s = min((r.arrival_s for r in before if r.arrival_s is not None), default=arrival_s)
+        start_s = min((r.ready_s for r in before if r.ready_s is not None), default=self._clock())
         state = TaskState(
             task_id=task.task_id,
             agent=task.agent,
             arrival_s=arrival_s,
             rng=random.Random(task.task_id),  # noqa: S311 - no secret
-            history=self._journal.history(task.task_id),
+            history=history,
         )
         self.progress.active[task.task_id] = state
         context = Context(resources, Scope(state), self._agent_folder(task.agent))
-        start_s = self._clock()
         output, error = await self._outcome(agent, context, task.input)
         if resources.runner.fatal is not None:
             raise resources.runner.fatal
@@ -241,17 +275,27 @@ class Run:
         self.progress.failed += error is not None
 
     async def _outcome(self, agent: Agent, context: Context, value: Any) -> tuple[Any, str | None]:
-        """Return the agent's output as JSON types, or one line of what went wrong."""
+        """Return the agent's output as JSON types, or one line of what went wrong.
+
+        The agent runs in a task of its own, so that one that swallows its cancellation, or cancels
+        itself, ends as a failed task and no more.
+        """
+        limit_s = self._options.task_timeout_s
+        work = asyncio.create_task(_guarded(agent, context, value))
         try:
-            async with asyncio.timeout(self._options.task_timeout_s) as limit:
-                return msgspec.to_builtins(await agent.run(context, value)), None
-        except JournalError:
+            done, _ = await asyncio.wait([work], timeout=limit_s)
+        except asyncio.CancelledError:
+            await _cancel(work)
             raise
-        except TimeoutError as error:
-            late = f"ran past {self._options.task_timeout_s:g} s"
-            return None, late if limit.expired() else _line(error)
-        except Exception as error:  # noqa: BLE001 - agents are foreign code; the task fails, the run goes on
-            return None, _line(error)
+        if not done:
+            await _cancel(work)
+            return None, f"ran past {limit_s:g} s"
+        if work.cancelled():
+            return None, "CancelledError: the agent cancelled itself"
+        error = work.exception()
+        if isinstance(error, JournalError):
+            raise error
+        return (None, _line(error)) if error is not None else _plain(work.result())
 
     def _write(self) -> None:
         """Write the run's files from the journal."""
@@ -269,14 +313,49 @@ class Run:
         self._files.write_info(self._info)
 
 
+async def _guarded(agent: Agent, context: Context, value: Any) -> Any:
+    """Await the agent; `sys.exit` in it ends its task, not the run."""
+    try:
+        return await agent.run(context, value)
+    except SystemExit as error:
+        raise ToolError(f"the agent called sys.exit({error.code!r})") from error
+
+
+async def _cancel(work: asyncio.Task[Any]) -> None:
+    """Cancel a task, again where it swallows that, and leave it alone if it goes on."""
+    for _ in range(_CANCELS):
+        work.cancel()
+        done, _ = await asyncio.wait([work], timeout=_CANCEL_S)
+        if done:
+            if not work.cancelled():
+                work.exception()  # looked at, so that asyncio does not complain
+            return
+
+
+def _plain(output: Any) -> tuple[Any, str | None]:
+    """Return an output as JSON types, or one line of why it cannot be kept."""
+    try:
+        plain = msgspec.json.decode(msgspec.json.encode(output))
+        msgspec.msgpack.encode(plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return None, f"its output is not JSON: {_line(error)}"
+    return plain, None
+
+
 def _line(error: BaseException) -> str:
     """Return an exception as one short line."""
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
 
 
 def _grade(agent: Agent, value: dict[str, Any], output: Any) -> float | None:
-    return None if agent.grade is None else agent.grade(value, output)
+    """Return the grade of an output; None where there is none, or it cannot be told."""
+    if agent.grade is None:
+        return None
+    try:
+        return agent.grade(value, output)
+    except Exception:  # noqa: BLE001 - foreign code; an output that breaks it cannot be graded
+        return None
 
 
 def _failed(agent: Agent, value: dict[str, Any]) -> float | None:

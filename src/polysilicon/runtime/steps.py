@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from polysilicon import schedule
-from polysilicon.errors import InputError, StepError, StepTimeoutError
+from polysilicon.errors import InputError, StepError, StepTimeoutError, ToolError, printable
 from polysilicon.runtime.journal import Journal, JournalError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.workload.record import Kind, StepRecord
@@ -26,7 +26,10 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 @dataclass(slots=True)
 class Usage:
-    """What a step used, filled in by the work as it goes; unit suffixes as in the step record."""
+    """What a step used, filled in by the work as it goes; names as in the step record.
+
+    `served_s` is the seconds of all attempts, without the back-off between them.
+    """
 
     cpu_s: float | None = None
     cores: float | None = None
@@ -34,6 +37,7 @@ class Usage:
     startup_s: float | None = None
     memory_bytes: int | None = None
     first_token_s: float | None = None
+    served_s: float = 0.0
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
@@ -91,7 +95,7 @@ class StepCall:
         kind: as in the step record.
         name: the operation.
         model: of `llm` and `embed` steps, else None.
-        resource: what it waits for: `engine` (a slot) or `cpu` (a core).
+        resource: what it waits for: `engine` (a slot), `cpu` (a core), or `wait` (others).
         arguments: what, with kind, name and model, makes its identity.
         timeout_s: limit of one attempt.
         retries: further attempts after a failure.
@@ -148,11 +152,11 @@ class StepRunner:
         """
         step_id = scope.step_id(call.kind, call.name, call.model, self._identity(call))
         parents = scope.frontier
+        if self.fatal is not None:
+            raise self.fatal
         known = scope.task.history.get(step_id)
         if known is not None:
-            self.counters.replayed += 1
-            scope.followed(parents, step_id)
-            return cast("T", _decode(known[0].outcome, known[1], result_type))
+            return cast("T", await self._replayed(scope, *known, result_type))
         ready_s = self._clock()
         pool = self._choose(call)
         usage = Usage()
@@ -177,10 +181,21 @@ class StepRunner:
             raise error
         return cast("T", _decode("ok", data, result_type))
 
+    async def _replayed(
+        self, scope: Scope, record: StepRecord, data: bytes, result_type: Any
+    ) -> Any:
+        """Give the journaled result of a step."""
+        await asyncio.sleep(0)  # steps begun beside it must see the frontier that they saw before
+        self.counters.replayed += 1
+        scope.followed(record.parent_ids, record.step_id)
+        if record.start_s is not None and record.end_s is not None:
+            scope.task.attained_s += record.end_s - record.start_s
+        return _decode(record.outcome, data, result_type)
+
     def _identity(self, call: StepCall) -> bytes:
         try:
             return _encode(call.arguments)
-        except TypeError as error:
+        except (TypeError, OverflowError, UnicodeEncodeError) as error:
             mend = "pass numbers, strings, lists and dictionaries"
             raise InputError(f"step {call.name!r}: {error}", mend=mend) from error
 
@@ -197,19 +212,24 @@ class StepRunner:
         for attempt in range(call.retries + 1):
             gate = pool.gates[call.resource]
             await gate.enter(scope.task)
-            start_s = self._clock() if start_s is None else start_s
+            begin_s = self._clock()
+            start_s = begin_s if start_s is None else start_s
+            usage.first_token_s = None
             scope.task.running.append(call.name)
             try:
                 async with asyncio.timeout(call.timeout_s):
                     result = await work(pool, usage)
-                return start_s, "ok", msgspec.msgpack.encode(result), None
+                return start_s, "ok", _encode_result(result), None
             except TimeoutError:
                 failure: StepError = StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s")
             except StepError as error:
                 failure = error
+                usage.cpu_s = _sum(usage.cpu_s, error.cpu_s)
             finally:
                 scope.task.running.remove(call.name)
-                gate.leave()
+                served_s = self._clock() - begin_s
+                usage.served_s += served_s
+                gate.leave(served_s)
             if attempt < call.retries:
                 back_off_s = _BACKOFF_S * 2**attempt * (0.5 + scope.task.rng.random())
                 usage.wait_s = (usage.wait_s or 0.0) + back_off_s
@@ -244,8 +264,7 @@ def _record(
     scope: Scope, call: StepCall, pool: RunningPool, usage: Usage, times: dict[str, Any]
 ) -> StepRecord:
     """Return the step record, priced."""
-    service_s = times["end_s"] - times["start_s"]
-    cost_usd, energy_j = pool.price(usage.cpu_s, service_s)
+    cost_usd, energy_j = pool.price(usage.cpu_s, usage.served_s)
     return StepRecord(
         task_id=scope.task.task_id,
         agent=scope.task.agent,
@@ -271,8 +290,24 @@ def _record(
     )
 
 
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None and other is None else (one or 0.0) + (other or 0.0)
+
+
+def _encode_result(result: Any) -> bytes:
+    """Return a step's result as msgpack.
+
+    Raises:
+        ToolError: it holds what JSON cannot.
+    """
+    try:
+        return msgspec.msgpack.encode(result)
+    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise ToolError(f"its result is not JSON: {error}") from error
+
+
 def _encode_error(error: StepError) -> bytes:
-    return msgspec.msgpack.encode([type(error).__name__, str(error)])
+    return msgspec.msgpack.encode([type(error).__name__, printable(str(error))])
 
 
 def _decode(outcome: str | None, data: bytes, result_type: Any) -> Any:

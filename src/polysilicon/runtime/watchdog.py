@@ -12,8 +12,11 @@ from typing import Self
 _BEAT_S = 0.5
 
 
-class TaskBlockedError(Exception):
-    """An agent function ran too long without an `await`; raised inside it."""
+class TaskBlockedError(BaseException):
+    """An agent function ran too long without an `await`; raised inside it.
+
+    No `Exception`, so that a loop that catches those is ended too.
+    """
 
 
 class Watchdog:

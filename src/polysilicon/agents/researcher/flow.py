@@ -16,7 +16,7 @@ HITS = 12
 TOP = 5
 """The retrieval hit rate counts the right module among so many."""
 _PLAN_TOKENS = 40
-_ANSWER_TOKENS = 90
+_ANSWER_TOKENS = 110
 _LONGEST_QUESTION = 400
 
 

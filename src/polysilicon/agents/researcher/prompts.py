@@ -50,7 +50,7 @@ PLAN_SCHEMA: dict[str, Any] = {
     "required": ["queries"],
     "additionalProperties": False,
 }
-_LONGEST_ANSWER = 110
+_LONGEST_ANSWER = 80
 
 
 def _conversation(system: str, turns: Sequence[tuple[str, str]], last: str) -> list[dict[str, str]]:

@@ -85,8 +85,8 @@ _REPLY_EXAMPLES: dict[Action, tuple[tuple[str, str], ...]] = {
             "Order TT-2177 was delivered 51 days ago and the limit is 30 days, sorry.",
         ),
         (
-            "Order: TT-2266 (Head Net)\nDecision: no refund\nWhy: 2 days late",
-            "Order TT-2266 is 2 days late; please wait a little longer.",
+            "Order: TT-2266 (Head Net)\nDecision: no refund\nWhy: already with the carrier",
+            "Order TT-2266 is already with the carrier, so it cannot be stopped.",
         ),
     ),
 }

@@ -10,7 +10,7 @@ from polysilicon.agents.support.rules import Action
 _MIN_CHARACTERS = 20
 _NUMBER = re.compile(r"\d+(?:[.,-]\d+)*")
 _REASON = re.compile(
-    r"\b(warranty|stock|late|delivered|lost|carrier|hazardous|approv\w*|limit|worth)\b",
+    r"\b(wait\w*|stop\w*|warranty|stock|late|delivered|lost|carrier|hazardous|approv\w*|limit|worth)\b",
     re.IGNORECASE,
 )
 _APOLOGY = re.compile(r"\b(sorry|unfortunately|nothing)\b", re.IGNORECASE)

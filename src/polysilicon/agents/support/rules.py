@@ -131,6 +131,10 @@ def _guard(verdict: Verdict, order: Order) -> Verdict:
     return verdict
 
 
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
+
+
 def _new_or_money(order: Order, policy: str, fact: str) -> Verdict:
     """The customer chooses, where there is stock to choose from."""
     if order.stock < order.quantity:
@@ -146,7 +150,7 @@ def _broken(order: Order, today: date) -> Verdict:
         return _only("answer", "gift-cards", "gift cards can be sent again")
     days = (today - order.delivered_on).days
     if days <= DAMAGE_DAYS:
-        return _new_or_money(order, "damaged-on-arrival", f"delivered {days} days ago")
+        return _new_or_money(order, "damaged-on-arrival", f"delivered {_days(days)} ago")
     if today > add_months(order.delivered_on, order.warranty_months):
         months = order.warranty_months
         return _only("answer", "warranty-expired", f"the warranty of {months} months has ended")
@@ -161,8 +165,8 @@ def _wrong_item(order: Order, today: date) -> Verdict:
     days = (today - order.delivered_on).days
     page = "wrong-or-missing-item"
     if days > RETURN_DAYS:
-        return _only("answer", page, f"delivered {days} days ago, the limit is {RETURN_DAYS}")
-    return _new_or_money(order, page, f"delivered {days} days ago")
+        return _only("answer", page, f"delivered {_days(days)} ago, the limit is {RETURN_DAYS}")
+    return _new_or_money(order, page, f"delivered {_days(days)} ago")
 
 
 def _unwanted(order: Order, today: date) -> Verdict:
@@ -172,8 +176,10 @@ def _unwanted(order: Order, today: date) -> Verdict:
         return _only("answer", page, f"{order.goods_class} goods cannot be returned")
     days = (today - order.delivered_on).days
     if days > RETURN_DAYS:
-        return _only("answer", "returns", f"delivered {days} days ago, the limit is {RETURN_DAYS}")
-    return _only("refund", "returns", f"delivered {days} days ago, returns are open")
+        return _only(
+            "answer", "returns", f"delivered {_days(days)} ago, the limit is {RETURN_DAYS}"
+        )
+    return _only("refund", "returns", f"delivered {_days(days)} ago, returns are open")
 
 
 def _not_received(_order: Order, _today: date) -> Verdict:
@@ -188,8 +194,8 @@ def _refund_status(order: Order, today: date) -> Verdict:
     if order.refunded_usd > 0:
         return _only("answer", page, f"${order.refunded_usd:.0f} were paid, the bank needs 5 days")
     if days <= PAYOUT_DAYS:
-        return _only("answer", page, f"received {days} days ago, paid within {PAYOUT_DAYS}")
-    return _only("escalate", page, f"received {days} days ago and not paid")
+        return _only("answer", page, f"received {_days(days)} ago, paid within {PAYOUT_DAYS}")
+    return _only("escalate", page, f"received {_days(days)} ago and not paid")
 
 
 def _cancel(order: Order) -> Verdict:
@@ -201,8 +207,12 @@ def _cancel(order: Order) -> Verdict:
 def _late(order: Order, today: date) -> Verdict:
     days = (today - order.promised_on).days
     if order.status == "in_transit" and days > LOST_DAYS:
-        return _new_or_money(order, "lost-in-transit", f"{days} days late, counts as lost")
-    fact = f"{days} days late" if days > 0 else f"promised for {order.promised_on.isoformat()}"
+        return _new_or_money(order, "lost-in-transit", f"{_days(days)} late, counts as lost")
+    fact = (
+        f"{_days(days)} late, lost after {LOST_DAYS}"
+        if days > 0
+        else f"promised for {order.promised_on.isoformat()}"
+    )
     return _only("answer", "late-delivery", fact)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -13,8 +12,8 @@ from polysilicon.errors import EngineError, InputError
 from polysilicon.runtime.engines.llamacpp import parse_json, request_body
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
-KEY_VARIABLE = "POLYSILICON_ENDPOINT_KEY"
 _CONNECT_S = 10.0
+_KEEP_S = 2.0  # servers close idle connections after five seconds or more
 
 
 class OpenAI:
@@ -24,7 +23,7 @@ class OpenAI:
         endpoint: base URL with `/v1`.
         model: model name that the endpoint knows.
         concurrency: requests at once.
-        key: API key; by default the environment variable `POLYSILICON_ENDPOINT_KEY`, if set.
+        key: API key, sent to this endpoint only.
 
     Raises:
         InputError: the endpoint is no HTTP address.
@@ -39,12 +38,15 @@ class OpenAI:
             raise InputError("an endpoint begins with http:// or https://", where=endpoint)
         self.model = model
         self.concurrency = concurrency
-        key = key or os.environ.get(KEY_VARIABLE)
+        try:
+            httpx.URL(endpoint)
+        except httpx.InvalidURL as error:
+            raise InputError(f"not an address: {error}", where=endpoint) from error
         self._client = httpx.AsyncClient(
             base_url=endpoint.rstrip("/") + "/",
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(None, connect=_CONNECT_S),
-            limits=httpx.Limits(max_connections=concurrency),
+            limits=httpx.Limits(max_connections=concurrency, keepalive_expiry=_KEEP_S),
         )
 
     async def chat(
@@ -56,7 +58,7 @@ class OpenAI:
         finish = ""
         async for event in self._events(request_body(request, self.model)):
             usage = event.get("usage") or usage
-            for choice in event.get("choices", ()):
+            for choice in event.get("choices") or ():
                 finish = choice.get("finish_reason") or finish
                 text = (choice.get("delta") or {}).get("content")
                 if text:
@@ -77,7 +79,25 @@ class OpenAI:
         )
 
     async def _events(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Yield the server-sent events of one chat completion."""
+        """Yield the server-sent events of one chat completion.
+
+        A kept connection that the server has closed meanwhile is no failure: the request is sent
+        again, once, as nothing has come back yet.
+        """
+        began = False
+        for last in (False, True):
+            try:
+                async for event in self._stream(body):
+                    began = True
+                    yield event
+            except httpx.RemoteProtocolError as error:
+                if began or last:
+                    raise EngineError(f"{self._client.base_url}: {error}") from error
+            else:
+                return
+
+    async def _stream(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events of one attempt."""
         try:
             async with self._client.stream("POST", "chat/completions", json=body) as response:
                 if response.is_error:
@@ -86,10 +106,12 @@ class OpenAI:
                     data = line.removeprefix("data:").strip()
                     if not line.startswith("data:") or data == "[DONE]":
                         continue
-                    event = msgspec.json.decode(data)
+                    event = msgspec.json.decode(data, type=dict[str, Any])
                     if "error" in event:
                         raise EngineError(f"{self._client.base_url}: {event['error']}")
                     yield event
+        except httpx.RemoteProtocolError:
+            raise
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             text = str(error) or type(error).__name__
             raise EngineError(f"{self._client.base_url}: {text}") from error
