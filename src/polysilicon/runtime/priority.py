@@ -1,8 +1,8 @@
 """Tools yield to the engine.
 
 The engine's threads wait for each other at every operation, so a tool that takes one's core stops
-all of them: on two cores a busy process made LLM steps 2.9 times as long at nice 0 and 1.5 times at
-nice 10, and itself got 0.75 and 0.45 of a core (`benchmarks/priority.py`).
+all of them: on two cores a busy process made LLM steps 3.1 times as long at nice 0 and 1.2 times at
+nice 10, and itself got 0.72 and 0.20 of a core (`benchmarks/priority.py`).
 """
 
 from __future__ import annotations
