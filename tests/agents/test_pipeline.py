@@ -10,7 +10,7 @@ import pytest
 
 from polysilicon.agents.pipeline import AGENT, agent, stages
 from polysilicon.errors import InputError
-from polysilicon.runtime.engines.lexical import LexicalEmbedder
+from polysilicon.runtime.engines.lexical import embed
 from polysilicon.runtime.search import open_index
 
 
@@ -30,7 +30,7 @@ class DirectContext:
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         self.steps.append("embed-step")
-        return (await LexicalEmbedder().embed(texts)).vectors
+        return embed(texts)
 
     async def map(self, fn: Any, items: Any) -> list[Any]:
         return list(await asyncio.gather(*(fn(self, item) for item in items)))

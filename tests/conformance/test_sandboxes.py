@@ -484,4 +484,4 @@ class TestInside:
 
     def test_flush_survives_foreign_streams(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdout", None)
-        inside._flush()
+        assert inside._flush() is None

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import asyncio
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polysilicon.errors import EngineError
-from polysilicon.runtime.engines import open_engine
-from polysilicon.runtime.engines.lexical import DIMENSIONS, LexicalEmbedder, embed
-from polysilicon.runtime.types import ChatRequest
+from polysilicon.runtime.engines.lexical import DIMENSIONS, embed
 
 
 def dot(a: list[float], b: list[float]) -> float:
@@ -43,18 +39,3 @@ def test_the_same_vector_on_every_machine() -> None:
 
 def test_no_texts_no_vectors() -> None:
     assert embed([]) == []
-
-
-def test_it_is_the_engine_lexical() -> None:
-    engine = open_engine("lexical")
-    assert isinstance(engine, LexicalEmbedder)
-    result = asyncio.run(engine.embed(["a word", "another"]))
-    assert result.vectors == embed(["a word", "another"])
-    assert result.prompt_tokens == 0
-    asyncio.run(engine.close())
-
-
-def test_it_cannot_chat() -> None:
-    request = ChatRequest(messages=({"role": "user", "content": "hello"},))
-    with pytest.raises(EngineError, match="lexical-256 embeds only"):
-        asyncio.run(LexicalEmbedder().chat(request))

@@ -12,7 +12,6 @@ from polysilicon.runtime.types import Engine
 ENGINES = {
     "llama.cpp": "polysilicon.runtime.engines.llamacpp:LlamaCpp",
     "openai": "polysilicon.runtime.engines.openai:OpenAI",
-    "lexical": "polysilicon.runtime.engines.lexical:LexicalEmbedder",
 }
 
 

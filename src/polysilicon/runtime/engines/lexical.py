@@ -6,15 +6,11 @@ no training, and gives the same vectors on every machine.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-
-from polysilicon.errors import EngineError
-from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
 DIMENSIONS = 256
 
@@ -51,30 +47,3 @@ def embed(texts: Sequence[str]) -> list[list[float]]:
     lengths = np.linalg.norm(table, axis=1, keepdims=True)
     rows: list[list[float]] = (table / np.where(lengths, lengths, 1.0)).tolist()
     return rows
-
-
-class LexicalEmbedder:
-    """The engine `lexical`: embeds on this machine, and cannot chat."""
-
-    name = "lexical"
-    model = "lexical-256"
-    concurrency = 1
-
-    async def chat(
-        self,
-        request: ChatRequest,  # noqa: ARG002 - as the protocol says
-        on_token: Callable[[str], None] | None = None,  # noqa: ARG002
-    ) -> ChatResult:
-        """Refuse.
-
-        Raises:
-            EngineError: always.
-        """
-        raise EngineError(f"{self.model} embeds only; it cannot chat")
-
-    async def embed(self, texts: Sequence[str]) -> EmbedResult:
-        """Return a vector for each text; see `embed` of this module."""
-        return EmbedResult(vectors=await asyncio.to_thread(embed, list(texts)))
-
-    async def close(self) -> None:
-        """Do nothing: there is nothing to free."""
