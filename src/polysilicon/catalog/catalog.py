@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import msgspec
 
+from polysilicon.catalog.aliases import Aliases, read_aliases
 from polysilicon.catalog.commitments import (
     Commitment,
     GridCarbon,
     read_commitments,
     read_grid_carbon,
 )
+from polysilicon.catalog.measurements import Measurement
 from polysilicon.catalog.models import (
     ModelArchitecture,
     plain_name,
@@ -24,6 +27,7 @@ from polysilicon.catalog.offers import Offer, read_offers
 from polysilicon.catalog.processors import Processor, read_processors
 from polysilicon.catalog.rates import LlmRate, read_rates
 from polysilicon.catalog.tables import Cell, data_folder, read_rows, text
+from polysilicon.catalog.user import user_folder, user_measurements, user_offers
 from polysilicon.errors import InputError, nearest
 
 
@@ -59,13 +63,15 @@ class Catalog:
 
     Args:
         folder: of the data files.
+        user: folder of the user's own imports; where they tell of an offer in a region, they hold.
 
     Raises:
         InputError: a data file is wrong; names file, row and field.
     """
 
-    def __init__(self, folder: Traversable) -> None:
+    def __init__(self, folder: Traversable, user: Path | None = None) -> None:
         self._folder = folder
+        self._user = user
         shared = folder / "cc_by_sa"
         self.processors: Mapping[str, Processor] = read_processors(
             [folder / "processors.csv", shared / "processors_measured.csv"]
@@ -74,9 +80,10 @@ class Catalog:
         sources = {
             row["id"]: row["source"] for _, row in read_rows(shared / "offer_sources.csv", columns)
         }
-        self.offers: tuple[Offer, ...] = read_offers(
-            shared / "offers.csv", sources, self.processors
-        )
+        shipped = read_offers(shared / "offers.csv", sources, self.processors)
+        own = () if user is None else user_offers(user, self.processors)
+        laid_over = {(offer.name, offer.region): offer for offer in (*shipped, *own)}
+        self.offers: tuple[Offer, ...] = tuple(laid_over.values())
         self._by_name: dict[str, list[Offer]] = {}
         for offer in self.offers:
             self._by_name.setdefault(offer.name.casefold(), []).append(offer)
@@ -95,6 +102,16 @@ class Catalog:
     def rates(self) -> Mapping[str, tuple[LlmRate, ...]]:
         """Measured token rates by instance type."""
         return read_rates(self._folder / "cc_by_sa" / "llm_rates.csv")
+
+    @cached_property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """What the user measured and imported; nothing of it comes with Polysilicon."""
+        return () if self._user is None else user_measurements(self._user)
+
+    @cached_property
+    def aliases(self) -> Aliases:
+        """Other names of processors, models and precisions."""
+        return read_aliases(self._folder / "aliases.csv")
 
     @cached_property
     def commitments(self) -> tuple[Commitment, ...]:
@@ -147,29 +164,40 @@ class Catalog:
         return tuple(self._by_name.get(name.casefold(), ()))
 
     def processor(self, name: str) -> Processor:
-        """Return a processor; upper and lower case are the same.
+        """Return a processor by its name or another that is known; case does not matter.
 
         Raises:
             InputError: no such processor; names near ones.
         """
-        folded = {known.casefold(): known for known in self.processors}
-        if name.casefold() not in folded:
+        found = self.aliases.processor_name(name, self.processors)
+        if found is None:
             raise InputError(f"unknown processor {name!r}", mend=nearest(name, self.processors))
-        return self.processors[folded[name.casefold()]]
+        return self.processors[found]
 
     def model(self, name: str) -> ModelArchitecture:
-        """Return a model by its name, its published name or the name of its file.
+        """Return a model by its name, its published name, the name of its file or another one.
 
         Raises:
             InputError: no such model; names near ones.
         """
-        found = self.models.get(name) or self.models.get(plain_name(name))
+        found = self.aliases.model_name(name, self.models)
         if found is None:
             raise InputError(f"unknown model {name!r}", mend=nearest(plain_name(name), self.models))
+        return self.models[found]
+
+    def precision(self, name: str) -> str:
+        """Return the catalog's name of a precision.
+
+        Raises:
+            InputError: no such precision; names near ones.
+        """
+        found = self.aliases.precision_name(name, self.precisions)
+        if found is None:
+            raise InputError(f"unknown precision {name!r}", mend=nearest(name, self.precisions))
         return found
 
 
 @lru_cache(maxsize=1)
 def load() -> Catalog:
-    """Return the catalog that comes with Polysilicon; it is read once."""
-    return Catalog(data_folder())
+    """Return the catalog that comes with Polysilicon, under the user's imports; read once."""
+    return Catalog(data_folder(), user_folder())

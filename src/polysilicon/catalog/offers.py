@@ -93,7 +93,7 @@ def _usd(cell: str) -> float | None:
     return None if value == SENTINEL_USD else value
 
 
-_COLUMNS: dict[str, Cell] = {
+COLUMNS: dict[str, Cell] = {
     "name": text,
     "region": text,
     "processor": str,
@@ -124,7 +124,7 @@ def read_offers(
         InputError: a cell that cannot be, an unknown processor or source, or an offer told twice.
     """
     offers: dict[tuple[str, str], Offer] = {}
-    for line, row in read_rows(source, _COLUMNS):
+    for line, row in read_rows(source, COLUMNS):
         where = f"{source.name}, row {line}"
         processor = None
         if chip := row.pop("processor"):

@@ -27,7 +27,9 @@ FACTS: dict[str, str] = {
     "bf16_tflops": "TFLOP/s",
     "fp16_tflops": "TFLOP/s",
     "fp8_tflops": "TFLOP/s",
+    "fp4_tflops": "TFLOP/s",
     "int8_tops": "TOP/s",
+    "link_gbs": "GB/s",
     "tdp_w": "W",
     "year": "year",
     "rentable": "text",
@@ -63,7 +65,9 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         bf16_tflops: dense peak; so are the next three.
         fp16_tflops: dense.
         fp8_tflops: dense.
+        fp4_tflops: dense.
         int8_tops: dense.
+        link_gbs: from one accelerator to the others of its machine, in one direction.
         tdp_w: thermal design power.
         year: when it came.
         rentable: where, in words.
@@ -84,7 +88,9 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     bf16_tflops: float | None = None
     fp16_tflops: float | None = None
     fp8_tflops: float | None = None
+    fp4_tflops: float | None = None
     int8_tops: float | None = None
+    link_gbs: float | None = None
     tdp_w: float | None = None
     year: int | None = None
     rentable: str | None = None
@@ -94,11 +100,16 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def peak_flops(self, precision: str) -> float | None:
         """Return dense operations a second that arithmetic on `precision` weights can reach.
 
-        Weights of fewer bits than the arithmetic has are widened first, so 4-bit weights run at the
-        bf16 rate, and so do 8-bit ones where the chip has no 8-bit rate.
+        Weights of fewer bits than the arithmetic has are widened first, so fp4 weights run at the
+        bf16 rate where the chip has no fp4 rate, 8-bit ones where it has no 8-bit rate, and 4-bit
+        integers always. A chip whose bf16 rate no source tells is taken to do half its fp8 rate.
         """
         wide = self.bf16_tflops if self.bf16_tflops is not None else self.fp16_tflops
-        narrow = {"fp8": self.fp8_tflops, "int8": self.int8_tops}.get(precision)
+        if wide is None and self.fp8_tflops is not None:
+            wide = self.fp8_tflops / 2
+        narrow = {"fp8": self.fp8_tflops, "int8": self.int8_tops, "fp4": self.fp4_tflops}.get(
+            precision
+        )
         tera = narrow if narrow is not None else wide
         return None if tera is None else tera * 1e12
 

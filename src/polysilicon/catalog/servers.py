@@ -1,0 +1,178 @@
+"""Server types: which chip, how much of it, and over how many sockets and memory nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources.abc import Traversable
+
+import msgspec
+
+from polysilicon.catalog.offers import Offer
+from polysilicon.catalog.tables import (
+    Cell,
+    amount,
+    blank_or,
+    count,
+    data_folder,
+    day,
+    read_rows,
+    text,
+)
+
+
+class ServerChip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A chip as servers have it.
+
+    Attributes:
+        chip: short name, unique.
+        family: chips of one design.
+        isa: the widest instructions that a model can use: neon, sve, avx, avx2, avx512, amx.
+        cores_per_socket: that the cloud sells.
+        sockets: of a whole machine.
+        vcpus_per_core: 2 where both threads of a core are sold.
+        numa_per_socket: memory nodes of one socket.
+        memory_bandwidth_gbs: of one socket, channels times peak rate.
+        year: of the chip.
+        processor: its name in the table of processors, or blank.
+        source: of the row.
+        date: of the row.
+    """
+
+    chip: str
+    family: str
+    isa: str
+    cores_per_socket: int
+    sockets: int
+    vcpus_per_core: int
+    numa_per_socket: int
+    memory_bandwidth_gbs: float
+    year: int
+    processor: str
+    source: str
+    date: str
+
+
+class ServerType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A server type by what decides the speed of its processors.
+
+    Attributes:
+        instance: `cloud/instance type`.
+        chip: a name of the chips; blank where nobody tells.
+        series: the type's name without its size.
+        vcpus: usable ones.
+        host_vcpus: those whose memory and bandwidth it has; more than `vcpus` where the cloud
+            sells a machine with some cores switched off.
+        cores: physical ones; None where the chip is not known.
+        sockets: that it spans.
+        numa_nodes: that it spans.
+        memory_gib: None where no source tells.
+    """
+
+    instance: str
+    chip: str
+    series: str
+    vcpus: int
+    host_vcpus: int
+    cores: int | None = None
+    sockets: int | None = None
+    numa_nodes: int | None = None
+    memory_gib: float | None = None
+
+
+_CHIP_COLUMNS: dict[str, Cell] = {
+    "chip": text,
+    "family": text,
+    "isa": text,
+    "cores_per_socket": count,
+    "sockets": count,
+    "vcpus_per_core": count,
+    "numa_per_socket": count,
+    "memory_bandwidth_gbs": amount,
+    "year": count,
+    "processor": str,
+    "source": text,
+    "date": day,
+}
+_TYPE_COLUMNS: dict[str, Cell] = {
+    "instance": text,
+    "chip": str,
+    "series": text,
+    "vcpus": count,
+    "host_vcpus": count,
+    "cores": blank_or(count),
+    "sockets": blank_or(count),
+    "numa_nodes": blank_or(count),
+    "memory_gib": blank_or(amount),
+}
+
+
+class Servers:
+    """All chips and server types that are known.
+
+    Args:
+        folder: of the catalog's data files.
+
+    Raises:
+        InputError: a table is wrong; names file, row and column.
+    """
+
+    def __init__(self, folder: Traversable) -> None:
+        self.chips: Mapping[str, ServerChip] = {
+            row["chip"]: ServerChip(**row)
+            for _, row in read_rows(folder / "server_chips.csv", _CHIP_COLUMNS)
+        }
+        self.types: Mapping[str, ServerType] = {
+            row["instance"]: ServerType(**row)
+            for _, row in read_rows(folder / "cc_by_sa" / "server_types.csv", _TYPE_COLUMNS)
+        }
+        self._by_processor = {c.processor: c for c in self.chips.values() if c.processor}
+        self._vcpus_of_size = {
+            (name.partition("/")[0], known.chip, name.rpartition(".")[2]): known.vcpus
+            for name, known in self.types.items()
+            if "." in name
+        }
+
+    def of_offer(self, offer: Offer) -> ServerType | None:
+        """Return the server type of an offer.
+
+        One that is in no table is laid out from its chip and its vCPUs, as the cloud fills
+        sockets: one is full before the next is begun.
+
+        Where an offer does not tell its vCPUs, a type of the same cloud, chip and size name does.
+
+        Returns:
+            None where the chip or the number of vCPUs is not known.
+        """
+        known = self.types.get(offer.name)
+        if known is not None:
+            return known
+        chip = self._by_processor.get(offer.processor.name) if offer.processor else None
+        if chip is None:
+            return None
+        size = offer.name.rpartition(".")[2]
+        vcpus = offer.vcpus or self._vcpus_of_size.get((offer.cloud, chip.chip, size))
+        return None if vcpus is None else lay_out(offer.name, chip, vcpus)
+
+
+def lay_out(instance: str, chip: ServerChip, vcpus: int) -> ServerType:
+    """Return a type of so many vCPUs of a chip, sockets filled one after the other."""
+    cores = max(vcpus // chip.vcpus_per_core, 1)
+    per_node = chip.cores_per_socket / chip.numa_per_socket
+    return ServerType(
+        instance=instance,
+        chip=chip.chip,
+        series=instance.partition(".")[0],
+        vcpus=vcpus,
+        host_vcpus=vcpus,
+        cores=cores,
+        sockets=min(math.ceil(cores / chip.cores_per_socket), chip.sockets),
+        numa_nodes=min(math.ceil(cores / per_node), chip.sockets * chip.numa_per_socket),
+    )
+
+
+@lru_cache(maxsize=1)
+def load_servers() -> Servers:
+    """Return the servers that come with Polysilicon; they are read once."""
+    return Servers(data_folder())
