@@ -4,12 +4,29 @@ import pytest
 from msgspec.structs import replace
 
 from polysilicon import catalog, cost
-from polysilicon.cost.energy import machine_joules
+from polysilicon.catalog.fleet import OwnPrice
+from polysilicon.catalog.owned import Owned
+from polysilicon.cost.money import (
+    Interruption,
+    rework,
+    scarcer_usd,
+    spot_usd_per_s,
+    usd_per_s,
+)
 from polysilicon.cost.types import weakest
-from polysilicon.errors import NoBasisError
+from polysilicon.errors import InputError, NoBasisError
 
 CATALOG = catalog.load()
 OFFER = CATALOG.offer("aws/m7g.2xlarge", "us-east-1")
+PLAIN = replace(
+    OFFER,
+    vcpus=8,
+    memory_bytes=32 * 2**30,
+    on_demand_usd_per_hour=0.36,
+    spot_usd_per_hour=0.18,
+    reserved_1y_usd_per_hour=0.27,
+)
+OWNED = Owned(capex_usd=87_660.0, life_years=5.0)
 
 
 def test_an_hour_of_all_vcpus_is_the_hourly_price():
@@ -25,32 +42,56 @@ def test_an_unknown_price_or_size_is_refused():
         cost.share_usd(replace(OFFER, vcpus=None), 1.0)
 
 
-def test_joules_are_the_share_of_the_tdp():
-    chip = OFFER.processor
-    assert cost.share_joules(OFFER, 64.0) == pytest.approx(chip.tdp_w)
-    smt = CATALOG.offer("aws/m7i.2xlarge")
-    assert cost.share_joules(smt, 96.0) == pytest.approx(smt.processor.tdp_w)
-    assert machine_joules(OFFER, 2.0, 0.5) == pytest.approx(chip.tdp_w / 8)
-    gpu = CATALOG.offer("aws/p5.48xlarge")
-    assert machine_joules(gpu, 10.0, 0.125) == pytest.approx(7000)
+def test_every_kind_of_price():
+    assert usd_per_s(PLAIN) == pytest.approx(1e-4)
+    assert usd_per_s(PLAIN, "1y") == pytest.approx(0.75e-4)
+    assert usd_per_s(PLAIN, OwnPrice(usd_per_hour=7.2)) == pytest.approx(2e-3)
+    assert usd_per_s(PLAIN, OWNED) == pytest.approx(2.0 / 3600)
+    assert usd_per_s(replace(PLAIN, on_demand_usd_per_hour=None), OWNED) > 0
 
 
-@pytest.mark.parametrize("missing", ["tdp_w", "cores", "vcpus_per_core"])
-def test_a_missing_fact_means_unknown_joules(missing):
-    blind = replace(OFFER, processor=replace(OFFER.processor, **{missing: None}))
-    assert cost.share_joules(blind, 1.0) is None
+def test_the_scarcer_resource_sets_the_price():
+    hour = 3600.0
+    # One of 8 vCPUs for an hour, and half of the memory: memory is scarcer.
+    assert scarcer_usd(PLAIN, hour, hour, 16 * 2**30) == pytest.approx(0.18)
+    assert scarcer_usd(PLAIN, hour, hour, 1 * 2**30) == pytest.approx(0.36 / 8)
+    assert scarcer_usd(PLAIN, hour, hour, None, price="spot") == pytest.approx(0.18 / 8)
+    # A step that waits keeps its memory and no core.
+    assert scarcer_usd(PLAIN, 0.0, hour, 8 * 2**30) == pytest.approx(0.09)
 
 
-def test_no_joules_without_a_processor_or_size():
-    assert cost.share_joules(replace(OFFER, processor=None), 1.0) is None
-    assert machine_joules(replace(OFFER, processor=None), 1.0, 1.0) is None
-    assert machine_joules(replace(OFFER, vcpus=None), 1.0, 1.0) is None
-    assert cost.share_joules(CATALOG.offer("aws/p5.48xlarge"), 1.0) is None
-    assert machine_joules(CATALOG.offer("aws/g6f.xlarge"), 1.0, 1.0) is None
-    assert machine_joules(CATALOG.offer("aws/trn1.2xlarge"), 1.0, 1.0) is None
+def test_accelerators_are_a_resource_too():
+    gpu = replace(PLAIN, kind="gpu", accelerators=8, on_demand_usd_per_hour=80.0)
+    assert scarcer_usd(gpu, 0.0, 3600.0, None, accelerator_s=3600.0) == pytest.approx(10.0)
+    assert scarcer_usd(gpu, 4 * 3600.0, 3600.0, None, accelerator_s=3600.0) == pytest.approx(40.0)
+    alone = replace(gpu, vcpus=None)
+    assert scarcer_usd(alone, 0.0, 3600.0, None, accelerator_s=3600.0) == pytest.approx(10.0)
+    with pytest.raises(NoBasisError, match="how many vCPUs"):
+        scarcer_usd(alone, 1.0, 1.0, None)
+    with pytest.raises(NoBasisError, match="how many accelerators"):
+        scarcer_usd(PLAIN, 0.0, 1.0, None, accelerator_s=1.0)
+
+
+def test_spot_pays_for_what_is_lost():
+    half = Interruption(per_hour=0.5, lost_s=1800.0, restart_s=1800.0)
+    assert rework(half) == pytest.approx(2.0)
+    assert spot_usd_per_s(PLAIN, half) == pytest.approx(2.0 * 0.18 / 3600)
+    assert spot_usd_per_s(PLAIN, Interruption(per_hour=0.0)) == usd_per_s(PLAIN, "spot")
+
+
+@pytest.mark.parametrize(
+    ("interruption", "text"),
+    [
+        (Interruption(per_hour=2.0, lost_s=1800.0), "2 interruptions an hour"),
+        (Interruption(per_hour=-1.0), "negative"),
+        (Interruption(per_hour=1.0, lost_s=-1.0), "negative"),
+    ],
+)
+def test_impossible_interruptions(interruption, text):
+    with pytest.raises(InputError, match=text):
+        rework(interruption)
 
 
 def test_the_weakest_basis():
     assert weakest("measured", "calibrated") == "calibrated"
     assert weakest("roofline", "calibrated") == "roofline"
-    assert weakest("measured", "measured") == "measured"

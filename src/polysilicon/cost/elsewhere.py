@@ -11,9 +11,11 @@ import msgspec
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.offers import Offer
-from polysilicon.cost.estimate import estimate, here
-from polysilicon.cost.types import Basis, Estimate, Load, weakest
-from polysilicon.errors import InputError, NoBasisError
+from polysilicon.cost.batch import batch_of
+from polysilicon.cost.bulk import REFUSED, estimate_all, here
+from polysilicon.cost.estimate import one_of
+from polysilicon.cost.types import BASES, Basis, Estimate, Load
+from polysilicon.errors import InputError
 from polysilicon.workload.record import StepRecord
 
 # More tasks than these change the median little and would take long for many offers.
@@ -176,43 +178,42 @@ def _on_offer(
 ) -> Elsewhere | Refused:
     """Estimate all tasks on one offer."""
     beside = companion(offer, catalog) if offer.kind != "cpu" else None
+    steps = [step for task in tasks.values() for step in task]
+    moved = [beside is not None and step.kind != "llm" for step in steps]
+    found: dict[int, Estimate] = {}
     reasons: Counter[str] = Counter()
-    notes: Counter[str] = Counter()
-    paths: list[tuple[float, float, float]] = []
-    cost_usd = 0.0
-    basis: Basis = "measured"
-    used_beside = False
-    for steps in tasks.values():
-        found: dict[str, Estimate] = {}
-        for step in steps:
-            place = offer if step.kind == "llm" or beside is None else beside
-            used_beside = used_beside or place is beside
-            try:
-                guess = estimate(step, place, load, catalog)
-            except NoBasisError as error:
-                reasons[str(error)] += 1
-                continue
-            found[step.step_id] = guess
-            cost_usd += guess.cost_usd
-            basis = weakest(basis, guess.basis)
-            if step.kind == "llm":
-                notes[guess.note] += 1
-        if not reasons:
-            paths.append(_paths(steps, found))
+    for place, chosen in (
+        (offer, [i for i, away in enumerate(moved) if not away]),
+        (beside, [i for i, away in enumerate(moved) if away]),
+    ):
+        if place is None or not chosen:
+            continue
+        said = estimate_all(batch_of([steps[i] for i in chosen]), place, load, catalog)
+        for at, i in enumerate(chosen):
+            if said.basis[at] == REFUSED:
+                reasons[said.note(at)] += 1
+            else:
+                found[i] = one_of(said, at, place)
     if reasons:
         reason, count = reasons.most_common(1)[0][0], reasons.total()
         return Refused(offer=offer.name, region=offer.region, reason=reason, count=count)
     told = [offer.note] if offer.name == LOCAL and offer.note else []
+    notes = Counter(found[i].note for i, step in enumerate(steps) if step.kind == "llm")
     told += [note for note, _ in notes.most_common(1)]
-    if used_beside and beside is not None:
+    if any(moved) and beside is not None:
         told.append(f"tools on {beside.name} in {beside.region}")
+    by_id = {(step.task_id, step.step_id): found[i] for i, step in enumerate(steps)}
+    paths = [
+        _paths(task, {step.step_id: by_id[step.task_id, step.step_id] for step in task})
+        for task in tasks.values()
+    ]
     p50_s, low_s, high_s = (median(ends) for ends in zip(*paths, strict=True))
     return Elsewhere(
         offer=offer.name,
         region=offer.region,
-        usd_per_1000_tasks=cost_usd / len(tasks) * 1000,
+        usd_per_1000_tasks=sum(e.cost_usd for e in found.values()) / len(tasks) * 1000,
         p50_s=p50_s,
-        basis=basis,
+        basis=max((e.basis for e in found.values()), key=BASES.index),
         low_s=low_s,
         high_s=high_s,
         note="; ".join(told),

@@ -1,0 +1,229 @@
+"""Steps of a run on this machine, predicted from what was known before each of them.
+
+LLM steps: when they begin and how many tokens they have is given; when they end comes from playing
+them iteration by iteration with the rates of the profile, all steps of a model together. So a
+step's own seconds, and those of the steps beside it, are never an input.
+
+Tool and embedding steps: their seconds are drawn from the steps of the same name in other tasks. A
+record does not tell how much work a tool was given, so there is nothing better to go by; the band
+is the prediction interval of another draw from a log-normal sample, by Student's t.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from scipy.stats import t as student
+
+from polysilicon.cost.llm.iterations import Busy, EngineSteps, play
+from polysilicon.cost.llm.law import Numbers
+from polysilicon.cost.llm.local import rates_of
+from polysilicon.cost.profile import LlmProfile, Profile
+from polysilicon.errors import NoBasisError
+from polysilicon.workload.record import StepRecord
+
+FEWEST = 2
+"""Other tasks' steps of a name, without which nothing is predicted."""
+
+_LEVEL = 0.95
+_SHORTEST_S = 1e-6
+
+
+class Predicted(msgspec.Struct, frozen=True, kw_only=True):
+    """A step that ran, and what was predicted of it.
+
+    Attributes:
+        step: as recorded.
+        service_s: predicted seconds from start to end.
+        low_s: lower end of the band, which holds the truth in 90 of 100 cases.
+        high_s: upper end.
+        first_s: predicted seconds to the first token; None of other than LLM steps.
+    """
+
+    step: StepRecord
+    service_s: float
+    low_s: float
+    high_s: float
+    first_s: float | None = None
+
+    @property
+    def measured_s(self) -> float:
+        """Seconds that the step took."""
+        return _service(self.step)
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured seconds, less 1."""
+        return self.service_s / max(self.measured_s, _SHORTEST_S) - 1.0
+
+    @property
+    def inside(self) -> bool:
+        """Whether the band holds the truth."""
+        return self.low_s <= self.measured_s <= self.high_s
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """Predictions of a run.
+
+    Attributes:
+        steps: those that could be predicted.
+        refused: reason → how many steps could not.
+    """
+
+    steps: tuple[Predicted, ...]
+    refused: Mapping[str, int]
+
+
+def predict_run(steps: Sequence[StepRecord], profile: Profile) -> Run:
+    """Predict the steps of a run on this machine.
+
+    Args:
+        steps: of one run; those that failed are not predicted.
+        profile: of this machine.
+    """
+    refused: Counter[str] = Counter()
+    ran = [step for step in steps if step.start_s is not None and step.end_s is not None]
+    refused["it has no start and end"] += len(steps) - len(ran)
+    good = [step for step in ran if step.outcome in (None, "ok")]
+    refused["it did not end well"] += len(ran) - len(good)
+    tools = _tools([step for step in good if step.kind in ("tool", "embed")], refused)
+    busy = busy_tools(tools, profile)
+    found = list(tools)
+    models = {step.model or "" for step in good if step.kind == "llm"}
+    for model in sorted(models):
+        mine = [step for step in good if step.kind == "llm" and (step.model or "") == model]
+        known = [step for step in mine if step.prompt_tokens and step.output_tokens is not None]
+        refused["its tokens are not known"] += len(mine) - len(known)
+        try:
+            found += llm_steps(known, _profile_of(model, profile), busy)
+        except NoBasisError as error:
+            refused[str(error)] += len(known)
+    refused["training was not measured here"] += sum(step.kind == "train" for step in good)
+    return Run(steps=tuple(found), refused={r: n for r, n in refused.items() if n})
+
+
+def llm_steps(
+    steps: Sequence[StepRecord], measured: LlmProfile, busy: Busy | None = None
+) -> list[Predicted]:
+    """Predict the LLM steps of one engine, all together.
+
+    Args:
+        steps: with start and tokens.
+        measured: what the profile tells of the model.
+        busy: tool processes over time.
+
+    Raises:
+        NoBasisError: too little of the model was measured.
+    """
+    if not steps:
+        return []
+    cached = np.array([float(step.cached_tokens or 0) for step in steps])
+    prompt = np.array([float(step.prompt_tokens or 0) for step in steps])
+    given = EngineSteps(
+        start_s=np.array([step.start_s or 0.0 for step in steps]),
+        new=np.maximum(prompt - cached, 1.0),
+        cached=cached,
+        output=np.array([float(step.output_tokens or 1) for step in steps]),
+    )
+    played = play(
+        given,
+        rates_of(measured),
+        slots=measured.slots,
+        batch_tokens=measured.batch_tokens,
+        busy=busy,
+    )
+    service_s = played.end_s - given.start_s
+    first_s = played.first_token_s - given.start_s
+    low, high = _band(measured)
+    return [
+        Predicted(step=step, service_s=s, low_s=s * low, high_s=s * high, first_s=f)
+        for step, s, f in zip(steps, service_s.tolist(), first_s.tolist(), strict=True)
+    ]
+
+
+def busy_tools(tools: Sequence[Predicted], profile: Profile) -> Busy:
+    """Return how many processes compute for tools at a moment, by the tools' predictions.
+
+    A tool wants a core for its core-seconds, as much longer as the engine makes it, but for no
+    longer than it takes.
+    """
+    points = [p.tool for llm in profile.llm.values() for p in llm.stretch]
+    longer = float(np.median(points)) if points else 1.0
+    typical = _median_cpu(tools)
+    starts = np.array([tool.step.start_s or 0.0 for tool in tools])
+    spans = np.array([tool.service_s for tool in tools])
+    wants = np.array([typical.get(tool.step.name, 0.0) * longer for tool in tools])
+    share = np.minimum(wants / np.maximum(spans, _SHORTEST_S), 1.0)
+
+    def busy(now_s: float) -> float:
+        inside = (starts <= now_s) & (now_s < starts + spans)
+        return float(min(share[inside].sum(), profile.cores))
+
+    return busy
+
+
+def _median_cpu(tools: Sequence[Predicted]) -> dict[str, float]:
+    """Return the median core-seconds of each tool."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for tool in tools:
+        found[tool.step.name].append(tool.step.cpu_s or 0.0)
+    return {name: float(np.median(values)) for name, values in found.items()}
+
+
+def _tools(steps: Sequence[StepRecord], refused: Counter[str]) -> list[Predicted]:
+    """Predict tool and embedding steps from those of the same name in other tasks."""
+    by_name: dict[tuple[str, str | None, str], list[StepRecord]] = defaultdict(list)
+    for step in steps:
+        by_name[step.kind, step.agent, step.name].append(step)
+    found = []
+    for alike in by_name.values():
+        logs = np.log([max(_service(step), _SHORTEST_S) for step in alike])
+        task = np.array([step.task_id for step in alike])
+        for step in alike:
+            others = logs[task != step.task_id]
+            if len(others) < FEWEST:
+                refused["too few steps of its name in other tasks"] += 1
+                continue
+            low, middle, high = np.exp(another(others)).tolist()
+            found.append(Predicted(step=step, service_s=middle, low_s=low, high_s=high))
+    return found
+
+
+def another(logs: Numbers) -> tuple[float, float, float]:
+    """Return low, middle and high of one more draw from where a sample came from.
+
+    Args:
+        logs: logarithms, at least two; shape (n,).
+    """
+    count = len(logs)
+    wide = float(student.ppf(_LEVEL, count - 1) * logs.std(ddof=1) * np.sqrt(1 + 1 / count))
+    mean = float(logs.mean())
+    return mean - wide, float(np.median(logs)), mean + wide
+
+
+def _profile_of(model: str, profile: Profile) -> LlmProfile:
+    """Return what the profile tells of a model.
+
+    Raises:
+        NoBasisError: nothing.
+    """
+    if model not in profile.llm:
+        raise NoBasisError("its model was not measured here")
+    return profile.llm[model]
+
+
+def _band(measured: LlmProfile) -> tuple[float, float]:
+    """Return factors on predicted seconds; a trial with few steps is no better than this."""
+    if measured.trial is None:
+        return 0.7, 1.6
+    return min(measured.trial.service_low, 0.9), max(measured.trial.service_high, 1.1)
+
+
+def _service(step: StepRecord) -> float:
+    """Return seconds from start to end."""
+    assert step.start_s is not None
+    assert step.end_s is not None
+    return step.end_s - step.start_s

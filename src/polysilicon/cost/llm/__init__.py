@@ -1,0 +1,1 @@
+"""LLM steps: which law holds where, and what it says."""

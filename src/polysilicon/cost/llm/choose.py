@@ -1,0 +1,82 @@
+"""Which law of LLM steps holds on an offer."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from polysilicon.catalog.catalog import Catalog
+from polysilicon.catalog.fleet import LOCAL
+from polysilicon.catalog.machine import detect
+from polysilicon.catalog.models import ModelArchitecture
+from polysilicon.catalog.offers import Offer
+from polysilicon.cost.llm.accelerator import AcceleratorLaw
+from polysilicon.cost.llm.cpu import cpu_law
+from polysilicon.cost.llm.fitted import shipped_fit
+from polysilicon.cost.llm.law import LlmLaw
+from polysilicon.cost.llm.local import local_law
+from polysilicon.cost.llm.measured_gpu import measured_gpu_law
+from polysilicon.cost.llm.setting import Need, setting_of
+from polysilicon.cost.profile import Profile, find_profile
+from polysilicon.cost.types import Load
+from polysilicon.errors import NoBasisError
+
+
+def law_for(
+    model: ModelArchitecture, offer: Offer, load: Load, catalog: Catalog, tokens: float
+) -> LlmLaw:
+    """Return the law of a model's steps on an offer.
+
+    Args:
+        model: its shapes.
+        offer: where.
+        load: steps at once, and how the model is served.
+        catalog: what was measured, and precisions.
+        tokens: prompt and output of the longest step; rounded up to a power of two, it decides how
+            many accelerators are taken where the load does not say.
+
+    Raises:
+        NoBasisError: nothing is known, or the model does not fit.
+        InputError: an unknown engine or precision, or an impossible parallelism.
+    """
+    return _law(model, offer, load, catalog, 2.0 ** max(int(tokens - 1), 1).bit_length())
+
+
+@lru_cache(maxsize=1)
+def own_profile() -> Profile | None:
+    """Return what `polysilicon calibrate` measured of this machine, as far as it holds; read once.
+
+    Raises:
+        InputError: the file is broken.
+    """
+    return find_profile(detect()).profile
+
+
+@lru_cache(maxsize=1024)
+def _law(
+    model: ModelArchitecture, offer: Offer, load: Load, catalog: Catalog, tokens: float
+) -> LlmLaw:
+    """Make a law; it is kept, for making one costs more than asking it."""
+    if offer.name == LOCAL and (profile := own_profile()) is not None and model.name in profile.llm:
+        busy = load.utilisation * profile.cores
+        return local_law(profile, model.name, load.concurrency, busy)
+    if offer.kind == "cpu":
+        return cpu_law(model, offer, load.serving, load.concurrency, catalog)
+    try:
+        measured = measured_gpu_law(model, offer, load.serving, load.concurrency, catalog)
+        if tokens <= measured.largest_tokens:
+            return measured
+    except NoBasisError:
+        # Nobody measured this model on this very offer; the law of its chip answers.
+        pass
+    chip = offer.processor
+    if chip is None:
+        raise NoBasisError(f"the processor of {offer.name} is not known")
+    if offer.accelerators is None:
+        raise NoBasisError(f"how much of {chip.name} it has is not known")
+    need = Need(concurrency=load.concurrency, tokens=tokens)
+    setting = setting_of(
+        model, chip, offer.accelerators, load.serving, need, catalog.precisions
+    )
+    return AcceleratorLaw(
+        model, chip, offer.accelerators, setting, load.concurrency, shipped_fit()
+    )

@@ -1,0 +1,71 @@
+"""What a law of LLM steps is: seconds as a function of tokens, for one model served in one way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+
+
+class Seconds(msgspec.Struct, frozen=True, kw_only=True):
+    """What a law says about some steps; all arrays have the steps' shape.
+
+    Attributes:
+        ttft_s: from the start of the step to its first token.
+        ttft_low_s: lower end of its band, which holds the truth in 90 of 100 cases.
+        ttft_high_s: upper end.
+        tpot_s: for each token after the first.
+        tpot_low_s: lower end of its band.
+        tpot_high_s: upper end.
+        basis: index into `polysilicon.cost.types.BASES`, int8.
+    """
+
+    ttft_s: Numbers
+    ttft_low_s: Numbers
+    ttft_high_s: Numbers
+    tpot_s: Numbers
+    tpot_low_s: Numbers
+    tpot_high_s: Numbers
+    basis: npt.NDArray[np.int8]
+
+
+class LlmLaw(Protocol):
+    """A law for one model on one offer, served in one way, at one concurrency.
+
+    A law is made once and asked for many steps; making one raises `NoBasisError` where nothing is
+    known or the model does not fit.
+
+    Attributes:
+        share: part of the whole machine that one step occupies while it runs, from 0 to 1.
+        note: what the numbers rest on, in words.
+        largest_tokens: prompt and output together that fit into memory at this concurrency.
+    """
+
+    @property
+    def share(self) -> float:
+        """Part of the machine."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What the numbers rest on."""
+        ...
+
+    @property
+    def largest_tokens(self) -> float:
+        """Tokens that fit."""
+        ...
+
+    def seconds(self, new: Numbers, cached: Numbers, output: Numbers) -> Seconds:
+        """Return the seconds of steps.
+
+        Args:
+            new: prompt tokens that no cache holds; at least 1.
+            cached: prompt tokens that a cache holds.
+            output: tokens generated.
+        """
+        ...

@@ -1,0 +1,353 @@
+"""The profile of this machine: what `polysilicon calibrate` measured, and whether it holds here.
+
+It lies in `$POLYSILICON_HOME`, or in `polysilicon` in the user's data folder (XDG base directory
+specification: `$XDG_DATA_HOME`, `~/.local/share`). It holds measurements only; the laws that are
+made of them are in `polysilicon.cost.llm.local`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from polysilicon.catalog.files import write_whole
+from polysilicon.catalog.machine import Machine
+from polysilicon.errors import InputError
+
+FORMAT = 1
+"""Of the file; one of another format is measured anew."""
+
+ENGINE_PACKAGES = {"llama.cpp": "xllamacpp"}
+"""Engine → the package whose version tells which it is."""
+
+_AGAIN = "run `polysilicon calibrate`"
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A quantity that was measured several times.
+
+    Attributes:
+        median: of the repeats.
+        low: the lowest.
+        high: the highest.
+        repeats: how many.
+    """
+
+    median: float
+    low: float
+    high: float
+    repeats: int = 1
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the spread of repeats of one measurement; there is at least one."""
+    return Spread(
+        median=float(np.median(values)),
+        low=float(min(values)),
+        high=float(max(values)),
+        repeats=len(values),
+    )
+
+
+class CoreSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast cores compress text with zlib, bzip2 and lzma.
+
+    Attributes:
+        one_mbs: geometric mean of the rates of one core alone, MB/s of text.
+        all_mbs: the same of each core while all are busy.
+        relative: speed of one core alone as a multiple of AWS Graviton3's, the catalog's scale;
+            None where the package has no reference for it.
+        relative_low: lower end of its band; the reference compressed another text.
+        relative_high: upper end.
+    """
+
+    one_mbs: Spread
+    all_mbs: Spread
+    relative: float | None = None
+    relative_low: float | None = None
+    relative_high: float | None = None
+
+    @property
+    def kept(self) -> float:
+        """What a core keeps of its speed while all are busy."""
+        return self.all_mbs.median / self.one_mbs.median
+
+
+class MemoryBandwidth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Memory bandwidth with all cores busy, GB/s as STREAM counts: bytes read and written.
+
+    Attributes:
+        copy_gbs: of a = b.
+        triad_gbs: of a = b + s·c.
+        array_bytes: of each array, far more than the caches hold.
+        threads: that worked.
+    """
+
+    copy_gbs: Spread
+    triad_gbs: Spread
+    array_bytes: int
+    threads: int
+
+
+class SandboxStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a sandbox takes for next to nothing.
+
+    Attributes:
+        startup_s: until it is ready.
+        run_s: from the call to the result of an empty program.
+        first_s: of the first run, which also starts the workers.
+    """
+
+    startup_s: Spread
+    run_s: Spread
+    first_s: float
+
+
+class SearchSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds of a query in a generated index.
+
+    Attributes:
+        query_s: of a query of `words` words for five hits.
+        documents: in the index.
+        words: of a query.
+    """
+
+    query_s: Spread
+    documents: int
+    words: int
+
+
+class PrefillPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds from a request to its first token, alone on the machine.
+
+    Attributes:
+        new_tokens: computed.
+        cached_tokens: found in the prefix cache.
+        seconds: to the first token.
+    """
+
+    new_tokens: int
+    cached_tokens: int
+    seconds: Spread
+
+
+class DecodePoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds of one decode iteration.
+
+    Attributes:
+        sequences: that got a token each.
+        context_tokens: mean of each.
+        seconds: of the iteration.
+    """
+
+    sequences: int
+    context_tokens: float
+    seconds: Spread
+
+
+class StretchPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What engine and tools take from each other.
+
+    Attributes:
+        busy: tool processes that compute without pause.
+        engine: seconds of the engine over those without tools.
+        tool: seconds of a tool over those without the engine.
+    """
+
+    busy: int
+    engine: float
+    tool: float
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mixed load that was served and predicted: where the bands come from.
+
+    Attributes:
+        steps: in it.
+        median_error: of the predicted service seconds, as a fraction.
+        service_low: 5th percentile of measured over predicted seconds.
+        service_high: 95th percentile.
+        ttft_low: the same of the time to the first token.
+        ttft_high: 95th percentile.
+        tpot_low: the same of the time of each later token.
+        tpot_high: 95th percentile.
+    """
+
+    steps: int
+    median_error: float
+    service_low: float
+    service_high: float
+    ttft_low: float
+    ttft_high: float
+    tpot_low: float
+    tpot_high: float
+
+
+class LlmProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model in one engine.
+
+    Attributes:
+        engine: its name.
+        engine_version: of its package.
+        model: name.
+        precision: of the weights; blank where the file does not tell.
+        threads: that compute.
+        slots: sequences at once.
+        slot_tokens: prompt and output of one sequence, at most.
+        batch_tokens: that one iteration takes, at most.
+        prefill_tokens_per_s: of a prompt of about 512 tokens.
+        decode_tokens_per_s: of one sequence with a short context.
+        prefill: seconds by new and cached tokens.
+        decode: seconds of an iteration by sequences and context.
+        stretch: under tools.
+        trial: prediction against measurement; None where it was not done.
+    """
+
+    engine: str
+    engine_version: str
+    model: str
+    precision: str = ""
+    threads: int
+    slots: int
+    slot_tokens: int
+    batch_tokens: int
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    prefill: tuple[PrefillPoint, ...]
+    decode: tuple[DecodePoint, ...]
+    stretch: tuple[StretchPoint, ...] = ()
+    trial: Trial | None = None
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was measured of a machine; None and missing entries are what could not be.
+
+    Attributes:
+        format: of this file.
+        version: of Polysilicon.
+        measured_at: UTC, ISO 8601.
+        seconds: that measuring took.
+        cpu: model name of the processor.
+        arch: as the kernel names it.
+        cores: that the process could use.
+        memory_bytes: of the machine.
+        elsewhere: share of the machine that other programs used meanwhile, 0 to 1.
+        core_speed: of one core and of all.
+        memory_bandwidth: of all cores.
+        sandboxes: sandbox → its start.
+        search: of the full-text search.
+        llm: model → what its engine does.
+        failed: part → why it could not be measured.
+    """
+
+    format: int = FORMAT
+    version: str
+    measured_at: str
+    seconds: float
+    cpu: str
+    arch: str
+    cores: int
+    memory_bytes: int
+    elsewhere: float = 0.0
+    core_speed: CoreSpeed | None = None
+    memory_bandwidth: MemoryBandwidth | None = None
+    sandboxes: dict[str, SandboxStart] = {}
+    search: SearchSpeed | None = None
+    llm: dict[str, LlmProfile] = {}
+    failed: dict[str, str] = {}
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A profile that holds here, or none, and a line of why something is not used."""
+
+    profile: Profile | None = None
+    note: str = ""
+
+
+def profile_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the profile lies."""
+    home = environ.get("POLYSILICON_HOME")
+    if home:
+        return Path(home) / "profile.json"
+    base = environ.get("XDG_DATA_HOME")
+    folder = Path(base) if base else Path.home() / ".local" / "share"
+    return folder / "polysilicon" / "profile.json"
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile.
+
+    Raises:
+        InputError: it is missing, broken, or of another format.
+    """
+    try:
+        content = path.read_bytes()
+        told = msgspec.json.decode(content)
+        if isinstance(told, dict) and told.get("format", FORMAT) != FORMAT:
+            raise InputError("a profile of another format", where=str(path), mend=_AGAIN)
+        return msgspec.convert(told, Profile)
+    except OSError as error:
+        raise InputError(f"no profile: {error.strerror}", where=str(path), mend=_AGAIN) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not a profile: {error}", where=str(path), mend=_AGAIN) from error
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write a profile, whole or not at all.
+
+    Raises:
+        PolysiliconError: the disk is full, or the folder cannot be written.
+    """
+    write_whole(path, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
+
+
+def find_profile(machine: Machine, path: Path | None = None) -> Found:
+    """Return the saved profile as far as it holds on `machine`.
+
+    A profile of another machine is not used at all, and a model that another version of its engine
+    served is left out. Whoever asks says the note, once.
+
+    Raises:
+        InputError: the file is broken.
+    """
+    at = path if path is not None else profile_path()
+    if not at.is_file():
+        return Found()
+    profile = read_profile(at)
+    differs = _differs(profile, machine)
+    if differs:
+        return Found(note=f"the profile is not used: {differs}; {_AGAIN}")
+    llm = {n: p for n, p in profile.llm.items() if p.engine_version == engine_version(p.engine)}
+    note = ""
+    if len(llm) < len(profile.llm):
+        gone = ", ".join(sorted(set(profile.llm) - set(llm)))
+        note = f"the profile of {gone} is not used: another version of the engine; {_AGAIN}"
+    return Found(profile=msgspec.structs.replace(profile, llm=llm), note=note)
+
+
+def engine_version(engine: str) -> str:
+    """Return the version of an engine's package; blank where there is none."""
+    try:
+        return version(ENGINE_PACKAGES.get(engine, engine))
+    except PackageNotFoundError:
+        return ""
+
+
+def _differs(profile: Profile, machine: Machine) -> str:
+    """Say in what a machine differs from the one of the profile; nothing where it does not."""
+    for what, there, here in (
+        ("CPU", profile.cpu, machine.cpu),
+        ("architecture", profile.arch, machine.arch),
+        ("number of cores", profile.cores, machine.cores),
+    ):
+        if there != here:
+            return f"its {what} is {there!r}, not {here!r}"
+    # The kernel keeps some of the memory, and not always as much.
+    if abs(profile.memory_bytes - machine.memory_bytes) > 0.05 * machine.memory_bytes:
+        return "it is of a machine with another amount of memory"
+    return ""

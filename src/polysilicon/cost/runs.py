@@ -1,0 +1,114 @@
+"""Published runs that the laws of embedding and training steps are fitted and scored on."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from polysilicon.catalog.tables import amount, count, data_folder, day, read_rows, text, yes_no
+
+
+class EmbedRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One batch of an encoder.
+
+    Attributes:
+        processor: a name of the processors.
+        count: how many of them; a fraction where a part of a chip worked.
+        encoder: a name of the encoders.
+        sequence_tokens: of each sequence.
+        batch: sequences.
+        seconds: that it took.
+        served: behind a server, else bare kernels.
+        used_for: `fit`, `serving` (fitted too) or `held-out`.
+        source: of the run.
+        date: of the source.
+    """
+
+    processor: str
+    count: float
+    encoder: str
+    sequence_tokens: int
+    batch: int
+    seconds: float
+    served: bool
+    used_for: str
+    source: str
+    date: str
+
+
+class TrainRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One training run.
+
+    Attributes:
+        processor: a name of the processors.
+        count: how many of them.
+        model: as its source names it.
+        parameters: all of them.
+        layers: transformer blocks.
+        hidden: width.
+        sequence_tokens: of a sequence.
+        method: `full` or `lora`.
+        recompute: all activations were computed again in the backward pass.
+        tokens_per_s: of one processor.
+        used_for: `fit`, `chip` (only its chip's efficiency is fitted) or `held-out`.
+        source: of the run.
+        date: of the source.
+    """
+
+    processor: str
+    count: int
+    model: str
+    parameters: int
+    layers: int
+    hidden: int
+    sequence_tokens: int
+    method: str
+    recompute: bool
+    tokens_per_s: float
+    used_for: str
+    source: str
+    date: str
+
+
+_EMBED = {
+    "processor": text,
+    "count": amount,
+    "encoder": text,
+    "sequence_tokens": count,
+    "batch": count,
+    "seconds": amount,
+    "served": yes_no,
+    "used_for": text,
+    "source": text,
+    "date": day,
+}
+_TRAIN = {
+    "processor": text,
+    "count": count,
+    "model": text,
+    "parameters": count,
+    "layers": count,
+    "hidden": count,
+    "sequence_tokens": count,
+    "method": text,
+    "recompute": yes_no,
+    "tokens_per_s": amount,
+    "used_for": text,
+    "source": text,
+    "date": day,
+}
+
+
+@lru_cache(maxsize=1)
+def embed_runs() -> tuple[EmbedRun, ...]:
+    """Return the runs of encoders."""
+    source = data_folder("polysilicon.cost") / "cc_by_sa" / "embed_runs.csv"
+    return tuple(EmbedRun(**row) for _, row in read_rows(source, _EMBED))
+
+
+@lru_cache(maxsize=1)
+def train_runs() -> tuple[TrainRun, ...]:
+    """Return the runs of training."""
+    source = data_folder("polysilicon.cost") / "cc_by_sa" / "train_runs.csv"
+    return tuple(TrainRun(**row) for _, row in read_rows(source, _TRAIN))
