@@ -9,7 +9,17 @@ import click
 
 from polysilicon.errors import PolysiliconError
 
-VERBS = ("demo", "run", "models", "estimate", "describe", "catalog", "report")
+VERBS = (
+    "demo",
+    "run",
+    "models",
+    "calibrate",
+    "estimate",
+    "validate",
+    "describe",
+    "catalog",
+    "report",
+)
 INTERRUPTED = 130
 
 

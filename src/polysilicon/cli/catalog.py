@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from polysilicon import catalog, units
-from polysilicon.catalog.models import plain_name
 from polysilicon.catalog.offers import SortBy, in_order, select
 from polysilicon.catalog.processors import KINDS
+from polysilicon.cli.catalog_diff import diff_
+from polysilicon.cli.catalog_import import import_
 from polysilicon.cli.output import emit_json, json_option, out
 from polysilicon.errors import InputError, nearest
 
@@ -24,6 +25,10 @@ BLANK = "-"
 @click.group(epilog="Example:  polysilicon catalog list --kind gpu --limit 5")
 def command() -> None:
     """Look up what can be bought: processors, offers, prices, commitments, models."""
+
+
+command.add_command(import_)
+command.add_command(diff_)
 
 
 @command.command("list", epilog="Example:  polysilicon catalog list --chip Graviton5 --sort price")
@@ -168,17 +173,18 @@ def _find(name: str, known: catalog.Catalog) -> tuple[str, list[dict[str, str]]]
         InputError: no table has it; names near ones.
     """
     folded = name.casefold()
-    chips = {p.casefold(): p for p in known.processors}
-    if folded in chips:
-        chip = known.processors[chips[folded]]
+    alias = known.aliases.processor_name(name, known.processors)
+    if alias is not None:
+        chip = known.processors[alias]
         return "processor", [
             {"name": chip.name, "of": "", **msgspec.to_builtins(f)} for f in chip.facts
         ]
     if offers := known.offers_named(name):
         rows = (_facts(_offer_row(o), o.region, known, "offers") for o in offers)
         return "offer", list(chain.from_iterable(rows))
-    model = known.models.get(plain_name(name))
-    if model is not None:
+    alias = known.aliases.model_name(name, known.models)
+    if alias is not None:
+        model = known.models[alias]
         return "model", _facts(msgspec.to_builtins(model), "", known, "models")
     programs = [c for c in known.commitments if c.program.casefold() == folded]
     if programs:

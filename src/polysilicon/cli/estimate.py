@@ -2,167 +2,163 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
-from rich.markup import escape
-from rich.table import Table
 
 from polysilicon import catalog, cost, units
-from polysilicon.catalog.fleet import LOCAL
-from polysilicon.catalog.machine import detect, local_offer
+from polysilicon.catalog.offers import PRICES, Offer
+from polysilicon.catalog.processors import KINDS
+from polysilicon.cli.estimate_question import Question, question_of
+from polysilicon.cli.grouped import Grouped, Number, group
 from polysilicon.cli.output import emit_json, json_option, out
-from polysilicon.errors import InputError, NoBasisError
-from polysilicon.workload.record import StepRecord
+from polysilicon.errors import InfeasibleError, InputError, NoBasisError
+from polysilicon.report.offers import (
+    Answer,
+    Comparison,
+    Refusal,
+    comparison_page,
+    write_comparison,
+)
+from polysilicon.workload.record import KINDS as STEP_KINDS
 
 TABLE_ROWS = 20
+
+_step = group("The step")
+_served = group("How it is served")
+_where = group("Where")
+_shown = group("What is shown")
 
 
 @click.command(
     name="estimate",
+    cls=Grouped,
     epilog=(
         "Example:  polysilicon estimate --model llama-3.1-8b-instruct --prompt 1000 --output 200"
-        " --limit 5"
+        " --slo 30 --limit 5"
     ),
 )
-@click.option(
-    "--kind", type=click.Choice(["llm", "tool", "embed"]), default="llm", show_default=True
+@_step("--kind", type=click.Choice(STEP_KINDS), default="llm", show_default=True)
+@_step("--model", help="Model; of an embedding step an encoder.")
+@_step("--prompt", type=click.IntRange(1, 10**15), help="Prompt tokens; those trained on.")
+@_step("--output", type=click.IntRange(0, 10**8), help="Output tokens.")
+@_step("--cached", type=click.IntRange(0, 10**8), help="Prompt tokens that a cache holds.")
+@_step("--cpu-s", type=Number(0, 10**9), help="Core-seconds of a tool or embedding step.")
+@_step("--measured-on", help="The offer of these core-seconds; this machine by default.")
+@_step("--method", type=click.Choice(["full", "lora"]), help="What is trained; full by default.")
+@_served("--engine", help="Server of the model; the usual one by default.")
+@_served("--precision", help="Of the weights; the widest that fits by default.")
+@_served("--count", type=click.IntRange(1, 10**6), help="Accelerators for one copy.")
+@_served("--tp", type=click.IntRange(1, 10**6), help="Tensor parallelism.")
+@_served("--dp", type=click.IntRange(1, 10**6), help="Data parallelism of attention.")
+@_served("--ep", type=click.IntRange(1, 10**6), help="Expert parallelism.")
+@_served("--concurrency", type=click.IntRange(1, 10**6), help="Such steps at once; 1 by default.")
+@_served("--utilisation", type=Number(0, 1000), help="Share of the vCPUs that is busy anyway.")
+@_where("--offer", "names", multiple=True, help="Offer; all by default. Repeatable.")
+@_where("--chips", multiple=True, type=click.Choice(KINDS), help="Only these. Repeatable.")
+@_where("--region", help="Only there; each offer's cheapest by default.")
+@_where("--price", type=click.Choice(PRICES), default="on-demand", show_default=True)
+@_shown("--slo", type=Number(0, 10**9), help="Only offers that end the step in so many seconds.")
+@_shown("--slo-ttft", type=Number(0, 10**9), help="Seconds to the first token.")
+@_shown("--slo-tpot", type=Number(0, 10**9), help="Seconds for each later token.")
+@_shown("--sort", "by", type=click.Choice(["usd", "speed"]), default="usd", show_default=True)
+@_shown("--limit", type=click.IntRange(min=1), help="How many offers at most.")
+@_shown(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with a chart."
 )
-@click.option("--model", help="Model of an LLM step, by its name in the catalog.")
-@click.option("--prompt", type=click.IntRange(min=1), help="Prompt tokens, cached ones included.")
-@click.option("--output", type=click.IntRange(min=0), help="Output tokens.")
-@click.option("--cached", type=click.IntRange(min=0), default=0, help="Prompt tokens in a cache.")
-@click.option("--cpu-s", type=click.FloatRange(min=0), help="Core-seconds here, of a tool step.")
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="LLM steps that share a machine at once.",
-)
-@click.option("--offer", "names", multiple=True, help="Where; all offers by default. Repeatable.")
-@click.option("--sort", "by", type=click.Choice(["usd", "speed"]), default="usd", show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), help="How many offers at most.")
 @json_option
-def command(*, names: tuple[str, ...], limit: int | None, as_json: bool, **asked: Any) -> None:
+def command(*, by: str, limit: int | None, html: Path | None, as_json: bool, **asked: Any) -> None:
     """Estimate seconds, dollars and joules of one step on offers, cheapest first.
 
-    Each offer is taken in its cheapest region. An offer without measurements and without the facts
-    for a roofline is refused, with the reason.
+    An offer without measurements and without the facts for a law is refused, with the reason.
+    The band of the time holds the truth in 90 of 100 cases.
     """
-    step = _step(asked)
-    load = cost.Load(concurrency=asked["concurrency"])
-    rows, refused = _estimates(step, _offers(names), load)
-    speed = asked["by"] == "speed"
-    rows.sort(key=lambda row: (row.service_s if speed else row.cost_usd, row.offer))
+    question = question_of(asked, catalog.load())
+    found = _compare(question, speed=by == "speed")
+    if html is not None:
+        write_comparison(found, html)
     if as_json:
-        emit_json({"estimates": [_json_row(row) for row in rows[:limit]], "refused": refused})
+        emit_json(_object(found, limit))
         return
-    _print(rows, refused, limit or TABLE_ROWS)
+    out().print(comparison_page(found, limit or TABLE_ROWS))
+    if html is not None:
+        out().print(f"page: {html}", markup=False)
 
 
-def _step(asked: dict[str, Any]) -> StepRecord:
-    """Build the step from the options.
-
-    Raises:
-        click.UsageError: an option that the kind needs is missing, or one that it cannot have.
-        InputError: the model is not in the catalog.
-    """
-    llm = ("model", "prompt", "output")
-    needed = llm if asked["kind"] == "llm" else ("cpu_s",)
-    for option in (*llm, "cpu_s"):
-        flag = f"--{option.replace('_', '-')}"
-        if option in needed and asked[option] is None:
-            raise click.UsageError(f"--kind {asked['kind']} needs {flag}")
-        if option not in needed and asked[option] is not None:
-            raise click.UsageError(f"--kind {asked['kind']} has no {flag}")
-    if asked["kind"] != "llm":
-        return StepRecord(
-            task_id="estimate",
-            step_id="1",
-            name=asked["kind"],
-            kind=asked["kind"],
-            cpu_s=asked["cpu_s"],
-            offer=LOCAL,
-            region=LOCAL,
-        )
-    if asked["cached"] > asked["prompt"]:
-        raise click.UsageError("--cached is more than --prompt")
-    return StepRecord(
-        task_id="estimate",
-        step_id="1",
-        name="chat",
-        kind="llm",
-        model=catalog.load().model(asked["model"]).name,
-        prompt_tokens=asked["prompt"],
-        cached_tokens=asked["cached"],
-        output_tokens=asked["output"],
-    )
-
-
-def _offers(names: Sequence[str]) -> list[catalog.Offer]:
-    """Return the named offers, or all of them and this machine, each in its cheapest region."""
-    known = catalog.load()
-    here = [local_offer(known, detect())] if not names or LOCAL in names else []
-    every = dict.fromkeys(offer.name for offer in known.offers)
-    return here + [known.offer(name) for name in names or every if name != LOCAL]
-
-
-def _estimates(
-    step: StepRecord, offers: Sequence[catalog.Offer], load: cost.Load
-) -> tuple[list[cost.Estimate], list[dict[str, Any]]]:
-    """Return the estimates, and for each reason the first offer refused and how many were."""
-    rows: list[cost.Estimate] = []
-    refused: dict[str, dict[str, Any]] = {}
-    for offer in offers:
-        try:
-            rows.append(cost.estimate(step, offer, load))
-        except NoBasisError as error:
-            entry = {"offer": offer.name, "reason": str(error), "count": 0}
-            refused.setdefault(str(error), entry)["count"] += 1
-    return rows, list(refused.values())
-
-
-def _json_row(row: cost.Estimate) -> dict[str, Any]:
-    """Return an estimate under the names that scripts rely on."""
-    values: dict[str, Any] = msgspec.to_builtins(row)
-    values["usd"], values["joules"] = values.pop("cost_usd"), values.pop("energy_j")
-    return values
-
-
-def _print(rows: Sequence[cost.Estimate], refused: Sequence[dict[str, Any]], limit: int) -> None:
-    """Print the table, and in one line each why offers were refused.
+def _compare(question: Question, *, speed: bool) -> Comparison:
+    """Estimate the step on all offers.
 
     Raises:
         InputError: all offers were refused.
+        InfeasibleError: no offer keeps the SLO.
     """
-    if not rows:
-        reasons = "; ".join(f"{r['offer']}: {r['reason']}" for r in refused[:3])
-        raise InputError("no offer can be estimated", mend=reasons)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("offer", overflow="fold")
-    table.add_column("region", overflow="fold")
-    llm = any(row.ttft_s is not None for row in rows)
-    heads = ("time", "first", "next token") if llm else ("time",)
-    for head in (*heads, "$ per 1,000"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("basis", no_wrap=True)
-    table.add_column("band of time", no_wrap=True)
-    for row in rows[:limit]:
-        times = (row.service_s, row.ttft_s, row.tpot_s) if llm else (row.service_s,)
-        table.add_row(
-            escape(row.offer),
-            escape(row.region),
-            *("-" if t is None else units.seconds(t) for t in times),
-            units.usd(row.cost_usd * 1000),
-            row.basis,
-            f"{units.seconds(row.low_s)} to {units.seconds(row.high_s)}",
-        )
-    console = out()
-    console.print(table)
-    console.print(f"{min(limit, len(rows))} of {len(rows)} offers; - is not known")
-    total = sum(entry["count"] for entry in refused)
-    if total:
-        console.print(f"{total} offers refused for want of facts (--json lists the reasons)")
+    refused: dict[str, Refusal] = {r.reason: r for r in question.refused}
+    answers: list[Answer] = []
+    for offer in question.offers:
+        try:
+            found = cost.estimate(
+                question.step, offer, question.load, question.catalog, question.price
+            )
+        except (NoBasisError, InputError) as error:
+            # What is impossible on one offer, such as eight of its four GPUs, may do on others.
+            before = refused.get(str(error), Refusal(offer=offer.name, reason=str(error), count=0))
+            refused[str(error)] = msgspec.structs.replace(before, count=before.count + 1)
+            continue
+        answers.append(_answer(question, offer, found))
+    reasons = sorted(refused.values(), key=lambda refusal: -refusal.count)
+    if not answers:
+        words = "; ".join(f"{r.offer}: {r.reason}" for r in reasons[:3])
+        raise InputError("no offer can be estimated", mend=words)
+    kept = [answer for answer in answers if question.slo.keeps(answer.estimate)]
+    if not kept:
+        fastest = min((answer.estimate for answer in answers), key=lambda e: e.service_s)
+        what = f"no offer keeps {question.slo.words()}; the fastest is {fastest.offer}"
+        raise InfeasibleError(f"{what} with {_times(fastest)}")
+    kept.sort(
+        key=lambda a: (a.estimate.service_s if speed else a.estimate.cost_usd, a.estimate.offer)
+    )
+    return Comparison(
+        title=question.title,
+        answers=kept,
+        refused=reasons,
+        slo=question.slo.words(),
+        missed=len(answers) - len(kept),
+    )
+
+
+def _answer(question: Question, offer: Offer, found: cost.Estimate) -> Answer:
+    """Return an estimate with what the table says beside it."""
+    tokens = question.tokens
+    rate = None if tokens is None or not found.service_s else tokens / found.service_s
+    unsure = question.slo.service_s is not None and found.high_s > question.slo.service_s
+    return Answer(estimate=found, kind=offer.kind, tokens_per_s=rate, unsure=unsure)
+
+
+def _times(found: cost.Estimate) -> str:
+    """Return the seconds of an estimate in words."""
+    words = [units.seconds(found.service_s)]
+    if found.ttft_s is not None and found.tpot_s is not None:
+        first, later = units.seconds(found.ttft_s), units.seconds(found.tpot_s)
+        words.append(f"{first} to the first token and {later} for each later one")
+    return ", ".join(words)
+
+
+def _object(found: Comparison, limit: int | None) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    return {
+        "estimates": [_row(answer, found.slo) for answer in found.answers[:limit]],
+        "offers": len(found.answers),
+        "missed_slo": found.missed,
+        "refused": [msgspec.to_builtins(refusal) for refusal in found.refused],
+    }
+
+
+def _row(answer: Answer, slo: str) -> dict[str, Any]:
+    """Return an estimate under the names that scripts rely on."""
+    values: dict[str, Any] = msgspec.to_builtins(answer.estimate)
+    values["usd"], values["joules"] = values.pop("cost_usd"), values.pop("energy_j")
+    values["kind"], values["tokens_per_s"] = answer.kind, answer.tokens_per_s
+    values["slo"] = ("unsure" if answer.unsure else "kept") if slo else None
+    return values

@@ -67,7 +67,7 @@ def render(source: Source, summary: Summary, refused: Sequence[tuple[str, str]] 
     offers = offer_chart(summary.elsewhere) if summary.elsewhere else None
     agents = list(summary.agents.items())[:MAX_ROWS]
     failed = None if source.tasks is None else failures(source.tasks)
-    return _template().render(
+    return template("report.html.j2").render(
         source=source,
         summary=summary,
         total=books.total,
@@ -121,8 +121,8 @@ def _cut(title: str, rows: Sequence[Any]) -> Cut:
     return Cut(title=title, rows=list(rows[:MAX_ROWS]), left_out=max(len(rows) - MAX_ROWS, 0))
 
 
-def _template() -> jinja2.Template:
-    """Return the page's template; everything that is put into it is escaped."""
+def template(name: str) -> jinja2.Template:
+    """Return a page's template; everything that is put into it is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -138,4 +138,4 @@ def _template() -> jinja2.Template:
         figure=figure,
         kind_class=kind_class,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)

@@ -1,0 +1,161 @@
+"""`polysilicon calibrate`: measures this machine and saves its profile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.table import Table
+
+from polysilicon import units
+from polysilicon.cli.output import emit_json, json_option, out, progress
+from polysilicon.errors import PolysiliconError
+
+if TYPE_CHECKING:
+    from polysilicon.cost.profile import LlmProfile, Profile
+
+BUSY = 0.1
+"""Share of the machine that others used from which on a warning is due."""
+
+
+@click.command(name="calibrate", epilog="Example:  polysilicon calibrate --json > calibrate.json")
+@click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
+@json_option
+def command(model: str | None, as_json: bool) -> None:
+    """Measure this machine in under three minutes and save its profile.
+
+    Core speed, memory bandwidth, sandboxes, search, and the local model at several batch sizes and
+    contexts. `local` is estimated by it from then on. Nothing else should run meanwhile. Ctrl-C
+    keeps the profile that was there before.
+    """
+    from polysilicon.catalog.machine import detect  # noqa: PLC0415 - heavy, and not for --help
+    from polysilicon.cli.running import fetch_model  # noqa: PLC0415
+    from polysilicon.cost.profile import profile_path, write_profile  # noqa: PLC0415
+    from polysilicon.runtime.calibration.measure import calibrate  # noqa: PLC0415
+    from polysilicon.runtime.calibration.rows import write_rows  # noqa: PLC0415
+
+    said = _Said()
+    fetch_model(model, None)
+    profile = asyncio.run(calibrate(detect(), model, said.tell))
+    for part, reason in profile.failed.items():
+        said.line(f"{part} could not be measured: {reason}")
+    if profile.elsewhere > BUSY:
+        share = units.share(profile.elsewhere)
+        said.line(f"other programs used {share} of the machine; calibrate again when it is idle")
+    if profile.core_speed is None and not profile.llm:
+        raise PolysiliconError("nothing of use could be measured; no profile was saved")
+    path = profile_path()
+    write_profile(profile, path)
+    rows = write_rows(profile, path)
+    if as_json:
+        emit_json(as_keys(profile, path))
+        return
+    _print(profile, path, rows)
+
+
+class _Said:
+    """Progress on stderr, a line for each thing that is measured."""
+
+    def __init__(self) -> None:
+        self._console = progress()
+
+    def tell(self, part: str, what: str) -> None:
+        """Say what is being measured now."""
+        self.line(f"{part}: {what}" if what else part)
+
+    def line(self, text: str) -> None:
+        """Print a line as it is."""
+        self._console.print(text, markup=False, style="dim")
+
+
+def as_keys(profile: Profile, path: Path) -> dict[str, Any]:
+    """Return a profile under the names that scripts rely on, and all of it under `profile`."""
+    speed, memory = profile.core_speed, profile.memory_bandwidth
+    return {
+        "processor": profile.cpu,
+        "cores": profile.cores,
+        "llm": {
+            name: {
+                "prefill_tokens_per_s": llm.prefill_tokens_per_s,
+                "decode_tokens_per_s": llm.decode_tokens_per_s,
+            }
+            for name, llm in profile.llm.items()
+        },
+        "core_speed": speed.relative if speed is not None else None,
+        "core_speed_mbs": speed.one_mbs.median if speed is not None else None,
+        "core_speed_all_mbs": speed.all_mbs.median if speed is not None else None,
+        "memory_bandwidth_gbs": memory.triad_gbs.median if memory is not None else None,
+        "elsewhere": profile.elsewhere,
+        "failed": profile.failed,
+        "seconds": profile.seconds,
+        "path": str(path),
+        "profile": msgspec.to_builtins(profile),
+    }
+
+
+def _print(profile: Profile, path: Path, rows: Path | None) -> None:
+    """Print what was measured."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("what", style="dim", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for what, value in lines(profile):
+        table.add_row(what, value)
+    console = out()
+    console.print(table)
+    for name, llm in profile.llm.items():
+        console.print()
+        console.print(_llm_table(name, llm))
+    console.print(f"\nprofile: {path}", markup=False)
+    if rows is not None:
+        console.print(f"measurements: {rows}", markup=False)
+
+
+def lines(profile: Profile) -> list[tuple[str, str]]:
+    """Return what was measured besides the model, as a person reads it."""
+    found = [("processor", f"{profile.cpu or profile.arch}, {profile.cores} cores")]
+    speed, memory = profile.core_speed, profile.memory_bandwidth
+    if speed is not None:
+        text = f"{speed.one_mbs.median:.1f} MB/s of text compressed"
+        found.append(("core speed", f"{text}; {speed.kept:.0%} of that with all cores busy"))
+    if speed is not None and speed.relative is not None:
+        band = f"{speed.relative_low:.2f} to {speed.relative_high:.2f}"
+        found.append(("", f"about {speed.relative:.2f} times AWS Graviton3 ({band})"))
+    if memory is not None:
+        text = f"{memory.copy_gbs.median:.1f} GB/s copy, {memory.triad_gbs.median:.1f} GB/s triad"
+        found.append(("memory bandwidth", text))
+    for name, box in profile.sandboxes.items():
+        text = f"{units.seconds(box.run_s.median)} a run, {units.seconds(box.first_s)} the first"
+        found.append((f"sandbox {name}", text))
+    if profile.search is not None:
+        query_s = units.seconds(profile.search.query_s.median)
+        found.append(("search", f"{query_s} a query in {profile.search.documents} documents"))
+    return [*found, ("measured in", units.seconds(profile.seconds))]
+
+
+def _llm_table(name: str, llm: LlmProfile) -> Table:
+    """Return what the model does: tokens a second by prompt, and by sequences at once."""
+    table = Table(box=None, pad_edge=False, title=name, title_justify="left")
+    for head in ("prompt", "cached", "tokens/s", "", "at once", "context", "tokens/s"):
+        table.add_column(head, justify="right")
+    decode = [
+        (str(p.sequences), f"{p.context_tokens:.0f}", f"{p.sequences / p.seconds.median:.0f}")
+        for p in llm.decode
+    ]
+    prefill = [
+        (str(p.new_tokens), str(p.cached_tokens), f"{p.new_tokens / p.seconds.median:.0f}")
+        for p in llm.prefill
+    ]
+    for number in range(max(len(decode), len(prefill))):
+        left = prefill[number] if number < len(prefill) else ("",) * 3
+        right = decode[number] if number < len(decode) else ("",) * 3
+        table.add_row(*left, "", *right)
+    if llm.trial is not None:
+        table.caption = (
+            f"of {llm.trial.steps} mixed steps the median was predicted to "
+            f"{llm.trial.median_error:.0%}"
+        )
+        table.caption_justify = "left"
+    return table

@@ -1,0 +1,64 @@
+"""Help of verbs with many options: a heading for each group of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class GroupedOption(click.Option):
+    """An option that stands under a heading.
+
+    Args:
+        heading: of its group.
+    """
+
+    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+
+class Grouped(click.Command):
+    """A verb whose help shows options by group."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the groups in order of first use, then the options without one."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record is not None:
+                heading = option.heading if isinstance(option, GroupedOption) else "Options"
+                groups.setdefault(heading, []).append(record)
+        for heading in sorted(groups, key=lambda name: name == "Options"):
+            with formatter.section(heading):
+                formatter.write_dl(groups[heading])
+
+
+def group(heading: str) -> Callable[..., Callable[[F], F]]:
+    """Return what `click.option` is, for options under a heading."""
+
+    def option(*names: str, **settings: Any) -> Callable[[F], F]:
+        return click.option(*names, cls=GroupedOption, heading=heading, **settings)
+
+    return option
+
+
+class Number(click.FloatRange):
+    """A number between two others, both included; click itself lets "nan" through."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__(min=low, max=high)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number

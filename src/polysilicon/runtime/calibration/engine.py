@@ -1,0 +1,240 @@
+"""What the local model does here: seconds by prompt, batch, context and tools beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from polysilicon.cost.profile import (
+    DecodePoint,
+    LlmProfile,
+    PrefillPoint,
+    StretchPoint,
+    engine_version,
+    spread,
+)
+from polysilicon.errors import EngineError
+from polysilicon.runtime.calibration.quiet import repeat
+from polysilicon.runtime.calibration.requests import (
+    TOKENS_PER_WORD,
+    Reply,
+    ask,
+    ask_all,
+    iteration_seconds,
+    unlike,
+)
+from polysilicon.runtime.executor import Workers
+from polysilicon.runtime.types import Engine
+
+PROMPTS = (8, 32, 96, 192, 384, 768, 1400)
+"""Prompt tokens, about, as far as the engine's slots hold them."""
+
+AT_ONCE = (1, 2, 4, 8)
+CONTEXTS = (64, 400, 1000)
+OUTPUT = 24
+EXTENSION = 96
+RATE_TOKENS = 512
+REPEATS = 3
+MOST = 6
+SPIN_S = 1.5
+
+T = TypeVar("T")
+Tell = Callable[[str], None]
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """How the runtime serves the model.
+
+    Attributes:
+        threads: that compute.
+        slots: sequences at once.
+        slot_tokens: of one sequence.
+        batch_tokens: of an iteration, at most.
+    """
+
+    threads: int
+    slots: int
+    slot_tokens: int
+    batch_tokens: int
+
+
+class EngineBench:
+    """Measures one engine.
+
+    Args:
+        engine: opened as the runtime opens it.
+        served: how.
+        rng: for prompts.
+        until_s: monotonic moment after which nothing is measured twice.
+        tell: takes what is being measured, for a person.
+    """
+
+    def __init__(
+        self, engine: Engine, served: Served, rng: random.Random, until_s: float, tell: Tell
+    ) -> None:
+        self._engine, self._served, self._rng = engine, served, rng
+        self._until_s, self._tell = until_s, tell
+        self._per_word = TOKENS_PER_WORD
+        self.elsewhere: list[float] = []
+
+    async def run(self, workers: Workers) -> LlmProfile:
+        """Measure all of it.
+
+        Args:
+            workers: the runtime's worker processes, as tools beside the engine.
+
+        Raises:
+            EngineError: the engine failed, or answered too shortly to be timed.
+        """
+        self._tell("warming up")
+        await self._warm_up()
+        prefill = await self._prefills()
+        decode = await self._decodes()
+        stretch = await self._stretches(workers)
+        near = min(prefill, key=lambda p: (p.cached_tokens, abs(p.new_tokens - RATE_TOKENS)))
+        alone = min(decode, key=lambda p: (p.sequences, p.context_tokens))
+        return LlmProfile(
+            engine=self._engine.name,
+            engine_version=engine_version(self._engine.name),
+            model=self._engine.model,
+            threads=self._served.threads,
+            slots=self._served.slots,
+            slot_tokens=self._served.slot_tokens,
+            batch_tokens=self._served.batch_tokens,
+            prefill_tokens_per_s=near.new_tokens / near.seconds.median,
+            decode_tokens_per_s=1 / alone.seconds.median,
+            prefill=tuple(prefill),
+            decode=tuple(decode),
+            stretch=stretch,
+        )
+
+    async def _warm_up(self) -> None:
+        """Touch all weights, and learn how many tokens a word has."""
+        few = await ask(self._engine, unlike(20, self._rng), OUTPUT)
+        many = await ask(self._engine, unlike(100, self._rng), 1)
+        self._per_word = max((many.new + many.cached - few.new - few.cached) / 80, 0.5)
+
+    def _words(self, tokens: float) -> int:
+        return max(int(tokens / self._per_word), 1)
+
+    async def _prefills(self) -> list[PrefillPoint]:
+        """Time prompts alone on the machine, and continuations of the long ones."""
+        most = 0.8 * self._served.slot_tokens
+        points = []
+        for tokens in (t for t in PROMPTS if t <= most):
+            self._tell(f"prompt of {tokens} tokens")
+            last: list[str] = []
+
+            async def fresh(count: int = self._words(tokens), last: list[str] = last) -> Reply:
+                last[:] = unlike(count, self._rng)
+                return await ask(self._engine, last, 1)
+
+            async def longer(last: list[str] = last) -> Reply:
+                last.extend(unlike(self._words(EXTENSION), self._rng))
+                return await ask(self._engine, last, 1)
+
+            points.append(_prefill_point(await self._repeat(fresh)))
+            if tokens > 4 * EXTENSION and tokens + 8 * EXTENSION < self._served.slot_tokens:
+                points.append(_prefill_point(await self._repeat(longer)))
+        return points
+
+    async def _decodes(self) -> list[DecodePoint]:
+        """Time iterations of one to all slots, with the same prompts growing longer."""
+        points: list[DecodePoint] = []
+        prompts = [unlike(1, self._rng) for _ in range(self._served.slots)]
+        counts = sorted({min(count, self._served.slots) for count in AT_ONCE})
+        before = 0
+        for context in (c for c in CONTEXTS if c <= 0.8 * self._served.slot_tokens):
+            self._tell(f"decoding at {context} tokens of context")
+            for prompt in prompts:
+                prompt.extend(unlike(self._words(context - before), self._rng))
+            before = context
+            # Their prefill is not what is timed, and each finds its own slot again.
+            await ask_all(self._engine, prompts, 1)
+            for count in counts:
+                point = await self._decode(prompts[:count])
+                points += [point] if point is not None else []
+        if not points:
+            raise EngineError(f"{self._engine.model} ends its answers before they can be timed")
+        return points
+
+    async def _decode(self, prompts: Sequence[Sequence[str]]) -> DecodePoint | None:
+        """Time iterations of some prompts together; None where answers were too short."""
+        replies = await self._repeat(lambda: ask_all(self._engine, prompts, OUTPUT))
+        seconds = [s for s in map(iteration_seconds, replies) if s is not None]
+        if not seconds:
+            return None
+        held = [reply.new + reply.cached + reply.output / 2 for reply in replies[0]]
+        return DecodePoint(
+            sequences=len(prompts),
+            context_tokens=sum(held) / len(held),
+            seconds=spread(seconds),
+        )
+
+    async def _stretches(self, workers: Workers) -> tuple[StretchPoint, ...]:
+        """Time iterations while one to all worker processes compute, and those processes."""
+        prompts = [unlike(self._words(CONTEXTS[0]), self._rng) for _ in range(AT_ONCE[-2])]
+        prompts = prompts[: self._served.slots]
+        await asyncio.gather(*(_spin(workers, 0.05) for _ in range(workers.count)))
+        points = []
+        for busy in range(1, workers.count + 1):
+            self._tell(f"decoding beside {busy} busy tools")
+            quiet = await self._decode(prompts)
+            alone = await asyncio.gather(*(_spin(workers, SPIN_S / 3) for _ in range(busy)))
+            tools = [asyncio.ensure_future(_spin(workers, SPIN_S)) for _ in range(busy)]
+            seconds = []
+            while not all(tool.done() for tool in tools):
+                found = iteration_seconds(await ask_all(self._engine, prompts, OUTPUT))
+                seconds += [found] if found is not None else []
+            beside = await asyncio.gather(*tools)
+            if quiet is not None and seconds:
+                points.append(
+                    StretchPoint(
+                        busy=busy,
+                        engine=spread(seconds).median / quiet.seconds.median,
+                        tool=spread(alone).median / spread(beside).median,
+                    )
+                )
+        return tuple(points)
+
+    async def _repeat(self, measure: Callable[[], Awaitable[T]]) -> list[T]:
+        """Measure until it was quiet often enough."""
+        results, share = await repeat(
+            measure, cores=self._served.threads, want=REPEATS, most=MOST, until_s=self._until_s
+        )
+        self.elsewhere.append(share)
+        return results
+
+
+async def _spin(workers: Workers, seconds: float) -> float:
+    """Let a worker process compute; return its rounds a second."""
+    result = await workers.call(spin, (seconds,), {}, 60.0 + seconds)
+    return float(msgspec.msgpack.decode(result.data))
+
+
+def spin(seconds: float) -> float:
+    """Compute for some seconds of wall time, as a tool does; return rounds a second."""
+    begin_s = time.monotonic()
+    rounds = 0
+    text = b"the same few words again and again, for a tool to chew on" * 20
+    while (passed_s := time.monotonic() - begin_s) < seconds:
+        zlib.compress(text, 6)
+        rounds += 1
+    return rounds / max(passed_s, 1e-9)
+
+
+def _prefill_point(replies: Sequence[Reply]) -> PrefillPoint:
+    """Return the point of some prompts of about one length, scaled to one length exactly."""
+    new = float(np.median([reply.new for reply in replies]))
+    return PrefillPoint(
+        new_tokens=round(new),
+        cached_tokens=round(float(np.median([reply.cached for reply in replies]))),
+        seconds=spread([reply.ttft_s * new / reply.new for reply in replies]),
+    )

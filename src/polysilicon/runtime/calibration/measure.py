@@ -1,0 +1,146 @@
+"""All parts of the calibration, one after the other; a part that fails leaves the others."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import msgspec
+
+from polysilicon.catalog.fleet import Pool
+from polysilicon.catalog.machine import Machine
+from polysilicon.cost.profile import LlmProfile, Profile, SandboxStart
+from polysilicon.errors import PolysiliconError
+from polysilicon.runtime import models
+from polysilicon.runtime.calibration.engine import EngineBench, Served
+from polysilicon.runtime.calibration.quiet import Watch
+from polysilicon.runtime.calibration.speed import core_speed, memory_bandwidth
+from polysilicon.runtime.calibration.starts import sandbox_start, search_speed
+from polysilicon.runtime.calibration.trial import trial
+from polysilicon.runtime.engines import open_engine
+from polysilicon.runtime.engines.llamacpp import LlamaCpp
+from polysilicon.runtime.executor import Workers
+from polysilicon.runtime.sandboxes import SANDBOXES
+
+T = TypeVar("T")
+Tell = Callable[[str, str], None]
+"""`tell(part, what)`: what is being measured now."""
+
+BUDGET_S = 150.0
+"""After so long nothing is measured twice any more."""
+
+BATCH_TOKENS = 2048
+"""What llama.cpp's server puts into an iteration, at most (its default `n_batch`)."""
+
+SEED = 3
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What was measured so far, and what failed."""
+
+    tell: Tell
+    found: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    async def add(self, part: str, measure: Callable[[], Awaitable[Any]]) -> None:
+        """Measure a part."""
+        self.tell(part, "")
+        try:
+            self.found[part] = await measure()
+        except (PolysiliconError, OSError, MemoryError) as error:
+            self.failed[part] = " ".join(str(error).split()) or type(error).__name__
+
+
+async def calibrate(machine: Machine, model: str | None, tell: Tell) -> Profile:
+    """Measure this machine.
+
+    Args:
+        machine: what it is.
+        model: name, path or URL of the local model; the default one where None.
+        tell: takes what is being measured, for a person.
+    """
+    begin_s = time.monotonic()
+    watch = Watch(machine.cores)
+    parts = _Parts(tell)
+    name = model or models.DEFAULT_MODEL
+    await parts.add("core speed", lambda: asyncio.to_thread(core_speed, machine.cores))
+    await parts.add("memory bandwidth", lambda: asyncio.to_thread(memory_bandwidth, machine.cores))
+    for sandbox in SANDBOXES:
+        await parts.add(f"sandbox {sandbox}", _start_of(sandbox, machine.cores))
+    await parts.add("search", lambda: asyncio.to_thread(search_speed))
+    elsewhere = [watch.elsewhere()]
+
+    async def llm() -> LlmProfile:
+        until_s = begin_s + BUDGET_S
+        return await _llm(name, machine.cores, until_s, tell, elsewhere)
+
+    await parts.add("llm", llm)
+    measured: LlmProfile | None = parts.found.get("llm")
+    return Profile(
+        version=version("polysilicon"),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=time.monotonic() - begin_s,
+        cpu=machine.cpu,
+        arch=machine.arch,
+        cores=machine.cores,
+        memory_bytes=machine.memory_bytes,
+        elsewhere=sum(elsewhere) / len(elsewhere),
+        core_speed=parts.found.get("core speed"),
+        memory_bandwidth=parts.found.get("memory bandwidth"),
+        sandboxes={
+            box: parts.found[f"sandbox {box}"]
+            for box in SANDBOXES
+            if f"sandbox {box}" in parts.found
+        },
+        search=parts.found.get("search"),
+        llm={measured.model: measured} if measured is not None else {},
+        failed=parts.failed,
+    )
+
+
+def _start_of(sandbox: str, workers: int) -> Callable[[], Awaitable[SandboxStart]]:
+    """Return what measures a sandbox."""
+    return lambda: sandbox_start(sandbox, workers)
+
+
+async def _llm(
+    name: str, cores: int, until_s: float, tell: Tell, elsewhere: list[float]
+) -> LlmProfile:
+    """Measure the local model in the engine as the runtime opens it.
+
+    Raises:
+        InputError: the model cannot be had.
+        EngineError: the engine failed.
+    """
+    tell("llm", "loading the model")
+    path = await asyncio.to_thread(models.pull, name)
+    slots = Pool(name="local").concurrency
+    engine = await asyncio.to_thread(
+        open_engine, "llama.cpp", path=path, concurrency=slots, threads=cores
+    )
+    assert isinstance(engine, LlamaCpp)
+    served = Served(
+        threads=cores,
+        slots=slots,
+        slot_tokens=engine.context_tokens,
+        batch_tokens=BATCH_TOKENS,
+    )
+    workers = Workers(cores)
+    rng = random.Random(SEED)  # noqa: S311 - no secret
+    try:
+        bench = EngineBench(engine, served, rng, until_s, lambda what: tell("llm", what))
+        measured = await bench.run(workers)
+        elsewhere.extend(bench.elsewhere)
+        tell("llm", "a mixed load, to see how well it is predicted")
+        scored = await trial(engine, measured, rng, until_s)
+        return msgspec.structs.replace(measured, trial=scored)
+    finally:
+        await workers.close()
+        await engine.close()

@@ -1,0 +1,94 @@
+"""Requests to an engine with prompts of known length, timed token by token."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from polysilicon.runtime.calibration.text import words
+from polysilicon.runtime.types import ChatRequest, Engine
+
+TOKENS_PER_WORD = 2.0
+"""First guess; the engine says how many it were."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that was answered, in seconds of one clock.
+
+    Attributes:
+        start_s: when it was sent.
+        token_s: when each piece of text came.
+        end_s: when the answer was complete.
+        new: prompt tokens computed.
+        cached: prompt tokens found in a cache.
+        output: tokens generated.
+    """
+
+    start_s: float
+    token_s: tuple[float, ...]
+    end_s: float
+    new: int
+    cached: int
+    output: int
+
+    @property
+    def ttft_s(self) -> float:
+        """Seconds to the first token; one without text tells of itself only by its end."""
+        return (self.token_s[0] if self.token_s else self.end_s) - self.start_s
+
+
+async def ask(engine: Engine, prompt: Sequence[str], output: int) -> Reply:
+    """Send one request and time its tokens.
+
+    Args:
+        engine: which answers.
+        prompt: words of the user's message.
+        output: tokens, at most.
+
+    Raises:
+        EngineError: the engine refused or failed.
+    """
+    times: list[float] = []
+    request = ChatRequest(
+        messages=({"role": "user", "content": " ".join(prompt)},), max_tokens=output
+    )
+    start_s = time.perf_counter()
+    result = await engine.chat(request, lambda _text: times.append(time.perf_counter()))
+    return Reply(
+        start_s=start_s,
+        token_s=tuple(times),
+        end_s=time.perf_counter(),
+        new=max(result.prompt_tokens - result.cached_tokens, 1),
+        cached=result.cached_tokens,
+        output=result.output_tokens,
+    )
+
+
+async def ask_all(engine: Engine, prompts: Sequence[Sequence[str]], output: int) -> list[Reply]:
+    """Send requests at once."""
+    return list(await asyncio.gather(*(ask(engine, prompt, output) for prompt in prompts)))
+
+
+def unlike(count: int, rng: random.Random) -> list[str]:
+    """Return a prompt of `count` words that no earlier prompt begins like."""
+    return [f"{rng.randrange(10**6)}:", *words(max(count - 1, 1), rng)]
+
+
+def iteration_seconds(replies: Sequence[Reply]) -> float | None:
+    """Return mean seconds between tokens while all requests were being answered.
+
+    Returns:
+        None where they were not all at work for long enough.
+    """
+    begin_s = max(reply.start_s + reply.ttft_s for reply in replies)
+    end_s = min(reply.token_s[-1] if reply.token_s else reply.end_s for reply in replies)
+    gaps = []
+    for reply in replies:
+        inside = [t for t in reply.token_s if begin_s <= t <= end_s]
+        if len(inside) >= 4:
+            gaps.append((inside[-1] - inside[0]) / (len(inside) - 1))
+    return sum(gaps) / len(gaps) if len(gaps) == len(replies) else None
