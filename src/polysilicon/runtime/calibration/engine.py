@@ -33,36 +33,63 @@ from polysilicon.runtime.calibration.requests import (
 from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.types import Engine
 
-PROMPTS = (8, 32, 96, 192, 384, 768, 1400)
-"""Prompt tokens, about, as far as the engine's slots hold them."""
+_BESIDE = 4
+"""Sequences that decode while tools compute."""
 
-AT_ONCE = (1, 2, 4, 8)
-CONTEXTS = (64, 400, 1000)
-OUTPUT = 24
-EXTENSION = 96
 RATE_TOKENS = 512
-REPEATS = 3
-MOST = 6
-SPIN_S = 1.5
+"""Prompt for which the one rate of prefill is told."""
+
+
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """What is measured.
+
+    Attributes:
+        prompts: tokens, about, as far as the engine's slots hold them.
+        extension: tokens that are added to long prompts, to see what cached ones cost.
+        contexts: tokens, about, at which decoding is timed.
+        at_once: sequences that decode together.
+        output: tokens of an answer that is timed.
+        repeats: of each measurement, undisturbed.
+        most: tries to get so many.
+        spin_s: seconds that tools compute beside the engine.
+        trial_steps: of the mixed load at the end.
+    """
+
+    prompts: tuple[int, ...] = (8, 32, 96, 192, 512, 1200)
+    extension: int = 96
+    contexts: tuple[int, ...] = (64, 400, 1000)
+    at_once: tuple[int, ...] = (1, 2, 4, 8)
+    output: int = 24
+    repeats: int = 3
+    most: int = 6
+    spin_s: float = 1.5
+    trial_steps: int = 28
+
+
+FULL = Extent()
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
 
-class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """How the runtime serves the model.
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """How the runtime serves the model, and what is measured of it.
 
     Attributes:
         threads: that compute.
         slots: sequences at once.
         slot_tokens: of one sequence.
         batch_tokens: of an iteration, at most.
+        until_s: monotonic moment from which on nothing is measured that can be done without.
+        extent: what is measured.
     """
 
     threads: int
     slots: int
     slot_tokens: int
     batch_tokens: int
+    until_s: float
+    extent: Extent = FULL
 
 
 class EngineBench:
@@ -70,17 +97,14 @@ class EngineBench:
 
     Args:
         engine: opened as the runtime opens it.
-        served: how.
+        setting: how, and what is measured.
         rng: for prompts.
-        until_s: monotonic moment after which nothing is measured twice.
         tell: takes what is being measured, for a person.
     """
 
-    def __init__(
-        self, engine: Engine, served: Served, rng: random.Random, until_s: float, tell: Tell
-    ) -> None:
-        self._engine, self._served, self._rng = engine, served, rng
-        self._until_s, self._tell = until_s, tell
+    def __init__(self, engine: Engine, setting: Setting, rng: random.Random, tell: Tell) -> None:
+        self._engine, self._setting, self._extent = engine, setting, setting.extent
+        self._rng, self._tell = rng, tell
         self._per_word = TOKENS_PER_WORD
         self.elsewhere: list[float] = []
 
@@ -98,16 +122,17 @@ class EngineBench:
         prefill = await self._prefills()
         decode = await self._decodes()
         stretch = await self._stretches(workers)
-        near = min(prefill, key=lambda p: (p.cached_tokens, abs(p.new_tokens - RATE_TOKENS)))
+        plain = [point for point in prefill if point.cached_tokens < point.new_tokens] or prefill
+        near = min(plain, key=lambda p: abs(p.new_tokens - RATE_TOKENS))
         alone = min(decode, key=lambda p: (p.sequences, p.context_tokens))
         return LlmProfile(
             engine=self._engine.name,
             engine_version=engine_version(self._engine.name),
             model=self._engine.model,
-            threads=self._served.threads,
-            slots=self._served.slots,
-            slot_tokens=self._served.slot_tokens,
-            batch_tokens=self._served.batch_tokens,
+            threads=self._setting.threads,
+            slots=self._setting.slots,
+            slot_tokens=self._setting.slot_tokens,
+            batch_tokens=self._setting.batch_tokens,
             prefill_tokens_per_s=near.new_tokens / near.seconds.median,
             decode_tokens_per_s=1 / alone.seconds.median,
             prefill=tuple(prefill),
@@ -117,18 +142,24 @@ class EngineBench:
 
     async def _warm_up(self) -> None:
         """Touch all weights, and learn how many tokens a word has."""
-        few = await ask(self._engine, unlike(20, self._rng), OUTPUT)
+        few = await ask(self._engine, unlike(20, self._rng), self._extent.output)
         many = await ask(self._engine, unlike(100, self._rng), 1)
         self._per_word = max((many.new + many.cached - few.new - few.cached) / 80, 0.5)
+
+    def _late(self) -> bool:
+        """Whether what can be done without is left out."""
+        return time.monotonic() > self._setting.until_s
 
     def _words(self, tokens: float) -> int:
         return max(int(tokens / self._per_word), 1)
 
     async def _prefills(self) -> list[PrefillPoint]:
         """Time prompts alone on the machine, and continuations of the long ones."""
-        most = 0.8 * self._served.slot_tokens
+        most = 0.8 * self._setting.slot_tokens
         points = []
-        for tokens in (t for t in PROMPTS if t <= most):
+        for tokens in (t for t in self._extent.prompts if t <= most):
+            if len(points) >= 3 and self._late():
+                break
             self._tell(f"prompt of {tokens} tokens")
             last: list[str] = []
 
@@ -137,21 +168,26 @@ class EngineBench:
                 return await ask(self._engine, last, 1)
 
             async def longer(last: list[str] = last) -> Reply:
-                last.extend(unlike(self._words(EXTENSION), self._rng))
+                last.extend(unlike(self._words(self._extent.extension), self._rng))
                 return await ask(self._engine, last, 1)
 
             points.append(_prefill_point(await self._repeat(fresh)))
-            if tokens > 4 * EXTENSION and tokens + 8 * EXTENSION < self._served.slot_tokens:
+            if (
+                tokens > 4 * self._extent.extension
+                and tokens + 8 * self._extent.extension < self._setting.slot_tokens
+            ):
                 points.append(_prefill_point(await self._repeat(longer)))
         return points
 
     async def _decodes(self) -> list[DecodePoint]:
         """Time iterations of one to all slots, with the same prompts growing longer."""
         points: list[DecodePoint] = []
-        prompts = [unlike(1, self._rng) for _ in range(self._served.slots)]
-        counts = sorted({min(count, self._served.slots) for count in AT_ONCE})
+        prompts = [unlike(1, self._rng) for _ in range(self._setting.slots)]
+        counts = sorted({min(count, self._setting.slots) for count in self._extent.at_once})
         before = 0
-        for context in (c for c in CONTEXTS if c <= 0.8 * self._served.slot_tokens):
+        for context in (c for c in self._extent.contexts if c <= 0.8 * self._setting.slot_tokens):
+            if points and self._late():
+                break
             self._tell(f"decoding at {context} tokens of context")
             for prompt in prompts:
                 prompt.extend(unlike(self._words(context - before), self._rng))
@@ -167,7 +203,7 @@ class EngineBench:
 
     async def _decode(self, prompts: Sequence[Sequence[str]]) -> DecodePoint | None:
         """Time iterations of some prompts together; None where answers were too short."""
-        replies = await self._repeat(lambda: ask_all(self._engine, prompts, OUTPUT))
+        replies = await self._repeat(lambda: ask_all(self._engine, prompts, self._extent.output))
         seconds = [s for s in map(iteration_seconds, replies) if s is not None]
         if not seconds:
             return None
@@ -180,18 +216,24 @@ class EngineBench:
 
     async def _stretches(self, workers: Workers) -> tuple[StretchPoint, ...]:
         """Time iterations while one to all worker processes compute, and those processes."""
-        prompts = [unlike(self._words(CONTEXTS[0]), self._rng) for _ in range(AT_ONCE[-2])]
-        prompts = prompts[: self._served.slots]
+        prompts = [unlike(self._words(self._extent.contexts[0]), self._rng) for _ in range(_BESIDE)]
+        prompts = prompts[: self._setting.slots]
         await asyncio.gather(*(_spin(workers, 0.05) for _ in range(workers.count)))
         points = []
         for busy in range(1, workers.count + 1):
+            if self._late():
+                break
             self._tell(f"decoding beside {busy} busy tools")
             quiet = await self._decode(prompts)
-            alone = await asyncio.gather(*(_spin(workers, SPIN_S / 3) for _ in range(busy)))
-            tools = [asyncio.ensure_future(_spin(workers, SPIN_S)) for _ in range(busy)]
+            alone = await asyncio.gather(
+                *(_spin(workers, self._extent.spin_s / 3) for _ in range(busy))
+            )
+            tools = [
+                asyncio.ensure_future(_spin(workers, self._extent.spin_s)) for _ in range(busy)
+            ]
             seconds = []
             while not all(tool.done() for tool in tools):
-                found = iteration_seconds(await ask_all(self._engine, prompts, OUTPUT))
+                found = iteration_seconds(await ask_all(self._engine, prompts, self._extent.output))
                 seconds += [found] if found is not None else []
             beside = await asyncio.gather(*tools)
             if quiet is not None and seconds:
@@ -207,7 +249,11 @@ class EngineBench:
     async def _repeat(self, measure: Callable[[], Awaitable[T]]) -> list[T]:
         """Measure until it was quiet often enough."""
         results, share = await repeat(
-            measure, cores=self._served.threads, want=REPEATS, most=MOST, until_s=self._until_s
+            measure,
+            cores=self._setting.threads,
+            want=self._extent.repeats,
+            most=self._extent.most,
+            until_s=self._setting.until_s,
         )
         self.elsewhere.append(share)
         return results

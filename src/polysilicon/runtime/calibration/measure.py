@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from polysilicon.catalog.fleet import Pool
+from polysilicon.catalog.fleet import LOCAL, Pool
 from polysilicon.catalog.machine import Machine
 from polysilicon.cost.profile import LlmProfile, Profile, SandboxStart
 from polysilicon.errors import PolysiliconError
 from polysilicon.runtime import models
-from polysilicon.runtime.calibration.engine import EngineBench, Served
+from polysilicon.runtime.calibration.engine import FULL, EngineBench, Extent, Setting
 from polysilicon.runtime.calibration.quiet import Watch
 from polysilicon.runtime.calibration.speed import core_speed, memory_bandwidth
 from polysilicon.runtime.calibration.starts import sandbox_start, search_speed
@@ -58,13 +58,16 @@ class _Parts:
             self.failed[part] = " ".join(str(error).split()) or type(error).__name__
 
 
-async def calibrate(machine: Machine, model: str | None, tell: Tell) -> Profile:
+async def calibrate(
+    machine: Machine, model: str | None, tell: Tell, extent: Extent = FULL
+) -> Profile:
     """Measure this machine.
 
     Args:
         machine: what it is.
         model: name, path or URL of the local model; the default one where None.
         tell: takes what is being measured, for a person.
+        extent: what is measured of the model.
     """
     begin_s = time.monotonic()
     watch = Watch(machine.cores)
@@ -78,8 +81,8 @@ async def calibrate(machine: Machine, model: str | None, tell: Tell) -> Profile:
     elsewhere = [watch.elsewhere()]
 
     async def llm() -> LlmProfile:
-        until_s = begin_s + BUDGET_S
-        return await _llm(name, machine.cores, until_s, tell, elsewhere)
+        opened = await _open(name, machine.cores, begin_s + BUDGET_S, extent, tell)
+        return await _llm(*opened, tell, elsewhere)
 
     await parts.add("llm", llm)
     measured: LlmProfile | None = parts.found.get("llm")
@@ -110,36 +113,47 @@ def _start_of(sandbox: str, workers: int) -> Callable[[], Awaitable[SandboxStart
     return lambda: sandbox_start(sandbox, workers)
 
 
-async def _llm(
-    name: str, cores: int, until_s: float, tell: Tell, elsewhere: list[float]
-) -> LlmProfile:
-    """Measure the local model in the engine as the runtime opens it.
+async def _open(
+    name: str, cores: int, until_s: float, extent: Extent, tell: Tell
+) -> tuple[LlamaCpp, Setting]:
+    """Open the engine as the runtime opens it.
 
     Raises:
         InputError: the model cannot be had.
-        EngineError: the engine failed.
     """
     tell("llm", "loading the model")
     path = await asyncio.to_thread(models.pull, name)
-    slots = Pool(name="local").concurrency
+    slots = Pool(name=LOCAL).concurrency
     engine = await asyncio.to_thread(
         open_engine, "llama.cpp", path=path, concurrency=slots, threads=cores
     )
     assert isinstance(engine, LlamaCpp)
-    served = Served(
+    return engine, Setting(
         threads=cores,
         slots=slots,
         slot_tokens=engine.context_tokens,
         batch_tokens=BATCH_TOKENS,
+        until_s=until_s,
+        extent=extent,
     )
-    workers = Workers(cores)
+
+
+async def _llm(
+    engine: LlamaCpp, setting: Setting, tell: Tell, elsewhere: list[float]
+) -> LlmProfile:
+    """Measure the local model, and close its engine.
+
+    Raises:
+        EngineError: the engine failed.
+    """
+    workers = Workers(setting.threads)
     rng = random.Random(SEED)  # noqa: S311 - no secret
     try:
-        bench = EngineBench(engine, served, rng, until_s, lambda what: tell("llm", what))
+        bench = EngineBench(engine, setting, rng, lambda what: tell("llm", what))
         measured = await bench.run(workers)
         elsewhere.extend(bench.elsewhere)
         tell("llm", "a mixed load, to see how well it is predicted")
-        scored = await trial(engine, measured, rng, until_s)
+        scored = await trial(engine, measured, rng, setting.extent.trial_steps, setting.until_s)
         return msgspec.structs.replace(measured, trial=scored)
     finally:
         await workers.close()

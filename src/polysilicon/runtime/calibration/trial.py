@@ -15,7 +15,6 @@ from polysilicon.cost.profile import LlmProfile, Trial
 from polysilicon.runtime.calibration.requests import TOKENS_PER_WORD, Reply, ask, unlike
 from polysilicon.runtime.types import Engine
 
-STEPS = 28
 PROMPT_TOKENS = (30, 420)
 OUTPUT_TOKENS = (4, 40)
 FEWEST = 8
@@ -23,7 +22,7 @@ FEWEST = 8
 
 
 async def trial(
-    engine: Engine, measured: LlmProfile, rng: random.Random, until_s: float
+    engine: Engine, measured: LlmProfile, rng: random.Random, count: int, until_s: float
 ) -> Trial | None:
     """Serve steps of mixed lengths on all slots, and score the prediction of each.
 
@@ -31,12 +30,13 @@ async def trial(
         engine: the one that was measured.
         measured: what was measured of it.
         rng: for prompts and lengths.
+        count: of steps.
         until_s: no further step begins after this moment of the monotonic clock.
 
     Returns:
         None where too few steps were served by then.
     """
-    sizes = [(rng.randint(*PROMPT_TOKENS), rng.randint(*OUTPUT_TOKENS)) for _ in range(STEPS)]
+    sizes = [(rng.randint(*PROMPT_TOKENS), rng.randint(*OUTPUT_TOKENS)) for _ in range(count)]
     jobs = iter([(unlike(int(p / TOKENS_PER_WORD), rng), out) for p, out in sizes])
     replies: list[Reply] = []
 
