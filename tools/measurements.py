@@ -2,7 +2,8 @@
 
     python tools/measurements.py FOLDER
 
-FOLDER holds the sources' files: `llm_gpu/measurements.csv` and `accelerators/*.csv`. The tables go
+FOLDER holds the sources' files: `llm_gpu/measurements.csv`, `llm_gpu/aiconfigurator_core.csv` (in the
+same columns; may be missing) and `accelerators/*.csv`. The tables go
 to `src/polysilicon/cost/data/measurements`; its README says what each column rests on.
 """
 
@@ -41,7 +42,12 @@ Row = dict[str, object]
 
 ALONE: Row = {"tp": 1, "pp": 1, "dp": 1, "ep": 1}
 
-GPU_SYSTEMS = {"h100_sxm": "NVIDIA H100 SXM5 80GB", "b200_sxm": "NVIDIA B200"}
+GPU_SYSTEMS = {
+    "h100_sxm": "NVIDIA H100 SXM5 80GB",
+    "h200_sxm": "NVIDIA H200 SXM 141GB",
+    "b200_sxm": "NVIDIA B200",
+    "b300_sxm": "NVIDIA B300",
+}
 ARGONNE_CHIPS = {
     "Nvidia A100 GPU": "NVIDIA A100 SXM4 40GB",
     "Nvidia H100 GPU": "NVIDIA H100 SXM5 80GB",
@@ -113,11 +119,33 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def gpu_serving(folder: Path) -> Iterator[Row]:
     """Serving runs of AIConfigurator's silicon_sample.csv, names translated."""
-    for row in read(folder / "llm_gpu" / "measurements.csv"):
+    return served(folder / "llm_gpu" / "measurements.csv")
+
+
+def gpu_serving_more(folder: Path) -> Iterator[Row]:
+    """Further serving runs, of aiconfigurator-core 0.12.0, in the columns of the first ones.
+
+    Rows without a number of accelerators, and those of GB200, whose numbers are sums over several
+    copies of the model, are left out.
+    """
+    path = folder / "llm_gpu" / "aiconfigurator_core.csv"
+    rows = read(path) if path.exists() else []
+    chosen = [row for row in rows if row["count"] != "0" and row["processor"] != "gb200"]
+    return served_rows(chosen)
+
+
+def served(path: Path) -> Iterator[Row]:
+    """Serving runs of a file."""
+    return served_rows(read(path))
+
+
+def served_rows(rows: Iterable[dict[str, str]]) -> Iterator[Row]:
+    """Serving runs, names translated."""
+    for row in rows:
         yield {
             **row,
             "source": row["source"].split()[-1],
-            "processor": GPU_SYSTEMS[row["processor"]],
+            "processor": GPU_SYSTEMS.get(row["processor"], row["processor"]),
             "model": model_name(row["model"]),
             "ep": row["ep"] if row["ep"] != "0" else "1",
             "ttft_ms": rounded(float(row["ttft_ms"])),
@@ -239,6 +267,7 @@ def xeon_serving(folder: Path) -> Iterator[Row]:
 
 TABLES = {
     "gpu_serving.csv": gpu_serving,
+    "gpu_serving_more.csv": gpu_serving_more,
     "argonne.csv": argonne,
     "tpu.csv": tpu,
     "xeon_serving.csv": xeon_serving,

@@ -127,7 +127,7 @@ def test_the_same_seed_deals_the_same_folds():
         folds_of(rows, "instance", lambda _: "", np.random.default_rng(3)) for _ in range(2)
     )
     assert first == second
-    assert len(set(first)) == 40
+    assert len(set(first)) == 10
 
 
 def test_one_fold_leaves_nothing_to_fit():

@@ -42,19 +42,19 @@ _shown = group("What is shown")
 )
 @_step("--kind", type=click.Choice(STEP_KINDS), default="llm", show_default=True)
 @_step("--model", help="Model; of an embedding step an encoder.")
-@_step("--prompt", type=click.IntRange(1, 10**15), help="Prompt tokens; those trained on.")
-@_step("--output", type=click.IntRange(0, 10**8), help="Output tokens.")
-@_step("--cached", type=click.IntRange(0, 10**8), help="Prompt tokens that a cache holds.")
+@_step("--prompt", type=Number(1, 10**15, whole=True), help="Prompt tokens; those trained on.")
+@_step("--output", type=Number(0, 10**8, whole=True), help="Output tokens.")
+@_step("--cached", type=Number(0, 10**8, whole=True), help="Prompt tokens that a cache holds.")
 @_step("--cpu-s", type=Number(0, 10**9), help="Core-seconds of a tool or embedding step.")
 @_step("--measured-on", help="The offer of these core-seconds; this machine by default.")
 @_step("--method", type=click.Choice(["full", "lora"]), help="What is trained; full by default.")
 @_served("--engine", help="Server of the model; the usual one by default.")
 @_served("--precision", help="Of the weights; the widest that fits by default.")
-@_served("--count", type=click.IntRange(1, 10**6), help="Accelerators for one copy.")
-@_served("--tp", type=click.IntRange(1, 10**6), help="Tensor parallelism.")
-@_served("--dp", type=click.IntRange(1, 10**6), help="Data parallelism of attention.")
-@_served("--ep", type=click.IntRange(1, 10**6), help="Expert parallelism.")
-@_served("--concurrency", type=click.IntRange(1, 10**6), help="Such steps at once; 1 by default.")
+@_served("--count", type=Number(1, 10**6, whole=True), help="Accelerators for one copy.")
+@_served("--tp", type=Number(1, 10**6, whole=True), help="Tensor parallelism.")
+@_served("--dp", type=Number(1, 10**6, whole=True), help="Data parallelism of attention.")
+@_served("--ep", type=Number(1, 10**6, whole=True), help="Expert parallelism.")
+@_served("--concurrency", type=Number(1, 10**6, whole=True), help="Such steps at once; default 1.")
 @_served("--utilisation", type=Number(0, 1000), help="Share of the vCPUs that is busy anyway.")
 @_where("--offer", "names", multiple=True, help="Offer; all by default. Repeatable.")
 @_where("--chips", multiple=True, type=click.Choice(KINDS), help="Only these. Repeatable.")
@@ -64,7 +64,7 @@ _shown = group("What is shown")
 @_shown("--slo-ttft", type=Number(0, 10**9), help="Seconds to the first token.")
 @_shown("--slo-tpot", type=Number(0, 10**9), help="Seconds for each later token.")
 @_shown("--sort", "by", type=click.Choice(["usd", "speed"]), default="usd", show_default=True)
-@_shown("--limit", type=click.IntRange(min=1), help="How many offers at most.")
+@_shown("--limit", type=Number(1, 10**6, whole=True), help="How many offers at most.")
 @_shown(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with a chart."
 )
@@ -126,6 +126,16 @@ def _compare(question: Question, *, speed: bool) -> Comparison:
         slo=question.slo.words(),
         missed=len(answers) - len(kept),
     )
+
+
+def _by_cost(answer: Answer) -> tuple[float, str]:
+    """Return what sorts the cheapest first."""
+    return answer.estimate.cost_usd, answer.estimate.offer
+
+
+def _by_speed(answer: Answer) -> tuple[float, str]:
+    """Return what sorts the fastest first."""
+    return answer.estimate.service_s, answer.estimate.offer
 
 
 def _answer(question: Question, offer: Offer, found: cost.Estimate) -> Answer:

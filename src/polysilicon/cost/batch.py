@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polysilicon.cost.llm.law import Numbers
+from polysilicon.errors import InputError
 from polysilicon.workload.record import StepRecord
 from polysilicon.workload.workload import Workload
 
@@ -30,6 +31,9 @@ NUMBERS = (
     "cost_usd",
     "energy_j",
 )
+
+AMOUNTS = ("prompt_tokens", "cached_tokens", "output_tokens", "memory_bytes", "cores")
+"""Numbers that cannot be below 0; core-seconds and waits are checked where tools are estimated."""
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +108,15 @@ def batch_of(steps: Sequence[StepRecord] | Workload) -> Batch:
         texts={name: _named([getattr(step, name) for step in steps]) for name in TEXTS},
         numbers={name: _numbers([getattr(step, name) for step in steps]) for name in NUMBERS},
     )
+
+
+def check_amounts(batch: Batch) -> None:
+    """Raise `InputError` where an amount is negative or infinite; one that is not there is fine."""
+    for name in AMOUNTS:
+        numbers = batch[name]
+        wrong = numbers[(numbers < 0) | np.isinf(numbers)]
+        if len(wrong):
+            raise InputError(f"{name} is {wrong[0]:g}", mend="it is a number from 0 up")
 
 
 def _named(values: Sequence[str | None]) -> Named:

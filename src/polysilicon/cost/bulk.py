@@ -15,7 +15,7 @@ from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.processors import Processor
-from polysilicon.cost.batch import Batch, Codes, Named
+from polysilicon.cost.batch import Batch, Codes, Named, check_amounts
 from polysilicon.cost.carbon import grams
 from polysilicon.cost.embed import ModelSeconds, embed_seconds
 from polysilicon.cost.energy import watts, watts_per_unit
@@ -35,7 +35,11 @@ COLUMNS = (
     "low_s",
     "high_s",
     "ttft_s",
+    "ttft_low_s",
+    "ttft_high_s",
     "tpot_s",
+    "tpot_low_s",
+    "tpot_high_s",
     "cost_usd",
     "energy_j",
 )
@@ -101,12 +105,13 @@ def estimate_all(
         price: which price holds.
 
     Raises:
-        InputError: the load, the engine, the precision or the parallelism cannot be.
+        InputError: an amount, the load, the engine, the precision or the parallelism cannot be.
     """
     if load.concurrency < 1:
         raise InputError(f"concurrency is {load.concurrency}", mend="it is at least 1")
     if not 0.0 <= load.utilisation < float("inf"):
         raise InputError(f"utilisation is {load.utilisation:g}", mend="it is 0 or more")
+    check_amounts(batch)
     n = len(batch)
     found = Estimates(
         columns={name: np.full(n, np.nan) for name in COLUMNS},
@@ -146,7 +151,8 @@ def _recorded(asked: _Asked) -> npt.NDArray[np.bool_]:
     offers, regions = asked.batch.texts["offer"], asked.batch.texts["region"]
     same = _is(offers, asked.offer.name)
     near = _is(regions, asked.offer.region) | (regions.codes < 0)
-    timed = ~np.isnan(asked.batch["start_s"]) & ~np.isnan(asked.batch["end_s"])
+    # Clocks that ran backwards tell nothing, and so does a time that is not there.
+    timed = asked.batch["end_s"] >= asked.batch["start_s"]
     return same & near & timed
 
 
@@ -178,7 +184,11 @@ def _as_recorded(asked: _Asked, chosen: Codes, found: Estimates) -> None:
         "low_s": service_s,
         "high_s": service_s,
         "ttft_s": ttft_s,
+        "ttft_low_s": ttft_s,
+        "ttft_high_s": ttft_s,
         "tpot_s": tpot_s,
+        "tpot_low_s": tpot_s,
+        "tpot_high_s": tpot_s,
         "cost_usd": np.where(np.isnan(steps["cost_usd"]), usd, steps["cost_usd"]),
         "energy_j": np.where(np.isnan(steps["energy_j"]), energy_j, steps["energy_j"]),
     }
@@ -237,7 +247,8 @@ def _of_model(asked: _Asked, name: str, chosen: Codes, found: Estimates) -> None
     cached = np.minimum(steps.or_else("cached_tokens", 0.0), prompt)
     # The last prompt token is always computed: the first output token comes out of it.
     new = np.maximum(prompt - cached, 1.0)
-    tokens = cached + new + output
+    # The last output token is never read again, so its place in the cache is not needed.
+    tokens = cached + new + np.maximum(output - 1.0, 0.0)
     law = law_for(model, asked.offer, asked.load, asked.catalog, float(tokens.max()))
     large = tokens > law.largest_tokens
     if large.any():
@@ -257,7 +268,11 @@ def _of_model(asked: _Asked, name: str, chosen: Codes, found: Estimates) -> None
         "low_s": said.ttft_low_s + later * said.tpot_low_s,
         "high_s": said.ttft_high_s + later * said.tpot_high_s,
         "ttft_s": said.ttft_s,
+        "ttft_low_s": said.ttft_low_s,
+        "ttft_high_s": said.ttft_high_s,
         "tpot_s": said.tpot_s,
+        "tpot_low_s": said.tpot_low_s,
+        "tpot_high_s": said.tpot_high_s,
         "cost_usd": asked.usd_per_s * service_s * law.share,
         "energy_j": service_s * (np.nan if machine is None else machine.full_w * law.share),
     }

@@ -33,6 +33,7 @@ from polysilicon.cost.predict import (
     Refusal,
     Value,
     accelerator_case,
+    ask,
     from_seconds,
     in_metrics,
     offer_of,
@@ -121,7 +122,7 @@ class Refitted:
                 self._catalog,
                 self._cpu,
             )
-        return _of_cpu(row, asked, self._laws[key])
+        return _of_cpu(row, self._laws[key])
 
     def _on_accelerators(
         self, rows: Sequence[Measurement], cases: Mapping[int, Case]
@@ -185,12 +186,9 @@ def _accelerator_fit(rows: Sequence[Measurement], catalog: Catalog) -> Accelerat
     return fit_accelerators(served, priors, others, shipped_fit().kernels)
 
 
-def _of_cpu(row: Measurement, asked: Question, law: CpuLaw) -> Prediction:
+def _of_cpu(row: Measurement, law: CpuLaw) -> Prediction:
     """Predict a row on a CPU."""
-    new, output = asked.step.prompt_tokens, asked.step.output_tokens
-    assert new is not None
-    assert output is not None
-    says = law.seconds(np.array([float(new)]), np.zeros(1), np.array([float(output)]))
+    says = ask(law, row)
     return Prediction(
         row=row,
         values=from_seconds(row, says),

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.measurements import METRICS, Measurement
 from polysilicon.catalog.offers import GIB, Offer
 from polysilicon.catalog.processors import Processor
 from polysilicon.catalog.servers import load_servers
-from polysilicon.cost.estimate import estimate
 from polysilicon.cost.fit.cases import Case
 from polysilicon.cost.fit.tables import MULTIPLIED, case_of
-from polysilicon.cost.llm.law import Seconds
-from polysilicon.cost.types import Basis, Estimate, Load, Serving
+from polysilicon.cost.llm.choose import law_for
+from polysilicon.cost.llm.law import LlmLaw, Seconds
+from polysilicon.cost.types import BASES, Basis, Load, Serving
 from polysilicon.errors import InputError, NoBasisError
 from polysilicon.workload.record import StepRecord
 
 ONE_REQUEST = "llama.cpp"
 """The engine whose rows are of one request at a time, prompt and output apart."""
-
-# Of an offer that nobody prices: seconds are asked for, and dollars are not looked at.
-ANY_USD_PER_HOUR = 1.0
 
 # Of a host whose memory nobody tells: the model ran on it, so it fitted.
 ENOUGH_BYTES = 2**50
@@ -136,11 +134,11 @@ def offer_of(row: Measurement, catalog: Catalog) -> Offer:
         if chip is None and offer.kind != "cpu":
             continue
         if chip is None or offer.processor is None or offer.processor.name == chip.name:
-            return _priced(offer)
+            return offer
     if known and chip is not None and chip.kind == "cpu":
         fits = [offer for offer in known if offer.kind == "cpu"]
         if fits:
-            return _priced(fits[0])
+            return fits[0]
     accelerated = chip is not None and chip.kind != "cpu"
     server = load_servers().types.get(row.instance)
     memory_gib = None if server is None else server.memory_gib
@@ -152,7 +150,6 @@ def offer_of(row: Measurement, catalog: Catalog) -> Offer:
         accelerators=row.count if accelerated else None,
         vcpus=None if accelerated else row.count,
         memory_bytes=ENOUGH_BYTES if memory_gib is None else round(memory_gib * GIB),
-        on_demand_usd_per_hour=ANY_USD_PER_HOUR,
     )
 
 
@@ -160,16 +157,28 @@ def predict(row: Measurement, catalog: Catalog) -> Answer:
     """Predict a row with the laws that come with Polysilicon."""
     try:
         asked = question(row, catalog)
-        found = estimate(asked.step, asked.offer, asked.load, catalog)
-        if found.ttft_s is None or found.tpot_s is None:
-            return Refusal(row=row, reason="the law tells no time to the first token")
-        first = msgspec.structs.replace(asked.step, output_tokens=1)
-        prompt = estimate(first, asked.offer, asked.load, catalog)
+        model = catalog.model(row.model)
+        tokens = float((row.prompt_tokens or 0) + (row.output_tokens or 0))
+        law = law_for(model, asked.offer, asked.load, catalog, tokens)
+        says = ask(law, row)
     except (NoBasisError, InputError) as error:
         return Refusal(row=row, reason=str(error))
     return Prediction(
-        row=row, values=values(row, found, prompt), basis=found.basis, note=found.note
+        row=row, values=from_seconds(row, says), basis=BASES[int(says.basis[0])], note=law.note
     )
+
+
+def ask(law: LlmLaw, row: Measurement) -> Seconds:
+    """Return what a law says of a row; a prompt has at least one token.
+
+    Raises:
+        NoBasisError: the step is larger than the memory.
+    """
+    # The last output token is never read again, so its place in the cache is not needed.
+    if (row.prompt_tokens or 0) + (row.output_tokens or 0) - 1 > law.largest_tokens:
+        raise NoBasisError("it does not fit: a step is larger than the memory")
+    new = np.array([float(max(row.prompt_tokens or 0, 1))])
+    return law.seconds(new, np.zeros(1), np.array([float(row.output_tokens or 0)]))
 
 
 class Shipped:
@@ -192,28 +201,6 @@ class Shipped:
             if self._told is not None:
                 self._told(len(answers))
         return answers
-
-
-def values(row: Measurement, found: Estimate, prompt: Estimate) -> dict[str, Value]:
-    """Return an estimate in the metrics that a row has.
-
-    Args:
-        row: that was measured.
-        found: the estimate of its step.
-        prompt: the same with one output token: the band of the first token's time.
-    """
-    ttft_s, tpot_s = found.ttft_s, found.tpot_s
-    assert ttft_s is not None
-    assert tpot_s is not None
-    first = _band(ttft_s, prompt.low_s / prompt.service_s, prompt.high_s / prompt.service_s)
-    later = max((row.output_tokens or 0) - 1, 0)
-    if later and tpot_s > 0:
-        # The band of the whole step is the sum of those of its two parts.
-        low_s, high_s = (found.low_s - first.low) / later, (found.high_s - first.high) / later
-        each = Value(value=tpot_s, low=min(max(low_s, 0.0), tpot_s), high=max(high_s, tpot_s))
-    else:
-        each = _band(tpot_s, found.low_s / found.service_s, found.high_s / found.service_s)
-    return in_metrics(row, first, each)
 
 
 def from_seconds(row: Measurement, says: Seconds) -> dict[str, Value]:
@@ -274,18 +261,6 @@ def _chip(row: Measurement, catalog: Catalog) -> Processor | None:
     if built or any(maker in row.processor.casefold() for maker in _ACCELERATOR_MAKERS):
         raise NoBasisError(f"unknown accelerator {row.processor!r}")
     return None
-
-
-def _priced(offer: Offer) -> Offer:
-    """Return an offer that has some price, so that seconds can be asked for."""
-    if offer.on_demand_usd_per_hour is not None:
-        return offer
-    return msgspec.structs.replace(offer, on_demand_usd_per_hour=ANY_USD_PER_HOUR)
-
-
-def _band(value: float, low: float, high: float) -> Value:
-    """Return a value with a band given as factors."""
-    return Value(value=value, low=value * low, high=value * high)
 
 
 def _scaled(seconds: Value, factor: float) -> Value:

@@ -60,8 +60,12 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         offer: name.
         region: where.
         service_s: from the start of the step to its end, without queueing.
-        ttft_s: to the first token; None of steps that are not LLM calls.
-        tpot_s: for each token after the first; None as above.
+        ttft_s: to the first token; None of steps that are not LLM calls, as the next five.
+        ttft_low_s: lower end of its band.
+        ttft_high_s: upper end.
+        tpot_s: for each token after the first.
+        tpot_low_s: lower end of its band.
+        tpot_high_s: upper end.
         cost_usd: its share of the machine, at the on-demand price.
         energy_j: of its share of the machine, an estimate; None where a fact is missing.
         carbon_g: CO₂ equivalent of that by the region's grid; None where it is not known.
@@ -76,35 +80,15 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     region: str
     service_s: float
     ttft_s: float | None = None
+    ttft_low_s: float | None = None
+    ttft_high_s: float | None = None
     tpot_s: float | None = None
+    tpot_low_s: float | None = None
+    tpot_high_s: float | None = None
     cost_usd: float
     energy_j: float | None = None
     carbon_g: float | None = None
     basis: Basis
     low_s: float
     high_s: float
-    note: str = ""
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of a step and its share of the machine, before money and energy.
-
-    Attributes:
-        service_s: from start to end.
-        ttft_s: to the first token.
-        tpot_s: for each later one.
-        low_s: lower end of the band of `service_s`.
-        high_s: upper end.
-        share: part of the machine that the step occupies.
-        basis: of the seconds.
-        note: in words.
-    """
-
-    service_s: float
-    ttft_s: float | None = None
-    tpot_s: float | None = None
-    low_s: float
-    high_s: float
-    share: float = 1.0
-    basis: Basis
     note: str = ""

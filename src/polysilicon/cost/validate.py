@@ -31,7 +31,7 @@ FOLDS: tuple[Fold, ...] = get_args(Fold)
 
 RANDOM_FOLDS = 5
 # More folds than these are dealt out to so many, so that a fit for each stays affordable.
-MOST_FOLDS = 40
+MOST_FOLDS = 10
 
 
 class Predictor(Protocol):

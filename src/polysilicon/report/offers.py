@@ -23,8 +23,7 @@ from polysilicon.report.svg import log_place, titled
 from polysilicon.workload.files import atomic
 
 KIND_STYLES: dict[ProcessorKind, str] = {"cpu": "green", "gpu": "blue", "asic": "yellow"}
-BAR_CELLS = 44
-MAX_BARS = 12
+BAR_CELLS = 40
 PAGE_ROWS = 200
 
 
@@ -74,9 +73,8 @@ def comparison_page(found: Comparison, limit: int) -> RenderableType:
     """Return table, bars and what was left out, for a terminal; `limit` rows at most."""
     shown = found.answers[:limit]
     parts: list[RenderableType] = [_table(shown)]
-    if len(shown) > 1:
-        parts += [Text(), _bars(shown[:MAX_BARS])]
-    parts += [Text(), Text(f"{len(shown)} of {len(found.answers)} offers; {_left_out(found)}")]
+    parts += [Text(), _bars(shown), Text()]
+    parts += [Text(f"{len(shown)} of {len(found.answers)} offers; {_left_out(found)}")]
     if any(answer.unsure for answer in shown):
         parts.append(Text("? the band of its time reaches above the SLO"))
     return Stack(*parts)
@@ -98,14 +96,13 @@ def _left_out(found: Comparison) -> str:
 def _table(answers: Sequence[Answer]) -> Table:
     """Return the figures of each offer."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("offer", overflow="fold")
-    table.add_column("region", overflow="fold")
+    table.add_column("offer", overflow="fold", ratio=3)
+    table.add_column("region", overflow="fold", ratio=2)
     llm = any(answer.estimate.ttft_s is not None for answer in answers)
     heads = ("time", "first", "next token") if llm else ("time",)
     for head in (*heads, "$ per 1,000"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("basis", no_wrap=True)
-    table.add_column("band of time", no_wrap=True)
     for answer in answers:
         one = answer.estimate
         times = (one.service_s, one.ttft_s, one.tpot_s) if llm else (one.service_s,)
@@ -115,7 +112,6 @@ def _table(answers: Sequence[Answer]) -> Table:
             *(terminal.seconds(t) for t in times),
             units.usd(one.cost_usd * 1000),
             one.basis,
-            terminal.band(one.low_s, one.high_s) + (" ?" if answer.unsure else ""),
         )
     return table
 
@@ -127,6 +123,7 @@ def _bars(answers: Sequence[Answer]) -> RenderableType:
     table.add_column("time and its band")
     ends = axis.words(axis.low), axis.words(axis.high)
     table.add_column(ends[0] + ends[1].rjust(BAR_CELLS - len(ends[0])), no_wrap=True)
+    table.add_column("")
     for answer in answers:
         one = answer.estimate
         places = [log_place(t, axis.low, axis.high) for t in (one.low_s, one.service_s, one.high_s)]
@@ -134,7 +131,9 @@ def _bars(answers: Sequence[Answer]) -> RenderableType:
         cells = [" "] * BAR_CELLS
         cells[low : high + 1] = "─" * (high + 1 - low)
         cells[best] = "●"
-        table.add_row(escape(one.offer), Text("".join(cells), style=KIND_STYLES[answer.kind]))
+        words = terminal.band(one.low_s, one.high_s) + (" ?" if answer.unsure else "")
+        bar = Text("".join(cells), style=KIND_STYLES[answer.kind])
+        table.add_row(escape(one.offer), bar, words)
     return table
 
 

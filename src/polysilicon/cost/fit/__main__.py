@@ -6,6 +6,7 @@ prints the table of the cross-validation. Takes a few minutes.
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Mapping
 from importlib import resources
@@ -20,13 +21,15 @@ from rich.table import Table
 from polysilicon import catalog
 from polysilicon.catalog.tables import data_folder
 from polysilicon.cost.fit.accelerator import fit, unique
-from polysilicon.cost.fit.score import BY, Fold, cross_validate, pooled, width_for
-from polysilicon.cost.fit.tables import other_cases, served_cases
+from polysilicon.cost.fit.score import BY, Fold, cross_validate, pooled, score, width_for
+from polysilicon.cost.fit.tables import SERVED_MORE, other_cases, served_cases
 from polysilicon.cost.llm.coefficients import read_priors
 from polysilicon.cost.llm.fitted import METRICS, Fit, write_fit
 from polysilicon.cost.llm.residuals import shapes_of
 
 SEED = 20261121
+LATER = "later rows"
+HEADS = ("held_out", "group", "metric", "rows", "median_error", "mean_error", "in_band")
 
 
 def main() -> None:
@@ -35,66 +38,72 @@ def main() -> None:
     console = Console()
     priors = read_priors(data_folder("polysilicon.cost") / "accelerator_priors.csv")
     served, left_out = served_cases(known)
-    others, also = other_cases(known)
-    for reason, count in (left_out + also).most_common():
+    later, also = served_cases(known, SERVED_MORE)
+    others, besides = other_cases(known)
+    for reason, count in (left_out + also + besides).most_common():
         console.print(f"left out {count}: {reason}", markup=False)
     served, others = unique(served), unique(others)
-    found = fit(served, priors, others)
+    both = unique([*served, *later])
+    later = both[len(served) :]
+    found = fit(served, priors)
     folds: list[Fold] = []
     for by in track(("random", *BY), "cross-validation", console=Console(stderr=True)):
         rng = np.random.default_rng(SEED)
         folds += cross_validate(served, priors, found.kernels, by, rng)
-    found = widened(found, [fold for fold in folds if fold.by == "random"])
+    # Rows that came after all choices of the law were made, on chips old and new.
+    folds += score(found, later, LATER, [case.chip.name for case in later])
     where = Path(sys.argv[1]) if len(sys.argv) > 1 else _package_data()
     (where / "cc_by_sa").mkdir(parents=True, exist_ok=True)
-    write_fit(found, where)
-    names: dict[str, str] = {}
-    for case in served:
-        names.setdefault(shapes_of(case.model), case.model.name)
-    console.print(table_of(folds, found, names))
+    whole = widened(fit(both, priors, others, found.kernels), folds)
+    write_fit(whole, where)
+    names = {shapes_of(case.model): case.model.name for case in reversed(both)}
+    rows = scores(folds, whole, names)
+    write_scores(rows, where / "accelerator_scores.csv")
+    table = Table(*HEADS, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def widened(found: Fit, folds: list[Fold]) -> Fit:
-    """Return the fit with bands that hold 90 of 100 rows left out."""
+    """Return the fit with bands that hold 90 of 100 rows that were left out at random."""
+    rows = [fold for fold in folds if fold.by == "random"]
     kernels = {
         metric: msgspec.structs.replace(
-            found.kernels[metric], width=max(width_for(pooled(folds, metric)), 1.0)
+            found.kernels[metric], width=max(width_for(pooled(rows, metric)), 1.0)
         )
         for metric in METRICS
     }
     return msgspec.structs.replace(found, kernels=kernels)
 
 
-def table_of(folds: list[Fold], found: Fit, names: Mapping[str, str]) -> Table:
-    """Return the scores as a table.
+def scores(folds: list[Fold], found: Fit, names: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Return the rows of the table of scores, under `HEADS`.
 
     Args:
         folds: errors on what was held out.
         found: the fit, for the width of its bands.
         names: of groups that are called otherwise.
     """
-    table = Table(box=None, pad_edge=False)
-    for head in ("held out", "group", "metric"):
-        table.add_column(head)
-    for head in ("rows", "median error", "mean error", "in band"):
-        table.add_column(head, justify="right")
-    for by in ("random", *BY):
+    rows: list[tuple[str, ...]] = []
+    for by in ("random", *BY, LATER):
         of = [fold for fold in folds if fold.by == by]
         for metric in METRICS:
             single = [] if by == "random" else [f for f in of if f.metric == metric]
             for fold in (*single, pooled(of, metric)):
-                width = found.kernels[metric].width
+                figures = (fold.median_ape(), fold.mape(), fold.coverage(found.kernels[metric].width))
                 group = names.get(fold.group, fold.group)
-                table.add_row(
-                    by,
-                    group,
-                    metric,
-                    str(len(fold.log_error)),
-                    f"{fold.median_ape():.1%}",
-                    f"{fold.mape():.1%}",
-                    f"{fold.coverage(width):.0%}",
-                )
-    return table
+                shown = (f"{figure:.3f}" for figure in figures)
+                rows.append((by, group, metric, str(len(fold.log_error)), *shown))
+    return rows
+
+
+def write_scores(rows: list[tuple[str, ...]], path: Path) -> None:
+    """Write the table of scores."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADS)
+        writer.writerows(rows)
 
 
 def _package_data() -> Path:

@@ -13,7 +13,7 @@ from polysilicon.cost.fit.kernel import fit_terms
 from polysilicon.cost.llm.coefficients import Prior, Slots, Values
 from polysilicon.cost.llm.fitted import METRICS, Fit, Kernel, Known
 from polysilicon.cost.llm.law import Numbers
-from polysilicon.cost.llm.residuals import Rows, steady_noise
+from polysilicon.cost.llm.residuals import Rows, blocks, steady_noise
 from polysilicon.cost.llm.serving import Served, serve
 
 # Log errors beyond which a row pulls no harder; the wider ones are of sums and of queues.
@@ -143,7 +143,10 @@ def fit(
         else:
             found[metric] = kernels[metric]
         kernel = found[metric]
-        noise = steady_noise(few, residuals, kernel.noise_sd, kernel.terms)
+        noise = np.empty(len(few))
+        for block in blocks(few):
+            values_of, rows_of_block = residuals[block], few.take(block)
+            noise[block] = steady_noise(rows_of_block, values_of, kernel.noise_sd, kernel.terms)
         known[metric] = Known(rows=few, values=residuals, noise_sd=noise)
     return Fit(values=values, kernels=found, known=known)
 

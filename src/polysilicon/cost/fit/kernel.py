@@ -11,15 +11,16 @@ from polysilicon.cost.llm.residuals import NAMES, Residuals, Rows, Term, covaria
 
 FAR, NEAR = 4.0, 1.5
 SHAPES: tuple[tuple[tuple[str, ...], float], ...] = (
-    (("processor",), np.inf),
+    (("processor", "engine"), np.inf),
     (("processor", "engine"), FAR),
     (("processor", "engine", "model", "precision"), FAR),
     (("processor", "engine", "model", "precision", "split"), NEAR),
 )
 """Terms before their sizes are fitted: names that agree, and octaves.
 
-There is none across processors: what the law leaves over for a model and an engine on one of them
-told nothing about the other (the median error of held-out processors was the same or larger).
+None holds across processors or engines: what the law leaves over on one told nothing about the
+others (the median error of held-out processors was larger with such a term). So the rows of each
+processor and engine can be worked on by themselves.
 """
 
 SETTING = ("processor", "engine", "model", "precision")

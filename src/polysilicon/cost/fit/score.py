@@ -12,7 +12,7 @@ from polysilicon.cost.fit.cases import Case, rows_of, together
 from polysilicon.cost.llm.coefficients import Prior, coefficients
 from polysilicon.cost.llm.fitted import METRICS, Fit, Kernel
 from polysilicon.cost.llm.law import Numbers
-from polysilicon.cost.llm.residuals import Residuals, shapes_of
+from polysilicon.cost.llm.residuals import blocks, shapes_of
 from polysilicon.cost.llm.serving import serve
 
 FOLDS = 10
@@ -77,11 +77,13 @@ def guesses(found: Fit, cases: Sequence[Case]) -> dict[str, Guess]:
     rows = rows_of(cases)
     out = {}
     for metric in METRICS:
-        known, kernel = found.known[metric], found.kernels[metric]
-        rest = Residuals(known.rows, known.values, known.noise_sd, kernel.terms)
-        mean, sd = rest.predict(rows)
+        mean, sd = np.empty(len(rows)), np.empty(len(rows))
+        for block in blocks(rows):
+            processor, engine = cases[block[0]].chip.name, cases[block[0]].engine
+            rest = found.residuals(metric, processor, engine)
+            mean[block], sd[block] = rest.predict(rows.take(block))
         value = getattr(served, metric) * np.exp(mean)
-        out[metric] = Guess(value=value, sd=np.hypot(sd, kernel.noise_sd))
+        out[metric] = Guess(value=value, sd=np.hypot(sd, found.kernels[metric].noise_sd))
     return out
 
 
@@ -105,20 +107,34 @@ def cross_validate(
         labels = [str(fold) for fold in rng.integers(0, FOLDS, len(cases))]
     else:
         labels = [BY[by](case) for case in cases]
-    folds = []
+    folds: list[Fold] = []
     for group in sorted(set(labels)):
         known = [c for c, label in zip(cases, labels, strict=True) if label != group]
         asked = [c for c, label in zip(cases, labels, strict=True) if label == group]
-        for metric, guess in guesses(fit(known, priors, kernels=kernels), asked).items():
-            truth = np.array([getattr(case, metric) for case in asked], dtype=np.float64)
+        found = fit(known, priors, kernels=kernels)
+        folds += score(found, asked, by, [group] * len(asked))
+    return folds
+
+
+def score(
+    found: Fit, asked: Sequence[Case], by: str, groups: Sequence[str]
+) -> list[Fold]:
+    """Return the errors of a fit on cases that it does not know, by metric and group.
+
+    Args:
+        found: the fit.
+        asked: the cases.
+        by: what was held out.
+        groups: of the cases.
+    """
+    folds = []
+    for metric, guess in guesses(found, asked).items():
+        truth = np.array([getattr(case, metric) for case in asked], dtype=np.float64)
+        error = np.log(truth / guess.value)
+        for group in sorted(set(groups)):
+            of = np.array([one == group for one in groups])
             folds.append(
-                Fold(
-                    by=by,
-                    group=group,
-                    metric=metric,
-                    log_error=np.log(truth / guess.value),
-                    sd=guess.sd,
-                )
+                Fold(by=by, group=group, metric=metric, log_error=error[of], sd=guess.sd[of])
             )
     return folds
 

@@ -15,6 +15,7 @@ from polysilicon.cost.types import Serving
 from polysilicon.errors import PolysiliconError
 
 SERVED = "gpu_serving.csv"
+SERVED_MORE = "gpu_serving_more.csv"
 OTHERS = ("argonne.csv", "cc_by_sa/neuron.csv", "tpu.csv")
 # Where the labels of ranks were multiplied with each other; see `mend_ranks`.
 MULTIPLIED = "ai-dynamo/aiconfigurator"
@@ -25,9 +26,9 @@ def folder() -> Traversable:
     return data_folder("polysilicon.cost") / "measurements"
 
 
-def served_cases(catalog: Catalog) -> tuple[list[Case], Counter[str]]:
+def served_cases(catalog: Catalog, table: str = SERVED) -> tuple[list[Case], Counter[str]]:
     """Return the cases of served load on GPUs, and the reasons for rows left out, counted."""
-    return _cases(read_measurements(folder() / SERVED), catalog, multiplied=True)
+    return _cases(read_measurements(folder() / table), catalog, multiplied=True)
 
 
 def other_cases(catalog: Catalog) -> tuple[list[Case], Counter[str]]:
@@ -127,6 +128,8 @@ def mend_ranks(row: Measurement) -> tuple[int, Serving, float]:
     gpus, ranks = tp, 1
     if tp == 1 and dp > 1:
         gpus = ranks = ep if ep > 1 else dp
+    elif dp > 1:
+        gpus = ranks = dp
     elif tp > 8 and ep * ep == tp:
         gpus = ep
     serving = Serving(dp=ranks if ranks > 1 else None, ep=min(ep, gpus) if ep > 1 else None)

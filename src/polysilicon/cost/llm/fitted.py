@@ -62,16 +62,28 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found: coefficients, and by metric the kernel and the residuals."""
+    """What was found.
+
+    Attributes:
+        values: logarithms of the coefficients.
+        kernels: by metric.
+        known: residuals by metric.
+        made: what was made of the residuals of a processor and engine; it takes an inverse.
+    """
 
     values: Values
     kernels: Mapping[str, Kernel]
     known: Mapping[str, Known]
+    made: dict[tuple[str, str, str], Residuals] = msgspec.field(default_factory=dict)
 
     def residuals(self, metric: str, processor: str, engine: str) -> Residuals:
         """Return what rows like those of a setting tell of it."""
-        known = self.known[metric].related(processor, engine)
-        return Residuals(known.rows, known.values, known.noise_sd, self.kernels[metric].terms)
+        key = (metric, processor, engine)
+        if key not in self.made:
+            known = self.known[metric].related(processor, engine)
+            terms = self.kernels[metric].terms
+            self.made[key] = Residuals(known.rows, known.values, known.noise_sd, terms)
+        return self.made[key]
 
 
 def write_fit(fit: Fit, folder: Path) -> None:

@@ -6,11 +6,12 @@ where `prefill` is measured and interpolated, a = Σ nᵢ·(cachedᵢ + nᵢ/2) 
 that attend to each other (arXiv 2001.08361, table 1), and k is fitted on prompts with a cached
 part. One that only decodes takes decode(b, c), measured over sequences b and mean context c. Prompt
 tokens are taken in before anything is decoded again, so that the decodes of all other sequences
-stand still (arXiv 2403.02310, section 3, "generation stalls"). For steps like each other, b at
-once, that closes:
-    cycle = ttft + (output - 1)·tpot
-    tpot  = decode + (b - 1)·prefill·tpot/cycle
-    ttft  = prefill + half an iteration of the others
+stand still (arXiv 2403.02310, section 3, "generation stalls"). Of steps like each other, b at once,
+each sees the prompts of all others once between its start and its end:
+    cycle = b·prefill + (output - 1)·decode
+    ttft  = prefill·(1 + (b - 1)·prefill/cycle) + half an iteration of the others
+    tpot  = (cycle - ttft)/(output - 1)
+where (b - 1)·prefill/cycle is how many other prompts a prompt meets.
 `polysilicon.cost.llm.iterations` plays given steps iteration by iteration instead.
 """
 
@@ -24,8 +25,6 @@ from polysilicon.cost.llm.law import Numbers, Seconds
 from polysilicon.cost.profile import LlmProfile, Profile
 from polysilicon.cost.types import BASES
 from polysilicon.errors import NoBasisError, nearest
-
-_ROUNDS = 30
 
 # Prompts and contexts up to so much longer than the longest measured are interpolated ones still.
 _NEAR = 1.1
@@ -183,14 +182,11 @@ class LocalLaw:
         prompt_s = rates.prefill(new + others, new * (cached + new / 2)) * slower
         step_s = rates.decode(self._together, cached + new + output / 2) * slower
         later = np.maximum(output - 1.0, 0.0)
-        tpot_s, ttft_s = step_s, prompt_s
-        for _ in range(_ROUNDS):
-            cycle_s = ttft_s + later * tpot_s
-            # Others begin at any moment of a cycle: how often one waits for their prompts.
-            stalled = np.minimum(others * prompt_s / cycle_s, 1.0 - 1.0 / (others + 1.0))
-            tpot_s = step_s / (1.0 - np.minimum(stalled, 0.95))
-            waits_s = stalled * prompt_s / 2 + (1.0 - stalled) * step_s / 2 * (others > 0)
-            ttft_s = prompt_s + waits_s
+        cycle_s = self._together * prompt_s + later * step_s
+        meets = others * prompt_s / cycle_s
+        ttft_s = prompt_s * (1.0 + meets) + np.where(others > 0, step_s / 2, 0.0)
+        tpot_s = np.maximum(cycle_s - ttft_s, later * step_s) / np.maximum(later, 1.0)
+        tpot_s = np.where(later > 0, tpot_s, step_s)
         low, high = self._bands()
         return Seconds(
             ttft_s=ttft_s,

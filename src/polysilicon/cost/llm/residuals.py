@@ -87,6 +87,15 @@ def describe(
     )
 
 
+def blocks(rows: Rows) -> list[npt.NDArray[np.intp]]:
+    """Return the rows of each processor and engine, which tell nothing of one another."""
+    if not len(rows):
+        return []
+    columns = [NAMES.index("processor"), NAMES.index("engine")]
+    _, which = np.unique(rows.names[:, columns], axis=0, return_inverse=True)
+    return [np.flatnonzero(which == i) for i in range(int(which.max()) + 1)]
+
+
 def covariance(first: Rows, second: Rows, terms: Sequence[Term]) -> Numbers:
     """Return the covariance of log residuals, (first, second)."""
     gaps = first.octaves[:, None, :] - second.octaves[None, :, :]

@@ -131,19 +131,25 @@ def check_parallelism(model: ModelArchitecture, serving: Serving, gpus: int) -> 
     Tensor parallelism cuts heads, so it must divide their number or be a multiple of it; ranks of
     data-parallel attention share the accelerators of one copy.
     """
-    tp, dp, ep = serving.tp or gpus, serving.dp or 1, serving.ep or 1
-    told = f"tp={serving.tp or '-'} dp={serving.dp or '-'} ep={serving.ep or '-'} on {gpus}"
-    if min(tp, dp, ep, gpus, serving.pp or 1) < 1:
+    asked = {name: getattr(serving, name) for name in ("tp", "pp", "dp", "ep")}
+    told = " ".join(f"{name}={much}" for name, much in asked.items() if much is not None)
+    told = f"{told} on {gpus}".lstrip()
+    if min([gpus, *(much for much in asked.values() if much is not None)]) < 1:
         raise InputError(f"impossible parallelism: {told}", mend="each is at least 1")
+    tp, dp, ep = serving.tp or gpus, serving.dp or 1, serving.ep or 1
     if (serving.pp or 1) > 1:
         raise NoBasisError("pipeline parallelism was not measured")
+    if ep > 1 and model.experts is None:
+        what = f"impossible parallelism: {model.name} has no experts to spread"
+        raise InputError(what, mend="leave out ep")
     if tp > gpus or dp > gpus or ep > gpus:
         raise InputError(f"impossible parallelism: {told}", mend=f"none is more than {gpus}")
     if gpus % dp or gpus % ep or gpus % tp:
         raise InputError(f"impossible parallelism: {told}", mend=f"each must divide {gpus}")
-    if ep > 1 and model.experts is None:
-        what = f"impossible parallelism: {model.name} has no experts to spread"
-        raise InputError(what, mend="leave out ep")
+    # With ranks the attention is cut less than tp says.
+    if dp == 1 and serving.tp and model.heads % tp and tp % model.heads:
+        mend = f"tp must divide the {model.heads} heads of {model.name}"
+        raise InputError(f"impossible parallelism: {told}", mend=mend)
 
 
 def setting_of(
@@ -157,8 +163,8 @@ def setting_of(
     """Return how a model is served on the accelerators of an offer.
 
     Without a precision it is the one in which the model was published, or the next narrower one
-    whose weights fit; without a number of accelerators it is the smallest of 1, 2, 4, … and all that holds the weights and, where memory
-    allows, the cache of all steps.
+    whose weights fit; without a number of accelerators it is the smallest of 1, 2, 4, … and all
+    that holds the weights and, where memory allows, the cache of all steps.
 
     Raises:
         InputError: an unknown engine or precision, or an impossible parallelism.
@@ -168,7 +174,10 @@ def setting_of(
     if serving.precision and serving.precision not in precisions:
         mend = nearest(serving.precision, precisions)
         raise InputError(f"unknown precision {serving.precision!r}", mend=mend)
-    asked = serving.count or serving.tp or serving.dp
+    told = (serving.count, serving.tp, serving.dp, serving.ep)
+    asked = next((count for count in told if count is not None), None)
+    if asked is not None and asked < 1:
+        raise InputError(f"impossible parallelism: {asked} accelerators", mend="at least 1")
     if asked is not None and asked > available:
         what = f"impossible parallelism: {asked} of {available} accelerators"
         raise InputError(what, where=chip.name, mend=f"at most {available}")
@@ -195,11 +204,14 @@ def setting_of(
 def usual_precisions(model: ModelArchitecture, chip: Processor) -> list[str]:
     """Return the precision in which a model was published, and the narrower ones that a chip takes.
 
-    GPUs widen narrow weights as they read them; other chips take only what they compute in.
+    GPUs widen narrow weights as they read them; other chips take only what they compute in, so that
+    weights that were published narrower are widened before they are loaded.
     """
     narrower = {"bf16": ("fp8", "fp4"), "fp16": ("fp8", "fp4"), "fp8": ("fp4",)}
     takes = {"fp8": chip.fp8_tflops is not None, "fp4": chip.fp4_tflops is not None}
     published = model.published_precision
+    if chip.kind != "gpu" and not takes.get(published, True):
+        return ["bf16"]
     also = narrower.get(published, ())
     return [published, *(p for p in also if chip.kind == "gpu" or takes[p])]
 

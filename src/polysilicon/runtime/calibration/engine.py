@@ -21,6 +21,7 @@ from polysilicon.cost.profile import (
     spread,
 )
 from polysilicon.errors import EngineError
+from polysilicon.runtime.calibration.extent import FULL, Extent
 from polysilicon.runtime.calibration.quiet import repeat
 from polysilicon.runtime.calibration.requests import (
     TOKENS_PER_WORD,
@@ -39,34 +40,6 @@ _BESIDE = 4
 RATE_TOKENS = 512
 """Prompt for which the one rate of prefill is told."""
 
-
-class Extent(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured.
-
-    Attributes:
-        prompts: tokens, about, as far as the engine's slots hold them.
-        extension: tokens that are added to long prompts, to see what cached ones cost.
-        contexts: tokens, about, at which decoding is timed.
-        at_once: sequences that decode together.
-        output: tokens of an answer that is timed.
-        repeats: of each measurement, undisturbed.
-        most: tries to get so many.
-        spin_s: seconds that tools compute beside the engine.
-        trial_steps: of the mixed load at the end.
-    """
-
-    prompts: tuple[int, ...] = (8, 32, 96, 192, 512, 1200)
-    extension: int = 96
-    contexts: tuple[int, ...] = (64, 400, 1000)
-    at_once: tuple[int, ...] = (1, 2, 4, 8)
-    output: int = 24
-    repeats: int = 3
-    most: int = 6
-    spin_s: float = 1.5
-    trial_steps: int = 28
-
-
-FULL = Extent()
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -156,7 +129,7 @@ class EngineBench:
     async def _prefills(self) -> list[PrefillPoint]:
         """Time prompts alone on the machine, and continuations of the long ones."""
         most = 0.8 * self._setting.slot_tokens
-        points = []
+        points: list[PrefillPoint] = []
         for tokens in (t for t in self._extent.prompts if t <= most):
             if len(points) >= 3 and self._late():
                 break

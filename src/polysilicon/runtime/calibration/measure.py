@@ -18,7 +18,8 @@ from polysilicon.catalog.machine import Machine
 from polysilicon.cost.profile import LlmProfile, Profile, SandboxStart
 from polysilicon.errors import PolysiliconError
 from polysilicon.runtime import models
-from polysilicon.runtime.calibration.engine import FULL, EngineBench, Extent, Setting
+from polysilicon.runtime.calibration.engine import EngineBench, Setting
+from polysilicon.runtime.calibration.extent import FULL, Extent
 from polysilicon.runtime.calibration.quiet import Watch
 from polysilicon.runtime.calibration.speed import core_speed, memory_bandwidth
 from polysilicon.runtime.calibration.starts import sandbox_start, search_speed
@@ -67,17 +68,22 @@ async def calibrate(
         machine: what it is.
         model: name, path or URL of the local model; the default one where None.
         tell: takes what is being measured, for a person.
-        extent: what is measured of the model.
+        extent: how much is measured.
     """
     begin_s = time.monotonic()
     watch = Watch(machine.cores)
     parts = _Parts(tell)
     name = model or models.DEFAULT_MODEL
-    await parts.add("core speed", lambda: asyncio.to_thread(core_speed, machine.cores))
-    await parts.add("memory bandwidth", lambda: asyncio.to_thread(memory_bandwidth, machine.cores))
+    await parts.add(
+        "core speed", lambda: asyncio.to_thread(core_speed, machine.cores, extent.text_bytes)
+    )
+    await parts.add(
+        "memory bandwidth",
+        lambda: asyncio.to_thread(memory_bandwidth, machine.cores, extent.array_bytes),
+    )
     for sandbox in SANDBOXES:
         await parts.add(f"sandbox {sandbox}", _start_of(sandbox, machine.cores))
-    await parts.add("search", lambda: asyncio.to_thread(search_speed))
+    await parts.add("search", lambda: asyncio.to_thread(search_speed, extent.documents))
     elsewhere = [watch.elsewhere()]
 
     async def llm() -> LlmProfile:

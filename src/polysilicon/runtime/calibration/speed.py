@@ -26,8 +26,6 @@ from polysilicon.catalog.tables import day, number, read_rows, text
 from polysilicon.cost.profile import CoreSpeed, MemoryBandwidth, spread
 from polysilicon.runtime.calibration.text import sample_text
 
-TEXT_BYTES = 1_000_000
-ARRAY_BYTES = 256 * 2**20
 REPEATS = 3
 
 PROGRAMS: Mapping[tuple[str, int], Callable[[bytes], bytes]] = {
@@ -62,7 +60,7 @@ def reference() -> Mapping[tuple[str, int], float]:
     return {(row["program"], int(row["level"])): row["mbs"] for _, row in read_rows(path, _COLUMNS)}
 
 
-def core_speed(cores: int, *, size: int = TEXT_BYTES) -> CoreSpeed:
+def core_speed(cores: int, size: int) -> CoreSpeed:
     """Measure one core alone, then all at once.
 
     The clock is that of the thread, so what others use of the machine does not count.
@@ -98,7 +96,7 @@ def _rates(content: bytes) -> dict[tuple[str, int], float]:
     return found
 
 
-def memory_bandwidth(cores: int, *, array_bytes: int = ARRAY_BYTES) -> MemoryBandwidth:
+def memory_bandwidth(cores: int, array_bytes: int) -> MemoryBandwidth:
     """Measure copy and triad with a thread a core, each on its own part of the arrays.
 
     Args:

@@ -15,7 +15,6 @@ from polysilicon.runtime.types import Document, Limits
 
 RUNS = 15
 QUERIES = 200
-DOCUMENTS = 2000
 DOCUMENT_LENGTH = 600
 QUERY_WORDS = 8
 HITS = 5
@@ -45,7 +44,7 @@ async def sandbox_start(name: str, workers: int) -> SandboxStart:
     return SandboxStart(startup_s=spread(startups[1:]), run_s=spread(runs[1:]), first_s=runs[0])
 
 
-def search_speed(documents: int = DOCUMENTS) -> SearchSpeed:
+def search_speed(documents: int) -> SearchSpeed:
     """Build an index of generated documents and query it.
 
     Args:
