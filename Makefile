@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench clean lock
+.PHONY: demo test check bench clean fit lock
 
 demo: $(READY)
 	$(BIN)/polysilicon demo
@@ -20,6 +20,11 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/all.py
+
+# Fits the laws of the cost model again and scores them on held-out rows; one thread is fastest.
+fit: $(READY)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m polysilicon.cost.fit
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m polysilicon.cost.fit.cpu
 
 $(READY): requirements.lock pyproject.toml tools/bootstrap.py
 	$(PYTHON) tools/bootstrap.py $(VENV)

@@ -12,7 +12,7 @@ from polysilicon import catalog, cost, units
 from polysilicon.catalog.offers import PRICES, Offer
 from polysilicon.catalog.processors import KINDS
 from polysilicon.cli.estimate_question import Question, question_of
-from polysilicon.cli.grouped import Grouped, Number, group
+from polysilicon.cli.grouped import Grouped, group, number, whole
 from polysilicon.cli.output import emit_json, json_option, out
 from polysilicon.errors import InfeasibleError, InputError, NoBasisError
 from polysilicon.report.offers import (
@@ -42,29 +42,29 @@ _shown = group("What is shown")
 )
 @_step("--kind", type=click.Choice(STEP_KINDS), default="llm", show_default=True)
 @_step("--model", help="Model; of an embedding step an encoder.")
-@_step("--prompt", type=Number(1, 10**15, whole=True), help="Prompt tokens; those trained on.")
-@_step("--output", type=Number(0, 10**8, whole=True), help="Output tokens.")
-@_step("--cached", type=Number(0, 10**8, whole=True), help="Prompt tokens that a cache holds.")
-@_step("--cpu-s", type=Number(0, 10**9), help="Core-seconds of a tool or embedding step.")
+@_step("--prompt", type=whole(1, 10**15), help="Prompt tokens; those trained on.")
+@_step("--output", type=whole(0, 10**8), help="Output tokens.")
+@_step("--cached", type=whole(0, 10**8), help="Prompt tokens that a cache holds.")
+@_step("--cpu-s", type=number(0, 10**9), help="Core-seconds of a tool or embedding step.")
 @_step("--measured-on", help="The offer of these core-seconds; this machine by default.")
 @_step("--method", type=click.Choice(["full", "lora"]), help="What is trained; full by default.")
 @_served("--engine", help="Server of the model; the usual one by default.")
 @_served("--precision", help="Of the weights; the widest that fits by default.")
-@_served("--count", type=Number(1, 10**6, whole=True), help="Accelerators for one copy.")
-@_served("--tp", type=Number(1, 10**6, whole=True), help="Tensor parallelism.")
-@_served("--dp", type=Number(1, 10**6, whole=True), help="Data parallelism of attention.")
-@_served("--ep", type=Number(1, 10**6, whole=True), help="Expert parallelism.")
-@_served("--concurrency", type=Number(1, 10**6, whole=True), help="Such steps at once; default 1.")
-@_served("--utilisation", type=Number(0, 1000), help="Share of the vCPUs that is busy anyway.")
+@_served("--count", type=whole(1, 10**6), help="Accelerators for one copy.")
+@_served("--tp", type=whole(1, 10**6), help="Tensor parallelism.")
+@_served("--dp", type=whole(1, 10**6), help="Data parallelism of attention.")
+@_served("--ep", type=whole(1, 10**6), help="Expert parallelism.")
+@_served("--concurrency", type=whole(1, 10**6), help="Such steps at once; default 1.")
+@_served("--utilisation", type=number(0, 1000), help="Share of the vCPUs that is busy anyway.")
 @_where("--offer", "names", multiple=True, help="Offer; all by default. Repeatable.")
 @_where("--chips", multiple=True, type=click.Choice(KINDS), help="Only these. Repeatable.")
 @_where("--region", help="Only there; each offer's cheapest by default.")
 @_where("--price", type=click.Choice(PRICES), default="on-demand", show_default=True)
-@_shown("--slo", type=Number(0, 10**9), help="Only offers that end the step in so many seconds.")
-@_shown("--slo-ttft", type=Number(0, 10**9), help="Seconds to the first token.")
-@_shown("--slo-tpot", type=Number(0, 10**9), help="Seconds for each later token.")
+@_shown("--slo", type=number(0, 10**9), help="Only offers that end the step in so many seconds.")
+@_shown("--slo-ttft", type=number(0, 10**9), help="Seconds to the first token.")
+@_shown("--slo-tpot", type=number(0, 10**9), help="Seconds for each later token.")
 @_shown("--sort", "by", type=click.Choice(["usd", "speed"]), default="usd", show_default=True)
-@_shown("--limit", type=Number(1, 10**6, whole=True), help="How many offers at most.")
+@_shown("--limit", type=whole(1, 10**6), help="How many offers at most.")
 @_shown(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with a chart."
 )

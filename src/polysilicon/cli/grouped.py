@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+N = TypeVar("N", int, float)
 
 
 class GroupedOption(click.Option):
@@ -47,31 +48,41 @@ def group(heading: str) -> Callable[..., Callable[[F], F]]:
     return option
 
 
-class Number(click.ParamType):
-    """A number between two others, both included.
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return what reads a number between two others, both included.
 
-    Unlike click's own it lets no "nan" through, and its help does not repeat its ends.
-
-    Args:
-        low: least.
-        high: most.
-        whole: only whole numbers.
+    Unlike click's own ranges it lets no "nan" through, and its help does not repeat its ends.
     """
 
-    name = "number"
-
-    def __init__(self, low: float, high: float, *, whole: bool = False) -> None:
-        self.low, self.high, self.whole = low, high, whole
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Read a number."""
+    def number(value: str) -> float:
         try:
-            number = int(value) if self.whole else float(value)
+            found = float(value)
         except ValueError:
-            kind = "whole number" if self.whole else "number"
-            self.fail(f"{value!r} is no {kind}", param, ctx)
-        if not self.low <= number <= self.high:
-            self.fail(f"{value} is not between {self.low} and {self.high}", param, ctx)
-        return number
+            raise click.BadParameter(f"{value!r} is no number") from None
+        return _between(found, low, high)
+
+    return number
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads a whole number between two others, both included."""
+
+    def number(value: str) -> int:
+        try:
+            found = int(value)
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is no whole number") from None
+        return _between(found, low, high)
+
+    return number
+
+
+def _between(found: N, low: float, high: float) -> N:
+    """Return a number.
+
+    Raises:
+        click.BadParameter: it is outside.
+    """
+    if not low <= found <= high:
+        raise click.BadParameter(f"{found:g} is not between {low:g} and {high:g}")
+    return found

@@ -68,7 +68,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def question(row: Measurement, catalog: Catalog) -> Question:
     """Return what the cost model has to be asked to predict a row.
 
-    A mean of concurrency is rounded to whole requests, and to one where it is less.
+    A mean of concurrency of less than one request is taken as one.
 
     Raises:
         NoBasisError: model, precision or accelerator are not known, or tokens are not told.
@@ -105,7 +105,7 @@ def question(row: Measurement, catalog: Catalog) -> Question:
         cached_tokens=0,
         output_tokens=row.output_tokens,
     )
-    load = Load(concurrency=max(round(at_once), 1), serving=serving)
+    load = Load(concurrency=max(at_once, 1.0), serving=serving)
     return Question(step=step, offer=offer, load=load)
 
 
@@ -134,11 +134,11 @@ def offer_of(row: Measurement, catalog: Catalog) -> Offer:
         if chip is None and offer.kind != "cpu":
             continue
         if chip is None or offer.processor is None or offer.processor.name == chip.name:
-            return offer
+            return _with_room(offer)
     if known and chip is not None and chip.kind == "cpu":
         fits = [offer for offer in known if offer.kind == "cpu"]
         if fits:
-            return fits[0]
+            return _with_room(fits[0])
     accelerated = chip is not None and chip.kind != "cpu"
     server = load_servers().types.get(row.instance)
     memory_gib = None if server is None else server.memory_gib
@@ -261,6 +261,13 @@ def _chip(row: Measurement, catalog: Catalog) -> Processor | None:
     if built or any(maker in row.processor.casefold() for maker in _ACCELERATOR_MAKERS):
         raise NoBasisError(f"unknown accelerator {row.processor!r}")
     return None
+
+
+def _with_room(offer: Offer) -> Offer:
+    """Return an offer whose memory is known to be enough for what ran on it."""
+    if offer.memory_bytes is not None:
+        return offer
+    return msgspec.structs.replace(offer, memory_bytes=ENOUGH_BYTES)
 
 
 def _scaled(seconds: Value, factor: float) -> Value:

@@ -19,6 +19,9 @@ from polysilicon.catalog.files import write_whole
 from polysilicon.catalog.machine import Machine
 from polysilicon.errors import InputError
 
+HEAD_TOKENS = 64
+"""Cached tokens that cost next to nothing: what a model puts before every conversation."""
+
 FORMAT = 1
 """Of the file; one of another format is measured anew."""
 
@@ -134,6 +137,11 @@ class PrefillPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     new_tokens: int
     cached_tokens: int
     seconds: Spread
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no more of the prompt was cached than the head that all prompts share."""
+        return self.cached_tokens <= max(self.new_tokens, HEAD_TOKENS)
 
 
 class DecodePoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

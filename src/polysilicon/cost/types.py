@@ -42,13 +42,14 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What else the machine does, and how it serves.
 
     Attributes:
-        concurrency: how many such LLM steps share the machine at once, this one included.
+        concurrency: how many such LLM steps share the machine at once, this one included; a mean
+            may lie between whole numbers.
         utilisation: vCPUs that other work keeps busy, over all vCPUs; above 1 where more wants to
             run than there is.
         serving: how the model is served.
     """
 
-    concurrency: int = 1
+    concurrency: float = 1
     utilisation: float = 0.0
     serving: Serving = Serving()
 

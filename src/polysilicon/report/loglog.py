@@ -11,7 +11,7 @@ from markupsafe import Markup
 from polysilicon.report.svg import log_place
 
 WIDTH_PX, HEIGHT_PX = 760.0, 400.0
-LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 74.0, 14.0, 12.0, 46.0
+LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 74.0, 26.0, 12.0, 46.0
 
 Point = tuple[float, float]
 

@@ -49,7 +49,7 @@ class AcceleratorLaw:
         chip: Processor,
         available: int,
         setting: Setting,
-        concurrency: int,
+        concurrency: float,
         fit: Fit,
     ) -> None:
         self._model, self._chip, self._setting = model, chip, setting
@@ -177,7 +177,7 @@ class AcceleratorLaw:
         setting = self._setting
         gpus = setting.split.gpus
         used = "one accelerator" if gpus == 1 else f"{gpus} accelerators"
-        at_once = f"{self._concurrency} at a time"
+        at_once = f"{self._concurrency:g} at a time"
         what = f"{setting.engine}, {setting.precision}, {used} of {available}, {at_once}"
         if self.basis == "roofline":
             return f"{what}; data sheet facts, nothing of this family was measured"

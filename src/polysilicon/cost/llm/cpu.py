@@ -26,7 +26,7 @@ def cpu_law(
     model: ModelArchitecture,
     offer: Offer,
     serving: Serving,
-    concurrency: int,
+    concurrency: float,
     catalog: Catalog,
     fitted: CpuFit | None = None,
 ) -> CpuLaw:

@@ -78,7 +78,7 @@ class Site:
                 f"no model of about its size was measured on CPUs with {self.engine}"
             )
 
-    def law(self, offer: Offer, concurrency: int) -> CpuLaw:
+    def law(self, offer: Offer, concurrency: float) -> CpuLaw:
         """Return the law.
 
         Raises:
@@ -88,7 +88,7 @@ class Site:
             return self._llamacpp(offer, concurrency)
         return self._vllm(offer, concurrency)
 
-    def _largest_tokens(self, offer: Offer, concurrency: int, *, ran: bool) -> float:
+    def _largest_tokens(self, offer: Offer, concurrency: float, *, ran: bool) -> float:
         """Return tokens of a step for which there is memory.
 
         Raises:
@@ -109,7 +109,7 @@ class Site:
             raise NoBasisError("it does not fit: weights and cache are larger than the memory")
         return tokens
 
-    def _llamacpp(self, offer: Offer, concurrency: int) -> CpuLaw:
+    def _llamacpp(self, offer: Offer, concurrency: float) -> CpuLaw:
         """Return the law of llama.cpp, measured with one request at a time."""
         asked = [("prefill", 512, 1.0), ("prefill", 4096, 1.0)]
         asked += [("decode", 64, 1.0), ("decode", 256, 1.0)]
@@ -159,7 +159,7 @@ class Site:
             return first_s, first_s * read[1] / read[0]
         return last_s * read[0] / read[1], last_s
 
-    def _vllm(self, offer: Offer, concurrency: int) -> CpuLaw:
+    def _vllm(self, offer: Offer, concurrency: float) -> CpuLaw:
         """Return the law of vLLM, measured alone and with as many requests as it takes."""
         usual = self.fit.usual_load(self.server, self.model, self.alike)
         # What ran busy tells about loads near its own; others are reached by a power of the load.
@@ -217,9 +217,9 @@ class Site:
             return np.zeros(len(rates.band))
         return np.full(len(rates.band), 1.645 * self.constants["mixture_deviation"])
 
-    def _note(self, rates: Rates, concurrency: int) -> str:
+    def _note(self, rates: Rates, concurrency: float) -> str:
         """Return in words what the rates rest on."""
-        many = "one request at a time" if concurrency == 1 else f"{concurrency} at a time"
+        many = "one request at a time" if concurrency == 1 else f"{concurrency:g} at a time"
         chip = self.server.chip or "this server"
         if rates.measured.all():
             rests = "measured on this type"

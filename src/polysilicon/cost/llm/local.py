@@ -99,7 +99,7 @@ def rates_of(measured: LlmProfile) -> Rates:
     plain = sorted(
         (p.new_tokens, p.seconds.median, p.new_tokens * (p.cached_tokens + p.new_tokens / 2))
         for p in measured.prefill
-        if p.cached_tokens < p.new_tokens
+        if p.fresh
     )
     if len(plain) < 2 or not measured.decode:
         raise NoBasisError(f"too little of {measured.model} was measured here")
@@ -133,7 +133,7 @@ def _pair_seconds(measured: LlmProfile, tokens: Numbers, seconds: Numbers) -> fl
         (point.seconds.median - float(np.interp(point.new_tokens, tokens, seconds)))
         / (point.new_tokens * point.cached_tokens)
         for point in measured.prefill
-        if point.cached_tokens >= point.new_tokens
+        if not point.fresh
     ]
     return max(float(np.median(found)), 0.0) if found else 0.0
 
@@ -163,7 +163,7 @@ class LocalLaw:
         busy: tool processes that compute meanwhile; may be a mean.
     """
 
-    def __init__(self, measured: LlmProfile, concurrency: int = 1, busy: float = 0.0) -> None:
+    def __init__(self, measured: LlmProfile, concurrency: float = 1, busy: float = 0.0) -> None:
         self._rates = rates_of(measured)
         self._measured = measured
         self._together = float(min(concurrency, measured.slots))
@@ -217,7 +217,7 @@ class LocalLaw:
         return np.asarray(np.where(inside, kinds[0], kinds[1]), dtype=np.int8)
 
 
-def local_law(profile: Profile, model: str, concurrency: int = 1, busy: float = 0.0) -> LocalLaw:
+def local_law(profile: Profile, model: str, concurrency: float = 1, busy: float = 0.0) -> LocalLaw:
     """Make the law of a model on this machine.
 
     Raises:

@@ -82,7 +82,7 @@ class MeasuredLaw(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measured_gpu_law(
-    model: ModelArchitecture, offer: Offer, serving: Serving, concurrency: int, catalog: Catalog
+    model: ModelArchitecture, offer: Offer, serving: Serving, concurrency: float, catalog: Catalog
 ) -> MeasuredLaw:
     """Return the law of a model that was measured on this accelerator offer.
 

@@ -27,6 +27,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         engine: its name.
         default_of: the family of chips on which it is taken where none is asked for.
         narrow_cache: quantised models keep their cache in one byte a value.
+        even_heads: tensor parallelism must divide the number of heads.
         source: of that.
         date: of the source.
     """
@@ -34,6 +35,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     engine: str
     default_of: str
     narrow_cache: bool
+    even_heads: bool
     source: str
     date: str
 
@@ -60,6 +62,7 @@ def engines() -> dict[str, Engine]:
         "engine": text,
         "default_of": str,
         "narrow_cache": yes_no,
+        "even_heads": yes_no,
         "source": text,
         "date": day,
     }
@@ -112,6 +115,10 @@ def split_for(
     if chip.memory_gb is None:
         raise NoBasisError(f"the memory of {chip.name} is not known")
     check_parallelism(model, serving, gpus)
+    # With ranks the attention is cut less than tp says.
+    if engine.even_heads and serving.tp and not serving.dp and model.heads % serving.tp:
+        what = f"impossible parallelism: tp={serving.tp} of {model.heads} heads of {model.name}"
+        raise InputError(what, mend=f"in {engine.engine} tp divides them")
     quantised = weight_bytes <= NARROW_BYTES
     narrow = weight_bytes < NARROW_BYTES and model.experts is not None
     return Split(
@@ -128,8 +135,7 @@ def split_for(
 def check_parallelism(model: ModelArchitecture, serving: Serving, gpus: int) -> None:
     """Raise `InputError` where the ways to spread a model contradict each other.
 
-    Tensor parallelism cuts heads, so it must divide their number or be a multiple of it; ranks of
-    data-parallel attention share the accelerators of one copy.
+    Ranks of data-parallel attention share the accelerators of one copy.
     """
     asked = {name: getattr(serving, name) for name in ("tp", "pp", "dp", "ep")}
     told = " ".join(f"{name}={much}" for name, much in asked.items() if much is not None)
@@ -146,10 +152,6 @@ def check_parallelism(model: ModelArchitecture, serving: Serving, gpus: int) -> 
         raise InputError(f"impossible parallelism: {told}", mend=f"none is more than {gpus}")
     if gpus % dp or gpus % ep or gpus % tp:
         raise InputError(f"impossible parallelism: {told}", mend=f"each must divide {gpus}")
-    # With ranks the attention is cut less than tp says.
-    if dp == 1 and serving.tp and model.heads % tp and tp % model.heads:
-        mend = f"tp must divide the {model.heads} heads of {model.name}"
-        raise InputError(f"impossible parallelism: {told}", mend=mend)
 
 
 def setting_of(

@@ -1,10 +1,11 @@
 """How many requests a second a machine serves while each of them keeps what was promised.
 
 A closed loop of c requests at once gives c / service(c) requests a second (Little's law: J. Little,
-Operations Research 9(3), 1961). On CPUs it is no more than prompts alone would take one after another,
-for a prompt keeps all cores busy: the law for many at once does not know that. The capacity is the largest of these at which first and later
-tokens keep the SLO. It is worked out three times: by the best estimate of all seconds, by the slow
-ends of their bands, and by the fast ones.
+Operations Research 9(3), 1961). On CPUs it is no more than prompts alone would take one after
+another, for a prompt keeps all cores busy, which the law for many at once does not know. The
+capacity is the largest of these at which first and later tokens keep the SLO. It is worked out
+three times: by the best estimate of all seconds, by the slow ends of their bands, and by the fast
+ones.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ def _add(
 
 
 def _better(before: Capacity, rates: Mapping[str, float], **said: Any) -> Capacity:
-    """Return a capacity with rates that are better than those so far, and what tells of the best."""
+    """Return a capacity with the better of two rates, and what is said of the best one."""
     after = msgspec.structs.replace(
         before,
         slow_per_s=max(before.slow_per_s, rates["slow"]),
@@ -259,8 +260,11 @@ def tool_answers(task: ToolTask, catalog: Catalog) -> Answers:
         try:
             for slo in SLOS:
                 found["", slo.name].append(tool_capacity(task, group[0], slo, catalog))
-        except NoBasisError as error:
-            refused[str(error)] += 1
+        except NoBasisError:
+            # The model's own words name each offer; here like cases are counted together.
+            unsized = group[0].vcpus is None
+            what = "how many vCPUs it has" if unsized else "the core speed of its CPUs"
+            refused[f"{what} is not known"] += 1
     return Answers(capacities=found, refused=refused)
 
 

@@ -35,9 +35,9 @@ class Crossing(msgspec.Struct, frozen=True, kw_only=True):
     """Up to which load one kind is the cheapest.
 
     Attributes:
-        first_per_s: from here on the other kind is cheaper at least now and then; 0 where it is
-            from the least load on, infinite where it never is.
-        last_per_s: from here on it always is.
+        first_per_s: below this load it always is; 0 where it is not even at the least load,
+            infinite where it is at all loads.
+        last_per_s: from this load on it never is.
     """
 
     first_per_s: float
@@ -95,24 +95,15 @@ def machines(per_s: Numbers | float, loads: Numbers) -> Numbers:
     return np.asarray(np.maximum(np.ceil(loads / per_s - SLACK), 1.0))
 
 
-def crossing(one: Curve, other: Curve, loads: Numbers) -> Crossing | None:
-    """Return up to which load the first kind is the cheapest; None where neither serves anything.
-
-    Equal dollars count for the first.
-    """
-    served = np.isfinite(one.usd_per_hour) | np.isfinite(other.usd_per_hour)
-    if not served.any():
-        return None
-    dearer = other.usd_per_hour < one.usd_per_hour
-    if not dearer.any():
-        return Crossing(first_per_s=math.inf, last_per_s=math.inf)
-    first = int(np.argmax(dearer))
-    cheap = np.flatnonzero(~dearer & served)
-    last = int(cheap[-1]) + 1 if len(cheap) else 0
-    return Crossing(
-        first_per_s=0.0 if first == 0 else float(loads[first]),
-        last_per_s=0.0 if last == 0 else math.inf if last == len(loads) else float(loads[last]),
-    )
+def crossing(one: Curve, other: Curve, loads: Numbers) -> Crossing:
+    """Return up to which load the first kind is the cheapest; equal dollars count for it."""
+    wins = np.isfinite(one.usd_per_hour) & (one.usd_per_hour <= other.usd_per_hour)
+    edges = np.append(loads, math.inf)
+    edges[0] = 0.0
+    lost, won = np.flatnonzero(~wins), np.flatnonzero(wins)
+    first = int(lost[0]) if len(lost) else len(loads)
+    last = int(won[-1]) + 1 if len(won) else 0
+    return Crossing(first_per_s=float(edges[first]), last_per_s=float(edges[last]))
 
 
 def usd_per_million(usd_per_hour: float, per_s: float, units_each: float) -> float:

@@ -95,7 +95,7 @@ class EngineBench:
         prefill = await self._prefills()
         decode = await self._decodes()
         stretch = await self._stretches(workers)
-        plain = [point for point in prefill if point.cached_tokens < point.new_tokens] or prefill
+        plain = [point for point in prefill if point.fresh] or prefill
         near = min(plain, key=lambda p: abs(p.new_tokens - RATE_TOKENS))
         alone = min(decode, key=lambda p: (p.sequences, p.context_tokens))
         return LlmProfile(

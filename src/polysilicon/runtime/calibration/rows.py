@@ -38,7 +38,7 @@ def measurements(profile: Profile) -> Iterator[Measurement]:
     number = 0
     for llm in profile.llm.values():
         # The file has no column for tokens from a cache.
-        for prompt in (p for p in llm.prefill if p.cached_tokens < p.new_tokens):
+        for prompt in (p for p in llm.prefill if p.fresh):
             number += 1
             yield msgspec.structs.replace(
                 _row(profile, llm, number),

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from polysilicon.cost.beside import another, busy_tools, llm_steps, predict_run
+from polysilicon.cost.llm.iterations import EngineSteps, play
+from polysilicon.cost.llm.local import rates_of
+from polysilicon.workload.record import StepRecord
+from profiles import llm_profile, profile
+
+
+def tool(task: int, seconds: float, **fields) -> StepRecord:
+    given = {"task_id": f"t{task}", "step_id": f"s{task}", "name": "code", "kind": "tool"}
+    given |= {"agent": "coder", "start_s": 1.0, "end_s": 1.0 + seconds, "outcome": "ok"}
+    return StepRecord(**(given | fields))
+
+
+def chats(count: int = 12, seed: int = 4) -> list[StepRecord]:
+    """Chats that took exactly what the profile's rates make of them."""
+    rng = np.random.default_rng(seed)
+    start_s = np.sort(rng.uniform(0, 5, count))
+    new, cached = rng.integers(10, 300, count) * 1.0, rng.integers(0, 50, count) * 1.0
+    output = rng.integers(1, 40, count) * 1.0
+    given = EngineSteps(start_s=start_s, new=new, cached=cached, output=output)
+    ran = play(given, rates_of(llm_profile()), slots=8, batch_tokens=2048)
+    return [
+        StepRecord(
+            task_id=f"c{n}",
+            step_id="chat",
+            name="chat",
+            kind="llm",
+            model="tiny",
+            agent="coder",
+            start_s=float(start_s[n]),
+            first_token_s=float(ran.first_token_s[n]),
+            end_s=float(ran.end_s[n]),
+            prompt_tokens=int(new[n] + cached[n]),
+            cached_tokens=int(cached[n]),
+            output_tokens=int(output[n]),
+            outcome="ok",
+        )
+        for n in range(count)
+    ]
+
+
+def test_chats_that_follow_the_rates_are_predicted_exactly():
+    run = predict_run(chats(), profile())
+    assert len(run.steps) == 12
+    assert not run.refused
+    for found in run.steps:
+        assert found.error == pytest.approx(0, abs=1e-9)
+        assert found.inside
+        assert found.first_s == pytest.approx(found.step.first_token_s - found.step.start_s)
+
+
+def test_a_step_s_own_end_is_no_input():
+    told = chats()
+    lying = [msgspec.structs.replace(s, end_s=s.end_s * 3, first_token_s=s.end_s) for s in told]
+    honest = {p.step.task_id: p.service_s for p in predict_run(told, profile()).steps}
+    found = {p.step.task_id: p.service_s for p in predict_run(lying, profile()).steps}
+    assert found == honest
+
+
+def test_a_tool_is_predicted_from_other_tasks_only():
+    steps = [tool(1, 1.0), tool(2, 1.0), tool(3, 1.0), tool(4, 50.0)]
+    found = {p.step.task_id: p for p in predict_run(steps, profile()).steps}
+    assert found["t4"].service_s == pytest.approx(1.0)
+    assert not found["t4"].inside
+    assert found["t1"].inside
+
+
+def test_what_cannot_be_known_is_refused_and_counted():
+    steps = [
+        tool(1, 1.0),
+        tool(2, 1.0, name="other"),
+        tool(3, 1.0, outcome="timeout"),
+        tool(4, 1.0, start_s=None, end_s=None),
+        tool(5, 1.0, kind="llm", name="chat", model="tiny"),
+        tool(6, 1.0, kind="llm", name="chat", model="huge", prompt_tokens=5, output_tokens=5),
+        tool(7, 1.0, kind="train", name="train"),
+    ]
+    run = predict_run(steps, profile())
+    assert run.steps == ()
+    assert run.refused == {
+        "too few steps of its name in other tasks": 2,
+        "it did not end well": 1,
+        "it has no start and end": 1,
+        "its tokens are not known": 1,
+        "its model was not measured here": 1,
+        "training was not measured here": 1,
+    }
+
+
+def test_tools_that_compute_make_chats_slower():
+    working = [tool(n, 4.0, start_s=0.0, end_s=4.0, cpu_s=4.0) for n in range(4)]
+    waiting = [tool(n, 4.0, start_s=0.0, end_s=4.0, cpu_s=0.0) for n in range(4)]
+    slow = predict_run([*chats(), *working], profile()).steps
+    fast = predict_run([*chats(), *waiting], profile()).steps
+    assert sum(p.service_s for p in slow) > sum(p.service_s for p in fast)
+
+
+def test_busy_tools_are_no_more_than_the_cores():
+    tools = predict_run([tool(n, 4.0, cpu_s=4.0) for n in range(9)], profile()).steps
+    busy = busy_tools(tools, profile())
+    assert busy(0.5) == 0.0
+    assert busy(2.0) == 2.0
+    assert busy(6.0) == 0.0
+
+
+def test_the_band_of_one_more_draw_holds_it():
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(400):
+        logs = rng.normal(0.0, 1.0, 6)
+        low, middle, high = another(logs[:5])
+        assert low < middle < high
+        inside += low <= logs[5] <= high
+    assert 0.86 <= inside / 400 <= 0.94
+
+
+def test_no_steps_need_no_engine():
+    assert llm_steps([], llm_profile()) == []
+
+
+def test_bands_without_a_trial_are_wide():
+    narrow = llm_steps(chats(), llm_profile())[0]
+    wide = llm_steps(chats(), llm_profile(trial=None))[0]
+    assert wide.low_s < narrow.low_s < narrow.high_s < wide.high_s
