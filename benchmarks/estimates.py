@@ -80,7 +80,9 @@ def main() -> None:
         refused = int(np.sum(found.basis == cost.REFUSED))
         total, whole_s = total + count, whole_s + seconds + first_s
         each = f"{seconds / count * 1e6:.2f}"
-        table.add_row(name, str(count - refused), str(refused), f"{first_s:.2f}", f"{seconds:.2f}", each)
+        table.add_row(
+            name, str(count - refused), str(refused), f"{first_s:.2f}", f"{seconds:.2f}", each
+        )
     Console().print(table)
     print(f"{total:,} estimates in {whole_s:.2f} s, making the laws included")
 

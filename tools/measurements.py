@@ -2,9 +2,9 @@
 
     python tools/measurements.py FOLDER
 
-FOLDER holds the sources' files: `llm_gpu/measurements.csv`, `llm_gpu/aiconfigurator_core.csv` (in the
-same columns; may be missing) and `accelerators/*.csv`. The tables go
-to `src/polysilicon/cost/data/measurements`; its README says what each column rests on.
+FOLDER holds the sources' files: `llm_gpu/measurements.csv`, `llm_gpu/aiconfigurator_core.csv` (in
+the same columns; may be missing) and `accelerators/*.csv`. The tables go to
+`src/polysilicon/cost/data/measurements`; its README says what each column rests on.
 """
 
 from __future__ import annotations

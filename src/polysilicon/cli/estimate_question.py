@@ -15,7 +15,7 @@ from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.catalog.offers import Offer, Price
 from polysilicon.cost import Estimate, Load, Serving
-from polysilicon.cost.llm.setting import engines
+from polysilicon.cost.llm.setting import check_parallelism, engines
 from polysilicon.errors import InputError, nearest
 from polysilicon.report.offers import Refusal
 from polysilicon.workload.record import StepRecord
@@ -200,7 +200,7 @@ def _serving(asked: Mapping[str, Any], known: Catalog) -> Serving:
     """Return how the model is served.
 
     Raises:
-        InputError: an unknown engine or precision.
+        InputError: an unknown engine or precision, or an impossible parallelism.
     """
     engine = asked["engine"] or ""
     names = ("llama.cpp", *engines())
@@ -208,8 +208,14 @@ def _serving(asked: Mapping[str, Any], known: Catalog) -> Serving:
         mend = nearest(engine, names) or f"known: {', '.join(names)}"
         raise InputError(f"unknown engine {engine!r}", where="--engine", mend=mend)
     precision = known.precision(asked["precision"]) if asked["precision"] else ""
-    numbers = {name: asked[name] for name in PARALLEL}
-    return Serving(engine=engine, precision=precision, **numbers)
+    serving = Serving(
+        engine=engine, precision=precision, **{name: asked[name] for name in PARALLEL}
+    )
+    copy = serving.count or serving.tp or serving.dp or serving.ep
+    if copy is not None:
+        # What is impossible everywhere is told once, not once an offer.
+        check_parallelism(known.model(asked["model"]), serving, copy)
+    return serving
 
 
 def _offers(asked: Mapping[str, Any], known: Catalog) -> tuple[list[Offer], list[Refusal]]:

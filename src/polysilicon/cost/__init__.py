@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from polysilicon.cost.batch import Batch, batch_of
-from polysilicon.cost.bulk import REFUSED, Estimates, estimate_all
+from polysilicon.cost.bulk import estimate_all
 from polysilicon.cost.elsewhere import Elsewhere, Refused, elsewhere
 from polysilicon.cost.energy import share_joules
 from polysilicon.cost.estimate import estimate
+from polysilicon.cost.estimates import REFUSED, Estimates
 from polysilicon.cost.money import share_usd
 from polysilicon.cost.types import Basis, Estimate, Load, Serving
 

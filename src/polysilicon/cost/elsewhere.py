@@ -12,8 +12,10 @@ from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.offers import Offer
 from polysilicon.cost.batch import batch_of
-from polysilicon.cost.bulk import REFUSED, estimate_all, here
+from polysilicon.cost.bulk import estimate_all
 from polysilicon.cost.estimate import one_of
+from polysilicon.cost.estimates import REFUSED
+from polysilicon.cost.kinds import here
 from polysilicon.cost.types import BASES, Basis, Estimate, Load
 from polysilicon.errors import InputError
 from polysilicon.workload.record import StepRecord

@@ -8,7 +8,8 @@ from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.catalog import load as load_catalog
 from polysilicon.catalog.offers import Offer
 from polysilicon.cost.batch import batch_of
-from polysilicon.cost.bulk import REFUSED, Estimates, estimate_all
+from polysilicon.cost.bulk import estimate_all
+from polysilicon.cost.estimates import REFUSED, Estimates
 from polysilicon.cost.money import AnyPrice
 from polysilicon.cost.types import BASES, Estimate, Load
 from polysilicon.errors import NoBasisError

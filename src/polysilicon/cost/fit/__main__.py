@@ -1,4 +1,4 @@
-"""`python -m polysilicon.cost.fit`: fit the law of accelerators again and score it on held-out rows.
+"""`python -m polysilicon.cost.fit`: fit the law of accelerators again, score it on held-out rows.
 
 Writes coefficients, kernels and residuals beside the laws (or into a folder that is given), and
 prints the table of the cross-validation. Takes a few minutes.
@@ -91,7 +91,11 @@ def scores(folds: list[Fold], found: Fit, names: Mapping[str, str]) -> list[tupl
         for metric in METRICS:
             single = [] if by == "random" else [f for f in of if f.metric == metric]
             for fold in (*single, pooled(of, metric)):
-                figures = (fold.median_ape(), fold.mape(), fold.coverage(found.kernels[metric].width))
+                figures = (
+                    fold.median_ape(),
+                    fold.mape(),
+                    fold.coverage(found.kernels[metric].width),
+                )
                 group = names.get(fold.group, fold.group)
                 shown = (f"{figure:.3f}" for figure in figures)
                 rows.append((by, group, metric, str(len(fold.log_error)), *shown))

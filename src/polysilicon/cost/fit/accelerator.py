@@ -59,9 +59,7 @@ class Problem:
     def errors(self, values: Numbers) -> dict[str, Numbers]:
         """Return log residuals, truth over law; not a number where nothing was measured."""
         served = self.served(values)
-        return {
-            metric: np.log(self._truth[metric] / getattr(served, metric)) for metric in SCALES
-        }
+        return {metric: np.log(self._truth[metric] / getattr(served, metric)) for metric in SCALES}
 
     def errors_of(self, values: Values) -> dict[str, Numbers]:
         """Return log residuals as `errors` does, from values by name."""
@@ -151,9 +149,7 @@ def fit(
     return Fit(values=values, kernels=found, known=known)
 
 
-def condensed(
-    rows: Rows, values: Numbers, batches: npt.NDArray[np.bool_]
-) -> tuple[Rows, Numbers]:
+def condensed(rows: Rows, values: Numbers, batches: npt.NDArray[np.bool_]) -> tuple[Rows, Numbers]:
     """Return rows that have a value; of batches one for all lengths, their median."""
     single = np.flatnonzero(~np.isnan(values) & ~batches)
     there = np.flatnonzero(~np.isnan(values) & batches)

@@ -1,4 +1,4 @@
-"""Measured rows as cases of the serving law: what was asked of which accelerators, and what came."""
+"""Measured rows as cases of the serving law: what was asked of which chips, and what came."""
 
 from __future__ import annotations
 

@@ -116,9 +116,7 @@ def cross_validate(
     return folds
 
 
-def score(
-    found: Fit, asked: Sequence[Case], by: str, groups: Sequence[str]
-) -> list[Fold]:
+def score(found: Fit, asked: Sequence[Case], by: str, groups: Sequence[str]) -> list[Fold]:
     """Return the errors of a fit on cases that it does not know, by metric and group.
 
     Args:
@@ -154,5 +152,3 @@ def pooled(folds: Sequence[Fold], metric: str) -> Fold:
 def width_for(fold: Fold, share: float = 0.9) -> float:
     """Return how much wider bands must be to hold a share of the truths."""
     return float(np.quantile(np.abs(fold.log_error) / fold.sd, share) / NINETY)
-
-

@@ -120,8 +120,8 @@ def _told(row: Measurement) -> tuple[int, Serving, float]:
 def mend_ranks(row: Measurement) -> tuple[int, Serving, float]:
     """Return accelerators, ranks and steps at once of a row whose labels were multiplied.
 
-    In that source the steps at once are those of one data-parallel rank. Rows labelled with 16 or 64
-    accelerators, and those with ranks of both kinds, list runs again that stand elsewhere in it
+    In that source the steps at once are those of one data-parallel rank. Rows labelled with 16 or
+    64 accelerators, and those with ranks of both kinds, list runs again that stand elsewhere in it
     with 4, 8 or 2 accelerators and the very same times: their labels are ranks times ranks.
     """
     tp, dp, ep = row.tp or 1, row.dp or 1, row.ep or 1

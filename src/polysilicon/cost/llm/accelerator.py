@@ -1,4 +1,4 @@
-"""The law of LLM steps on GPUs and AI ASICs: serving law, corrected by rows like the one asked for."""
+"""The law of LLM steps on GPUs and AI ASICs: serving law, corrected by rows like those asked."""
 
 from __future__ import annotations
 

@@ -74,9 +74,5 @@ def _law(
     if offer.accelerators is None:
         raise NoBasisError(f"how much of {chip.name} it has is not known")
     need = Need(concurrency=load.concurrency, tokens=tokens)
-    setting = setting_of(
-        model, chip, offer.accelerators, load.serving, need, catalog.precisions
-    )
-    return AcceleratorLaw(
-        model, chip, offer.accelerators, setting, load.concurrency, shipped_fit()
-    )
+    setting = setting_of(model, chip, offer.accelerators, load.serving, need, catalog.precisions)
+    return AcceleratorLaw(model, chip, offer.accelerators, setting, load.concurrency, shipped_fit())

@@ -47,7 +47,13 @@ def read_priors(source: Traversable) -> tuple[Prior, ...]:
     Raises:
         InputError: a cell that cannot be.
     """
-    columns: dict[str, Cell] = {"coefficient": text, "tag": str, "mean": number, "sd": number, "why": text}
+    columns: dict[str, Cell] = {
+        "coefficient": text,
+        "tag": str,
+        "mean": number,
+        "sd": number,
+        "why": text,
+    }
     return tuple(Prior(**row) for _, row in read_rows(source, columns))
 
 
@@ -117,9 +123,7 @@ class Slots:
         return matrices
 
 
-def coefficients(
-    values: Values, tags: Mapping[str, float]
-) -> dict[str, float]:
+def coefficients(values: Values, tags: Mapping[str, float]) -> dict[str, float]:
     """Return the coefficients for some tags.
 
     Args:

@@ -1,4 +1,4 @@
-"""The fitted serving law as data: coefficients, kernels, residuals; written by the fit, read here."""
+"""The fitted serving law as data: coefficients, kernels, residuals; the fit writes, this reads."""
 
 from __future__ import annotations
 
@@ -164,9 +164,7 @@ def _known(source: Traversable) -> dict[str, Known]:
         of = [row for row in rows if row["metric"] == metric]
         names: npt.NDArray[np.str_] = np.array([[row[name] for name in NAMES] for row in of])
         known[metric] = Known(
-            rows=Rows(
-                names=names, octaves=np.log2([[row[size] for size in SIZES] for row in of])
-            ),
+            rows=Rows(names=names, octaves=np.log2([[row[size] for size in SIZES] for row in of])),
             values=np.array([row["log_residual"] for row in of]),
             noise_sd=np.array([row["noise_sd"] for row in of]),
         )

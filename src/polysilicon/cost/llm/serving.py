@@ -1,8 +1,9 @@
 """Seconds of steps under continuous batching: the slower of arithmetic and memory, and overheads.
 
-Source: S. Williams et al., "Roofline", CACM 52(4), 2009, for the law of one kernel; A. Agrawal et al.,
-arXiv 2403.02310, section 3, for what prefills take from decodes of the same batch; the closed loop of
-a load generator by Little's law. Coefficients are fitted, see `polysilicon.cost.fit.accelerator`.
+Source: S. Williams et al., "Roofline", CACM 52(4), 2009, for the law of one kernel; A. Agrawal et
+al., arXiv 2403.02310, section 3, for what prefills take from decodes of the same batch; the closed
+loop of a load generator by Little's law. Coefficients are fitted, see
+`polysilicon.cost.fit.accelerator`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ compute, memory, link: share of the peak rate that is reached; cache: time to re
 that at the rate of weights; message_s: of one step of an all-reduce; layer_s: overhead of a layer;
 sequence: growth of that overhead with each sequence; request_s: of a request; iteration: iterations
 that a prompt waits for; interference: prefill that decodes of the batch wait for, over all of it;
-wait, wait_power: prompts that a prompt waits for, over the sequences beside it to that power; overlap:
-part of that wait in which the decodes of the waiting have not begun; queue: cycles that a step waits
-for memory, over those by Little's law.
+wait, wait_power: prompts that a prompt waits for, over the sequences beside it to that power;
+overlap: part of that wait in which the decodes of the waiting have not begun; queue: cycles that a
+step waits for memory, over those by Little's law.
 """
 
 

@@ -71,7 +71,7 @@ def engines() -> dict[str, Engine]:
 
 
 def family_of(chip: Processor) -> str:
-    """Return what is alike about the engines of a chip: `gpu`, `neuron`, `tpu`, `gaudi` or blank."""
+    """Return what engines a chip has: those of `gpu`, `neuron`, `tpu`, `gaudi`; or blank."""
     isa = (chip.isa or "").casefold()
     if chip.kind == "gpu":
         return "gpu"

@@ -1,7 +1,7 @@
 """What a step makes accelerators do: operations, bytes and messages, before any efficiency.
 
-Source of the counts: J. Kaplan et al., arXiv 2001.08361, section 2.1 (operations); M. Shoeybi et al.,
-arXiv 1909.08053, section 3 (two all-reduces a layer under tensor parallelism).
+Source of the counts: J. Kaplan et al., arXiv 2001.08361, section 2.1 (operations); M. Shoeybi et
+al., arXiv 1909.08053, section 3 (two all-reduces a layer under tensor parallelism).
 """
 
 from __future__ import annotations

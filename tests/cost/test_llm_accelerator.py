@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from polysilicon import catalog
+from polysilicon.cost.constants import constants
+from polysilicon.cost.llm.accelerator import FEW, NINETY, AcceleratorLaw
+from polysilicon.cost.llm.coefficients import coefficients, tags_of
+from polysilicon.cost.llm.fitted import Fit, Kernel, Known, shipped_fit
+from polysilicon.cost.llm.residuals import Term, describe
+from polysilicon.cost.llm.serving import serve
+from polysilicon.cost.llm.setting import Setting
+from polysilicon.cost.llm.work import Split, work_of
+from polysilicon.cost.types import BASES
+from polysilicon.errors import NoBasisError
+
+CATALOG = catalog.load()
+LLAMA = CATALOG.models["llama-3.1-8b-instruct"]
+H100 = CATALOG.processor("NVIDIA H100 SXM5 80GB")
+ONE = Split(gpus=1, weight_bytes=2.0, rest_bytes=2.0, usable_bytes=76e9)
+VLLM = Setting(engine="vllm", precision="bf16", split=ONE)
+VALUES = {
+    ("compute", ""): -0.5,
+    ("compute", "family:CUDA"): 0.0,
+    ("compute", f"processor:{H100.name}"): 0.0,
+    ("memory", ""): -0.2,
+    ("layer_s", ""): -10.0,
+    ("message_s", ""): -12.0,
+    ("request_s", ""): -4.0,
+    ("sequence", ""): -5.0,
+    ("wait", ""): -1.0,
+}
+TERMS = (
+    Term(names=("processor", "engine"), sd=0.1, octaves=np.inf),
+    Term(names=("processor", "engine", "model", "precision", "split"), sd=0.2, octaves=3.0),
+)
+KERNEL = Kernel(terms=TERMS, noise_sd=0.03, width=2.0)
+
+
+def numbers(*values):
+    return np.array(values, dtype=np.float64)
+
+
+def known(*rows, chip=H100.name, concurrency=8.0):
+    """Return residuals: of each row new tokens, output tokens and what the law leaves over."""
+    columns = numbers(*(rows or [(1, 1, 0.0)])).reshape(-1, 3).T
+    names = (chip, "vllm", LLAMA, "bf16", ONE)
+    found = describe(names, (concurrency, columns[0], columns[1]))
+    count = len(rows)
+    return Known(
+        rows=found.take(np.arange(count)),
+        values=columns[2][:count],
+        noise_sd=np.full(count, 0.03),
+    )
+
+
+def fit(ttft=(), tpot=(), values=VALUES, **where):
+    return Fit(
+        values=values,
+        kernels={"ttft_s": KERNEL, "tpot_s": KERNEL},
+        known={"ttft_s": known(*ttft, **where), "tpot_s": known(*tpot, **where)},
+    )
+
+
+def law(found=None, chip=H100, setting=VLLM, concurrency=8, available=8, model=LLAMA):
+    return AcceleratorLaw(model, chip, available, setting, concurrency, found or fit())
+
+
+def plain(tokens, concurrency=8):
+    tags = tags_of(LLAMA, H100, "vllm", "bf16", ONE)
+    work = work_of(LLAMA, H100, ONE, "bf16", concurrency, tuple(numbers(t) for t in tokens))
+    return serve(work, coefficients(VALUES, tags))
+
+
+def test_without_rows_it_is_the_serving_law_with_a_wide_band():
+    said = law().seconds(numbers(1000), numbers(200), numbers(100))
+    found = plain((1000, 200, 100))
+    assert said.ttft_s == pytest.approx(found.ttft_s)
+    assert said.tpot_s == pytest.approx(found.tpot_s)
+    reach = np.exp(NINETY * 2.0 * np.sqrt(0.1**2 + 0.2**2 + 0.03**2))
+    assert said.ttft_high_s / said.ttft_s == pytest.approx(reach)
+    assert said.ttft_s / said.ttft_low_s == pytest.approx(reach)
+    assert said.tpot_high_s / said.tpot_s == pytest.approx(reach)
+    assert BASES[said.basis[0]] == "calibrated"
+
+
+def test_rows_like_the_one_asked_for_correct_it_and_narrow_the_band():
+    rows = [(1000, 100, 0.3), (2000, 100, 0.3), (500, 100, 0.3)]
+    corrected = law(fit(ttft=rows)).seconds(numbers(1000), numbers(0), numbers(100))
+    found = plain((1000, 0, 100))
+    assert np.log(corrected.ttft_s / found.ttft_s) == pytest.approx(0.3, abs=0.02)
+    assert corrected.tpot_s == pytest.approx(found.tpot_s)
+    wide = law().seconds(numbers(1000), numbers(0), numbers(100))
+    assert corrected.ttft_high_s / corrected.ttft_s < 0.8 * wide.ttft_high_s / wide.ttft_s
+
+
+def test_rows_of_another_chip_say_nothing():
+    rows = [(1000, 100, 0.3)] * 2
+    said = law(fit(ttft=rows, chip="NVIDIA L4")).seconds(numbers(1000), numbers(0), numbers(100))
+    assert said.ttft_s == pytest.approx(plain((1000, 0, 100)).ttft_s)
+
+
+def test_measured_is_what_stands_in_the_rows_as_it_is_asked():
+    found = fit(ttft=[(1000, 100, 0.1)], tpot=[(1000, 100, 0.1)])
+    said = law(found).seconds(
+        numbers(1000, 1001, 1000, 1000, 500), numbers(0, 0, 0, 10, 500), numbers(100, 100, 99, 100, 100)
+    )
+    assert [BASES[b] for b in said.basis] == ["measured"] + ["calibrated"] * 4
+    other = law(found, concurrency=9).seconds(numbers(1000), numbers(0), numbers(100))
+    assert BASES[other.basis[0]] == "calibrated"
+
+
+def test_a_family_that_nobody_measured_is_a_roofline_with_a_wider_band():
+    values = {key: value for key, value in VALUES.items() if key[1] != "family:CUDA"}
+    found = law(fit(values=values))
+    said = found.seconds(numbers(1000), numbers(0), numbers(100))
+    assert found.basis == "roofline"
+    assert BASES[said.basis[0]] == "roofline"
+    assert "nothing of this family was measured" in found.note
+    usual = law().seconds(numbers(1000), numbers(0), numbers(100))
+    inner = 2.0 * np.sqrt(0.1**2 + 0.2**2 + 0.03**2)
+    unmeasured = constants()["unmeasured"]
+    for metric in ("ttft", "tpot"):
+        best, high = getattr(said, f"{metric}_s"), getattr(said, f"{metric}_high_s")
+        reach = np.exp(NINETY * np.hypot(inner, unmeasured[f"{metric}_s"]))
+        assert high / best == pytest.approx(reach)
+        assert best == pytest.approx(getattr(usual, f"{metric}_s"))
+
+
+def test_notes_tell_what_the_numbers_rest_on():
+    served = fit(ttft=[(1000, 100, 0.1)])
+    assert law(served).note == "vllm, bf16, one accelerator of 8, 8 at a time"
+    assert law().note.endswith("of this chip only throughput was measured")
+    cousin = replace(H100, name="NVIDIA H300")
+    assert law(chip=cousin).note.endswith("measured on other chips of the family")
+    two = Setting(engine="vllm", precision="bf16", split=replace(ONE, gpus=2))
+    assert "2 accelerators of 8" in law(setting=two).note
+
+
+def test_a_step_has_its_share_of_the_machine():
+    assert law(concurrency=1).share == 1 / 8
+    assert law(concurrency=16).share == 1 / 8 / 16
+    two = Setting(engine="vllm", precision="bf16", split=replace(ONE, gpus=2))
+    assert law(setting=two, concurrency=4).share == 2 / 8 / 4
+
+
+def test_the_largest_context_fills_the_memory_beside_the_weights():
+    by_hand = (76e9 - LLAMA.parameters * 2) / LLAMA.kv_bytes_per_token()
+    assert law().largest_tokens == pytest.approx(by_hand, abs=1)
+    fits = int(law().largest_tokens)
+    law().seconds(numbers(fits - 10), numbers(0), numbers(10))
+    with pytest.raises(NoBasisError, match="does not fit"):
+        law().seconds(numbers(fits), numbers(0), numbers(10))
+    tiny = replace(ONE, usable_bytes=LLAMA.parameters * 2 + 1000.0)
+    with pytest.raises(NoBasisError, match="the cache of one token is larger than the memory"):
+        law(setting=Setting(engine="vllm", precision="bf16", split=tiny))
+
+
+def steps(count, rng):
+    new = np.floor(2.0 ** rng.uniform(0, 14, count))
+    cached = np.floor(new * rng.choice([0.0, 1.0, 3.0], count))
+    return new, cached, np.floor(2.0 ** rng.uniform(0, 11, count))
+
+
+def test_many_steps_are_corrected_like_few():
+    """Read off a grid, corrections are within a hundredth of those worked out one by one."""
+    new, cached, output = steps(4 * FEW, np.random.default_rng(3))
+    serving = shipped_fit()
+    found = law(serving)
+    many = found.seconds(new, cached, output)
+    few = [
+        found.seconds(new[i : i + FEW], cached[i : i + FEW], output[i : i + FEW])
+        for i in range(0, len(new), FEW)
+    ]
+    for name in ("ttft_s", "tpot_s"):
+        one_by_one = np.concatenate([getattr(part, name) for part in few])
+        assert np.abs(getattr(many, name) / one_by_one - 1.0).max() < 0.01
+    for name in ("ttft_high_s", "tpot_low_s"):
+        one_by_one = np.concatenate([getattr(part, name) for part in few])
+        assert np.abs(getattr(many, name) / one_by_one - 1.0).max() < 0.05
+
+
+def test_steps_beyond_the_grid_get_its_edge():
+    found = law(shipped_fit())
+    new = np.full(FEW + 1, 300_000.0)
+    said = found.seconds(new, np.zeros_like(new), np.zeros_like(new))
+    assert np.isfinite(said.ttft_s).all()
+    assert (said.ttft_low_s < said.ttft_s).all()
+
+
+def test_the_shape_of_the_steps_is_kept():
+    said = law().seconds(numbers(), numbers(), numbers())
+    assert said.ttft_s.shape == (0,)
+    said = law().seconds(numbers(1, 2, 3), numbers(0, 0, 0), numbers(1, 1, 1))
+    assert said.tpot_high_s.shape == said.basis.shape == (3,)
