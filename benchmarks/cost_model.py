@@ -1,11 +1,11 @@
 """How right the cost model is on measured serving runs, beside AIConfigurator on the same runs.
 
-    python benchmarks/cost_model.py --held-out PREDICTIONS [--peer FILE ...] [--json]
+    python benchmarks/cost_model.py [--peer FILE ...] [--json]
 
-PREDICTIONS is what `polysilicon validate MEASUREMENTS --hold-out random -o PREDICTIONS` writes, so
-that no run was fitted on; MEASUREMENTS is the package's `gpu_serving.csv`. Each FILE is what
-`benchmarks/peers/aiconfigurator_rows.py` writes; that takes minutes and another environment, so it
-is kept in a file. Without PREDICTIONS only the peers are scored.
+Ours are the predictions of `polysilicon validate MEASUREMENTS --hold-out random`, in which no run was
+fitted on that is scored; MEASUREMENTS is the package's `gpu_serving.csv`. Each FILE is what
+`benchmarks/peers/aiconfigurator_rows.py` writes; that takes minutes and another environment, so what
+it wrote with AIConfigurator 0.12.0 lies beside it and is the default.
 
 Errors are relative to what was measured. A line counts the runs that both predicted. Runs listed
 twice count once.
@@ -17,6 +17,9 @@ import argparse
 import csv
 import json
 import re
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -28,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 METRICS = ("tpot_ms", "ttft_ms")
+RECORDED = Path(__file__).parent / "peers" / "aiconfigurator_0.12.0.csv"
 
 Said = dict[tuple[str, str], float]
 """What was predicted, in milliseconds, by source and metric."""
@@ -64,8 +68,20 @@ def measured_runs() -> list[Run]:
             told = tuple(row[name] for name in ("processor", "engine", "model", *METRICS))
             groups = ("all", row["processor"], row["engine"], row["model"])
             measured = {metric: float(row[metric]) for metric in METRICS}
-            runs.setdefault(told, Run(source=row["source"], groups=groups, measured=measured))
+            source = row["source"].split()[-1]
+            runs.setdefault(told, Run(source=source, groups=groups, measured=measured))
     return list(runs.values())
+
+
+def held_out() -> Said:
+    """Predict the runs with Polysilicon, each by a fit that does not know its fold."""
+    command = str(Path(sys.executable).with_name("polysilicon"))
+    table = str(files("polysilicon.cost") / "data" / "measurements" / "gpu_serving.csv")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "predictions.csv"
+        asked = [command, "validate", table, "--hold-out", "random", "-o", str(path), "--json"]
+        subprocess.run(asked, check=True, stdout=subprocess.DEVNULL)
+        return own_predictions(path)
 
 
 def own_predictions(path: Path) -> Said:
@@ -150,11 +166,11 @@ def show(console: Console, found: Sequence[Score]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--held-out", type=Path)
-    parser.add_argument("--peer", type=Path, action="append", default=[])
+    parser.add_argument("--peer", type=Path, action="append")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    own = own_predictions(options.held_out) if options.held_out else None
+    options.peer = options.peer or [RECORDED]
+    own = held_out()
     runs = measured_runs()
     console = Console(width=120)
     everything: list[Score] = []
@@ -173,14 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             console.print(f"{peer} predicted nothing for {refused.total()} of all rows:")
             for reason, count in refused.most_common(12):
                 console.print(f"  {count:4d}  {reason}", highlight=False, markup=False)
-    if not options.peer and own is not None:
-        everything = list(scores(runs, "Polysilicon", own, own))
-        if not options.json:
-            show(console, everything)
     if options.json:
         print(json.dumps({"scores": msgspec.to_builtins(everything), "refused": reasons}))
-    elif not everything:
-        console.print("Nothing to score: see `python benchmarks/cost_model.py --help`.")
 
 
 if __name__ == "__main__":

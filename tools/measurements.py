@@ -144,7 +144,7 @@ def served_rows(rows: Iterable[dict[str, str]]) -> Iterator[Row]:
     for row in rows:
         yield {
             **row,
-            "source": row["source"].split()[-1],
+            "source": f"ai-dynamo/aiconfigurator {row['source'].split()[-1]}",
             "processor": GPU_SYSTEMS.get(row["processor"], row["processor"]),
             "model": model_name(row["model"]),
             "ep": row["ep"] if row["ep"] != "0" else "1",

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from polysilicon import catalog, cost
 from polysilicon.cost.constants import constants, read_constants
-from polysilicon.cost.estimate import here, reference
+from polysilicon.cost.bulk import here, reference
 from polysilicon.errors import InputError, NoBasisError
 from polysilicon.workload.record import StepRecord
 

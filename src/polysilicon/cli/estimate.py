@@ -142,7 +142,7 @@ def _answer(question: Question, offer: Offer, found: cost.Estimate) -> Answer:
     """Return an estimate with what the table says beside it."""
     tokens = question.tokens
     rate = None if tokens is None or not found.service_s else tokens / found.service_s
-    unsure = question.slo.service_s is not None and found.high_s > question.slo.service_s
+    unsure = question.slo.unsure(found)
     return Answer(estimate=found, kind=offer.kind, tokens_per_s=rate, unsure=unsure)
 
 

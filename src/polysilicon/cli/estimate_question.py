@@ -55,20 +55,24 @@ PARALLEL = ("count", "tp", "dp", "ep")
 
 
 class Slo(msgspec.Struct, frozen=True, kw_only=True):
-    """What an offer must keep; None is no demand. Each is compared with the best estimate."""
+    """What an offer must keep; None is no demand."""
 
     service_s: float | None = None
     ttft_s: float | None = None
     tpot_s: float | None = None
 
     def keeps(self, found: Estimate) -> bool:
-        """Tell whether an estimate keeps all of it."""
-        pairs = (
-            (found.service_s, self.service_s),
-            (found.ttft_s, self.ttft_s),
-            (found.tpot_s, self.tpot_s),
-        )
-        return all(most is None or (value is not None and value <= most) for value, most in pairs)
+        """Tell whether the best estimates keep all of it."""
+        return self._holds(found.service_s, found.ttft_s, found.tpot_s)
+
+    def unsure(self, found: Estimate) -> bool:
+        """Tell whether the band of any of the seconds reaches above."""
+        return not self._holds(found.high_s, found.ttft_high_s, found.tpot_high_s)
+
+    def _holds(self, *seconds: float | None) -> bool:
+        """Tell whether seconds are there and small enough, wherever there is a demand."""
+        pairs = zip(seconds, (self.service_s, self.ttft_s, self.tpot_s), strict=True)
+        return all(most is None or (s is not None and s <= most) for s, most in pairs)
 
     def words(self) -> str:
         """Return it in words; blank where nothing is demanded."""

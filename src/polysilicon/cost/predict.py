@@ -13,7 +13,7 @@ from polysilicon.catalog.offers import GIB, Offer
 from polysilicon.catalog.processors import Processor
 from polysilicon.catalog.servers import load_servers
 from polysilicon.cost.fit.cases import Case
-from polysilicon.cost.fit.tables import MULTIPLIED, case_of
+from polysilicon.cost.fit.tables import case_of
 from polysilicon.cost.llm.choose import law_for
 from polysilicon.cost.llm.law import LlmLaw, Seconds
 from polysilicon.cost.types import BASES, Basis, Load, Serving
@@ -117,7 +117,7 @@ def accelerator_case(row: Measurement, chip: Processor, catalog: Catalog) -> Cas
         InputError: an unknown engine, or a parallelism that cannot be.
     """
     named = msgspec.structs.replace(row, processor=chip.name)
-    return case_of(named, catalog, multiplied=row.source.startswith(MULTIPLIED))
+    return case_of(named, catalog)
 
 
 def offer_of(row: Measurement, catalog: Catalog) -> Offer:

@@ -34,7 +34,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         estimate: of the step.
         kind: of the processors.
         tokens_per_s: that such steps make, or take in, on the machine's share; None of tools.
-        unsure: it keeps the SLO, but the band of its seconds reaches above.
+        unsure: it keeps the SLO, but a band of its seconds reaches above.
     """
 
     estimate: Estimate
@@ -76,7 +76,7 @@ def comparison_page(found: Comparison, limit: int) -> RenderableType:
     parts += [Text(), _bars(shown), Text()]
     parts += [Text(f"{len(shown)} of {len(found.answers)} offers; {_left_out(found)}")]
     if any(answer.unsure for answer in shown):
-        parts.append(Text("? the band of its time reaches above the SLO"))
+        parts.append(Text("? a band of its seconds reaches above the SLO"))
     return Stack(*parts)
 
 

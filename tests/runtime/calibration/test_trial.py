@@ -38,8 +38,8 @@ def replies(slower: float = 1.0, count: int = 20) -> list[Reply]:
 
 
 def test_replies_as_predicted_score_without_error():
-    found = score(llm_profile(), replies())
-    assert found.steps == 20
+    found = score(llm_profile(), [replies(), replies()])
+    assert found.steps == 40
     assert found.median_error == pytest.approx(0, abs=1e-9)
     assert found.service_low == pytest.approx(1)
     assert found.ttft_high == pytest.approx(1)
@@ -47,7 +47,7 @@ def test_replies_as_predicted_score_without_error():
 
 
 def test_a_slower_engine_shows_in_all_of_it():
-    found = score(llm_profile(), replies(1.25))
+    found = score(llm_profile(), [replies(1.25)])
     assert found.median_error == pytest.approx(0.2)
     assert found.service_low == pytest.approx(1.25)
     assert found.ttft_low == pytest.approx(1.25)
@@ -59,5 +59,5 @@ def test_answers_of_one_token_take_the_band_of_the_whole():
         Reply(start_s=r.start_s, token_s=r.token_s, end_s=r.end_s, new=r.new, cached=0, output=1)
         for r in replies()
     ]
-    found = score(llm_profile(), short)
+    found = score(llm_profile(), [short])
     assert found.tpot_low == found.service_low

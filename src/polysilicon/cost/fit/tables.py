@@ -28,7 +28,7 @@ def folder() -> Traversable:
 
 def served_cases(catalog: Catalog, table: str = SERVED) -> tuple[list[Case], Counter[str]]:
     """Return the cases of served load on GPUs, and the reasons for rows left out, counted."""
-    return _cases(read_measurements(folder() / table), catalog, multiplied=True)
+    return _cases(read_measurements(folder() / table), catalog)
 
 
 def other_cases(catalog: Catalog) -> tuple[list[Case], Counter[str]]:
@@ -45,15 +45,13 @@ def other_cases(catalog: Catalog) -> tuple[list[Case], Counter[str]]:
     return cases, left_out
 
 
-def _cases(
-    rows: Iterable[Measurement], catalog: Catalog, *, multiplied: bool = False
-) -> tuple[list[Case], Counter[str]]:
+def _cases(rows: Iterable[Measurement], catalog: Catalog) -> tuple[list[Case], Counter[str]]:
     """Return rows as cases, and the reasons for those left out, counted."""
     cases: list[Case] = []
     left_out: Counter[str] = Counter()
     for row in rows:
         try:
-            case = case_of(row, catalog, multiplied=multiplied)
+            case = case_of(row, catalog)
             case.work()
         except PolysiliconError as error:
             left_out[str(error)] += 1
@@ -62,13 +60,12 @@ def _cases(
     return cases, left_out
 
 
-def case_of(row: Measurement, catalog: Catalog, *, multiplied: bool = False) -> Case:
+def case_of(row: Measurement, catalog: Catalog) -> Case:
     """Return a measured row as a case of the serving law.
 
     Args:
         row: of accelerators.
         catalog: models, processors, precisions.
-        multiplied: its ranks are labelled as in the table of served load.
 
     Raises:
         InputError: an unknown name, or a parallelism that cannot be.
@@ -76,6 +73,7 @@ def case_of(row: Measurement, catalog: Catalog, *, multiplied: bool = False) -> 
     """
     model, chip = catalog.model(row.model), catalog.processor(row.processor)
     engine = engine_of(chip, row.engine)
+    multiplied = row.source.startswith(MULTIPLIED)
     gpus, serving, concurrency = mend_ranks(row) if multiplied else _told(row)
     # A run that names no precision is of the model as it was published.
     precision = catalog.precision(row.precision) if row.precision else "bf16"

@@ -7,6 +7,7 @@ import random
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -196,28 +197,32 @@ class EngineBench:
         for busy in range(1, workers.count + 1):
             if self._late():
                 break
-            self._tell(f"decoding beside {busy} busy tools")
-            quiet = await self._decode(prompts)
-            alone = await asyncio.gather(
-                *(_spin(workers, self._extent.spin_s / 3) for _ in range(busy))
-            )
-            tools = [
-                asyncio.ensure_future(_spin(workers, self._extent.spin_s)) for _ in range(busy)
-            ]
-            seconds = []
-            while not all(tool.done() for tool in tools):
-                found = iteration_seconds(await ask_all(self._engine, prompts, self._extent.output))
-                seconds += [found] if found is not None else []
-            beside = await asyncio.gather(*tools)
-            if quiet is not None and seconds:
-                points.append(
-                    StretchPoint(
-                        busy=busy,
-                        engine=spread(seconds).median / quiet.seconds.median,
-                        tool=spread(alone).median / spread(beside).median,
-                    )
-                )
+            self._tell(f"decoding beside {busy} busy {'tool' if busy == 1 else 'tools'}")
+            found = await self._repeat(partial(self._stretch, prompts, busy, workers))
+            pairs = [pair for pair in found if pair is not None]
+            if pairs:
+                engine, tool = (float(np.median(column)) for column in zip(*pairs, strict=True))
+                points.append(StretchPoint(busy=busy, engine=engine, tool=tool))
         return tuple(points)
+
+    async def _stretch(
+        self, prompts: Sequence[Sequence[str]], busy: int, workers: Workers
+    ) -> tuple[float, float] | None:
+        """Return how much longer iterations and tools take beside each other."""
+        spin_s = self._extent.spin_s
+        quiet = iteration_seconds(await ask_all(self._engine, prompts, self._extent.output))
+        alone = await asyncio.gather(*(_spin(workers, spin_s / 3) for _ in range(busy)))
+        tools = [asyncio.ensure_future(_spin(workers, spin_s)) for _ in range(busy)]
+        seconds = []
+        while not all(tool.done() for tool in tools):
+            found = iteration_seconds(await ask_all(self._engine, prompts, self._extent.output))
+            # The last of them may have gone on alone.
+            if found is not None and not all(tool.done() for tool in tools):
+                seconds.append(found)
+        beside = await asyncio.gather(*tools)
+        if quiet is None or not seconds:
+            return None
+        return float(np.median(seconds)) / quiet, float(np.median(alone) / np.median(beside))
 
     async def _repeat(self, measure: Callable[[], Awaitable[T]]) -> list[T]:
         """Measure until it was quiet often enough."""

@@ -20,7 +20,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         repeats: of each measurement of the engine, undisturbed.
         most: tries to get so many.
         spin_s: seconds that tools compute beside the engine.
-        trial_steps: of the mixed load at the end.
+        trial_steps: of a round of the mixed load at the end.
     """
 
     text_bytes: int = 1_000_000
@@ -34,7 +34,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int = 3
     most: int = 6
     spin_s: float = 1.5
-    trial_steps: int = 28
+    trial_steps: int = 12
 
 
 FULL = Extent()

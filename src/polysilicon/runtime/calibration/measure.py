@@ -159,7 +159,7 @@ async def _llm(
         measured = await bench.run(workers)
         elsewhere.extend(bench.elsewhere)
         tell("llm", "a mixed load, to see how well it is predicted")
-        scored = await trial(engine, measured, rng, setting.extent.trial_steps, setting.until_s)
+        scored = await trial(engine, measured, rng, setting)
         return msgspec.structs.replace(measured, trial=scored)
     finally:
         await workers.close()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from polysilicon import catalog
+from polysilicon.catalog.machine import detect, local_offer
+from polysilicon.cost.llm import choose
+from polysilicon.cost.llm.accelerator import AcceleratorLaw
+from polysilicon.cost.llm.choose import law_for, own_profile
+from polysilicon.cost.llm.cpu import cpu_law
+from polysilicon.cost.llm.local import LocalLaw
+from polysilicon.cost.llm.measured_gpu import MeasuredLaw
+from polysilicon.cost.profile import profile_path, write_profile
+from polysilicon.cost.types import Load, Serving
+from polysilicon.errors import InputError, NoBasisError
+from profiles import llm_profile, profile
+
+CATALOG = catalog.load()
+LLAMA = CATALOG.models["llama-3.1-8b-instruct"]
+SMOL = CATALOG.models["smollm2-135m-instruct"]
+H100 = CATALOG.offer("aws/p5.48xlarge")
+ALONE = Load()
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """This machine as if it had been calibrated with the model `smollm2-135m-instruct`."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    machine = detect()
+    measured = replace(
+        profile(),
+        cpu=machine.cpu,
+        arch=machine.arch,
+        cores=machine.cores,
+        memory_bytes=machine.memory_bytes,
+        llm={SMOL.name: llm_profile(model=SMOL.name)},
+    )
+    profile_path().parent.mkdir(parents=True, exist_ok=True)
+    write_profile(measured, profile_path())
+    forget()
+    yield measured
+    forget()
+
+
+def forget():
+    own_profile.cache_clear()
+    choose._law.cache_clear()
+
+
+def law(model=LLAMA, offer=H100, load=ALONE, tokens=2000.0):
+    return law_for(model, offer, load, CATALOG, tokens)
+
+
+def test_accelerators_go_by_the_law_of_their_chip():
+    found = law()
+    assert isinstance(found, AcceleratorLaw)
+    assert found.note.startswith("vllm, bf16, one accelerator of 8")
+
+
+def test_laws_are_kept():
+    assert law() is law()
+    assert law(tokens=2000.0) is law(tokens=1500.0)  # the same power of two
+    assert law(tokens=5000.0) is not law()
+    assert law(load=Load(concurrency=2)) is not law()
+
+
+def test_long_steps_take_as_many_accelerators_as_they_need():
+    short = law(load=Load(concurrency=128), tokens=1000.0)
+    long = law(load=Load(concurrency=128), tokens=16_000.0)
+    assert "one accelerator" in short.note
+    assert "4 accelerators" in long.note
+
+
+def test_what_was_measured_on_the_very_offer_comes_first():
+    gpu = CATALOG.offer("gcp/a2-highgpu-1g")
+    assert isinstance(law(SMOL, gpu), MeasuredLaw)
+    assert isinstance(law(SMOL, gpu, tokens=40_000.0), AcceleratorLaw)
+    assert isinstance(law(SMOL, gpu, Load(concurrency=2)), AcceleratorLaw)
+    assert isinstance(law(SMOL, gpu, Load(serving=Serving(engine="sglang"))), AcceleratorLaw)
+
+
+def test_cpus_go_by_the_law_of_cpus():
+    offer = CATALOG.offer("aws/m9g.2xlarge")
+    found = law(SMOL, offer)
+    direct = cpu_law(SMOL, offer, Serving(), 1, CATALOG)
+    assert type(found) is type(direct)
+    one = np.array([200.0]), np.array([0.0]), np.array([20.0])
+    assert found.seconds(*one).ttft_s == direct.seconds(*one).ttft_s
+
+
+def test_this_machine_goes_by_its_profile(own):
+    local = local_offer(CATALOG, detect())
+    found = law(SMOL, local, Load(concurrency=2, utilisation=0.5))
+    assert isinstance(found, LocalLaw)
+    assert found.share == 0.5
+    assert not isinstance(law(SMOL, CATALOG.offer("aws/m9g.2xlarge")), LocalLaw)
+    assert own_profile() == own
+
+
+def test_a_model_that_was_not_measured_here_goes_by_the_processor(own):
+    local = replace(local_offer(CATALOG, detect()), kind="cpu", processor=None)
+    other = CATALOG.models["qwen2.5-0.5b-instruct"]
+    with pytest.raises(NoBasisError):
+        law(other, local)
+
+
+def test_without_a_profile_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    forget()
+    assert own_profile() is None
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"processor": None}, "the processor of aws/p5.48xlarge is not known"),
+        ({"accelerators": None}, "how much of NVIDIA H100 SXM5 80GB it has is not known"),
+    ],
+)
+def test_offers_that_are_not_known_enough_are_refused(change, words):
+    with pytest.raises(NoBasisError, match=words):
+        law(offer=replace(H100, **change))
+
+
+def test_mistakes_of_the_user_are_not_hidden():
+    with pytest.raises(InputError, match="unknown engine 'vlm'"):
+        law(load=Load(serving=Serving(engine="vlm")))
+    with pytest.raises(InputError, match="16 of 8 accelerators"):
+        law(load=Load(serving=Serving(tp=16)))
