@@ -2,10 +2,10 @@
 
     python benchmarks/cost_model.py [--peer FILE ...] [--json]
 
-Ours are the predictions of `polysilicon validate MEASUREMENTS --hold-out random`, in which no run was
-fitted on that is scored; MEASUREMENTS is the package's `gpu_serving.csv`. Each FILE is what
-`benchmarks/peers/aiconfigurator_rows.py` writes; that takes minutes and another environment, so what
-it wrote with AIConfigurator 0.12.0 lies beside it and is the default.
+Ours are the predictions of `polysilicon validate MEASUREMENTS --hold-out random`, in which no run
+was fitted on that is scored; MEASUREMENTS is the package's `gpu_serving.csv`. Each FILE is what
+`benchmarks/peers/aiconfigurator_rows.py` writes; that takes minutes and another environment, so
+what it wrote with AIConfigurator 0.12.0 lies beside it and is the default.
 
 Errors are relative to what was measured. A line counts the runs that both predicted. Runs listed
 twice count once.

@@ -74,6 +74,9 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
         chosen, new, cached, output = chosen[small], new[small], cached[small], output[small]
         if not len(chosen):
             return
+        # Those that are refused must not decide how many accelerators the others take.
+        longest = float(tokens[small].max())
+        law = law_for(model, asked.offer, asked.load, asked.catalog, longest)
     said = law.seconds(new, cached, output)
     # The first token comes with the prompt.
     later = np.maximum(output - 1.0, 0.0)
@@ -223,10 +226,14 @@ def _by_tokens(
     """Estimate steps by their model and tokens."""
     steps, offer = asked.batch.take(chosen), asked.offer
     for name, of in steps.texts["model"].groups():
-        tokens = steps["prompt_tokens"][of]
-        if name is None or np.isnan(tokens).any():
-            found.refuse(chosen[of], "an embedding or training step needs model and prompt_tokens")
+        told = ~np.isnan(steps["prompt_tokens"][of]) & (name is not None)
+        if not told.all():
+            reason = "an embedding or training step needs model and prompt_tokens"
+            found.refuse(chosen[of[~told]], reason)
+            of = of[told]  # noqa: PLW2901  # the rest goes on
+        if name is None or not len(of):
             continue
+        tokens = steps["prompt_tokens"][of]
         try:
             said = seconds(name, tokens)
         except (NoBasisError, InputError) as error:

@@ -145,7 +145,8 @@ def work_of(
     if bandwidth is None:
         raise NoBasisError(f"no memory bandwidth of {chip.name} is known")
     context = cached + new + output / 2
-    fit = sequences_that_fit(model, split, cached + new + output)
+    # The last output token is never read again, so it takes no place.
+    fit = sequences_that_fit(model, split, cached + new + np.maximum(output - 1.0, 0.0))
     # The cache of a running batch is on average half as far as at its end.
     room = np.maximum(sequences_that_fit(model, split, context), 1.0)
     if np.any(fit < 1.0):
