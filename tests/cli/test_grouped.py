@@ -45,9 +45,7 @@ def test_what_is_no_such_number_names_the_option(capsys, args, words):
 
 
 def test_help_has_a_heading_for_each_group_and_the_rest_last(capsys):
-    with pytest.raises(click.exceptions.Exit):
-        verb.main(args=["--help"], standalone_mode=False)
-    lines = capsys.readouterr().out.splitlines()
+    lines = call(capsys, "--help").splitlines()
     assert lines.index("Size:") < lines.index("Options:")
     assert not any("secret" in line for line in lines)
     assert any("--wide NUMBER" in line for line in lines)

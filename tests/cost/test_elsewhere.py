@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from polysilicon import catalog, cost
 from polysilicon.cost.elsewhere import MAX_TASKS, companion, critical_path_s, default_offers
@@ -54,6 +55,7 @@ def test_a_circle_is_named():
         critical_path_s(ring, {"a": 1.0, "b": 1.0})
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.data())
 def test_the_longest_path_is_between_the_longest_step_and_the_sum(seconds, data):
     steps = []
@@ -69,9 +71,10 @@ def test_median_and_dollars_of_tasks_on_an_offer():
     other = [step(f"u{i}", "a", cpu_s=float(i)) for i in (1, 20)]
     (row,), refused = cost.elsewhere([*DIAMOND, *other], CATALOG, [GRAVITON3])
     assert refused == []
-    assert row.p50_s == 7.0
-    core_s = 12.0 + 21.0
-    assert row.usd_per_1000_tasks == pytest.approx(cost.share_usd(GRAVITON3, core_s) / 3 * 1000)
+    # One process on two vCPUs is slowed by next to nothing.
+    assert row.p50_s == pytest.approx(7.0, rel=1e-3)
+    usd = cost.share_usd(GRAVITON3, 12.0 + 21.0)
+    assert row.usd_per_1000_tasks == pytest.approx(usd / 3 * 1000, rel=1e-3)
     assert (row.offer, row.region, row.basis) == ("aws/m7g.large", "us-east-1", "calibrated")
     assert row.low_s <= row.p50_s <= row.high_s
 
@@ -94,10 +97,34 @@ def test_accelerators_have_a_cpu_offer_beside_them():
     (row,), _ = cost.elsewhere(steps, CATALOG, [h100])
     by_hand = cost.estimate(steps[0], h100).cost_usd + cost.estimate(steps[1], beside).cost_usd
     assert row.usd_per_1000_tasks == pytest.approx(1000 * by_hand)
-    assert row.basis == "roofline"  # the weakest of roofline and calibrated
+    assert row.basis == "calibrated"
     assert f"tools on {beside.name}" in row.note
     (alone,), _ = cost.elsewhere(steps[:1], CATALOG, [h100])
     assert "tools on" not in alone.note
+
+
+def test_the_basis_is_the_weakest_of_the_steps():
+    h100 = CATALOG.offer("aws/p5.4xlarge", "us-east-1")
+    unlike = replace(h100, processor=replace(h100.processor, isa="Unheard-of"))
+    steps = [chat("t", "1"), step("t", "2", "1")]
+    (row,), _ = cost.elsewhere(steps, CATALOG, [unlike])
+    assert row.basis == "roofline"
+    recorded = step("t", "1", start_s=0.0, end_s=2.0, region="us-east-1")
+    (same,), _ = cost.elsewhere([recorded], CATALOG, [GRAVITON3])
+    assert (same.basis, same.p50_s) == ("measured", 2.0)
+    (both,), _ = cost.elsewhere([recorded, step("t", "2", "1")], CATALOG, [GRAVITON3])
+    assert both.basis == "calibrated"
+
+
+def test_bands_of_tasks_hold_their_median():
+    steps = [chat("t", "1"), step("t", "2", "1"), chat("t", "3", "2", prompt_tokens=900)]
+    for name in ("aws/m8a.2xlarge", "aws/p5.4xlarge"):
+        offer = CATALOG.offer(name, "us-east-1")
+        (row,), _ = cost.elsewhere(steps, CATALOG, [offer], concurrency=4)
+        assert row.low_s < row.p50_s < row.high_s
+        load = cost.Load(concurrency=4)
+        first = cost.estimate(steps[0], offer, load)
+        assert row.p50_s > first.service_s
 
 
 def test_a_cloud_without_comparison_accelerators_uses_its_cpu_offer():
@@ -110,7 +137,7 @@ def test_an_offer_that_cannot_be_estimated_is_told_apart():
     rows, (refused,) = cost.elsewhere([*steps, step("t", "9")], CATALOG, [GRAVITON3])
     assert rows == []
     assert (refused.offer, refused.count) == ("aws/m7g.large", 3)
-    assert "qwen3-32b was not measured" in refused.reason
+    assert refused.reason.startswith("it does not fit")
 
 
 def test_the_default_offers():

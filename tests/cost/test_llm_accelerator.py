@@ -104,9 +104,8 @@ def test_rows_of_another_chip_say_nothing():
 
 def test_measured_is_what_stands_in_the_rows_as_it_is_asked():
     found = fit(ttft=[(1000, 100, 0.1)], tpot=[(1000, 100, 0.1)])
-    said = law(found).seconds(
-        numbers(1000, 1001, 1000, 1000, 500), numbers(0, 0, 0, 10, 500), numbers(100, 100, 99, 100, 100)
-    )
+    prompts = (numbers(1000, 1001, 1000, 1000, 500), numbers(0, 0, 0, 10, 500))
+    said = law(found).seconds(*prompts, numbers(100, 100, 99, 100, 100))
     assert [BASES[b] for b in said.basis] == ["measured"] + ["calibrated"] * 4
     other = law(found, concurrency=9).seconds(numbers(1000), numbers(0), numbers(100))
     assert BASES[other.basis[0]] == "calibrated"

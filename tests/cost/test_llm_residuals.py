@@ -46,9 +46,7 @@ def test_rows_are_names_and_octaves():
     assert len(found) == 2
     assert found.names[0].tolist() == ["NVIDIA L4", "vllm", shapes_of(LLAMA), "bf16", ""]
     assert found.octaves.tolist() == [[1, 3, 10, 7], [1, 3, 11, 7]]
-    spread = Split(
-        gpus=8, ranks=8, experts=8, weight_bytes=1.0, rest_bytes=1.0, usable_bytes=1e12
-    )
+    spread = Split(gpus=8, ranks=8, experts=8, weight_bytes=1.0, rest_bytes=1.0, usable_bytes=1e12)
     assert rows([1], split=spread).names[0, 4] == "ranksexperts"
     assert len(found.take(np.array([True, False]))) == 1
 

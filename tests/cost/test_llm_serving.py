@@ -75,10 +75,10 @@ def test_a_prompt_waits_for_an_iteration_and_the_front_end():
 def test_prompts_that_one_waits_for_are_not_waited_for_again():
     c = {"interference": 1.0, "wait": 0.5, "overlap": 1.0}
     found = served(c, sequences=4)
-    # Four prompts of 3 s each, less a wait of 1.5 prompts of 5 s, over 50 tokens.
-    assert found.tpot_s == pytest.approx(5e-3 + (12.0 - 7.5) / 50)
+    # Three other prompts of 3 s each, less a wait of 1.5 prompts of 5 s, over 50 tokens.
+    assert found.tpot_s == pytest.approx(found.iteration_s + (9.0 - 7.5) / 50)
     floor = served(c | {"overlap": 9.0}, sequences=4)
-    assert floor.tpot_s == pytest.approx(5e-3 + 0.05 * 12.0 / 50)
+    assert floor.tpot_s == pytest.approx(floor.iteration_s + 0.05 * 9.0 / 50)
 
 
 def test_no_output_is_no_division_by_nothing():
@@ -89,6 +89,7 @@ def test_no_output_is_no_division_by_nothing():
 
 def test_a_queue_is_a_share_of_the_cycles_before():
     found = served({"queue": 0.5}, waiting=3)
+    assert found.queue_s == pytest.approx(0.5 * 3 * 5.25)
     assert found.ttft_s == pytest.approx(5.0 + 0.5 * 3 * 5.25)
     assert found.cycle_s == pytest.approx(5.25 + 0.5 * 3 * 5.25)
     assert found.tpot_s == served().tpot_s

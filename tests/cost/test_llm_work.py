@@ -56,7 +56,8 @@ def test_the_cache_is_spread_by_whole_heads(model, gpus, ranks, spread):
 
 def test_a_narrow_cache_holds_twice_as_many():
     wide, narrow = (
-        sequences_that_fit(LLAMA, split(cache_bytes=size), numbers(500, 5000)) for size in (2.0, 1.0)
+        sequences_that_fit(LLAMA, split(cache_bytes=size), numbers(500, 5000))
+        for size in (2.0, 1.0)
     )
     assert narrow == pytest.approx(2 * wide)
     assert wide[0] == pytest.approx(10 * wide[1])

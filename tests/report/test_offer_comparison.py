@@ -39,10 +39,10 @@ def comparison(answers, **more):
 
 
 def shown(found, limit=20):
-    console = Console(width=100, record=True)
-    with console.capture():
+    console = Console(width=100)
+    with console.capture() as captured:
         console.print(comparison_page(found, limit))
-    return console.export_text()
+    return captured.get()
 
 
 def test_bars_lie_in_order_of_time():

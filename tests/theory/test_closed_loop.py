@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polysilicon.cost.llm.iterations import EngineSteps, play
+from polysilicon.cost.llm.iterations import Engine, EngineSteps, play
 from polysilicon.cost.llm.local import LocalLaw, rates_of
 from profiles import llm_profile
 
@@ -34,7 +34,7 @@ def closed_loop(count: int, new: float, output: float, rng: np.random.Generator)
 def played(rates, start_s, new, output):
     one = np.ones_like(start_s)
     given = EngineSteps(start_s=start_s, new=new * one, cached=0 * one, output=output * one)
-    return play(given, rates, slots=8, batch_tokens=2048)
+    return play(given, Engine(rates=rates, slots=8, batch_tokens=2048))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Steps of a run on this machine, predicted from what was known before each of them.
 
 LLM steps: when they begin and how many tokens they have is given; when they end comes from playing
-them iteration by iteration with the rates of the profile, all steps of a model together. So a
-step's own seconds, and those of the steps beside it, are never an input.
+the engine iteration by iteration from that moment on, with the rates of the profile. What is known
+of the steps beside is how far they had come at that moment, and when further ones began; how long
+any of them takes from there is played too.
 
 Tool and embedding steps: their seconds are drawn from the steps of the same name in other tasks. A
 record does not tell how much work a tool was given, so there is nothing better to go by; the band
@@ -18,12 +19,21 @@ import msgspec
 import numpy as np
 from scipy.stats import t as student
 
-from polysilicon.cost.llm.iterations import Busy, EngineSteps, play
+from polysilicon.cost.llm.iterations import (
+    Busy,
+    Engine,
+    EngineSteps,
+    Recorded,
+    play_each,
+)
 from polysilicon.cost.llm.law import Numbers
 from polysilicon.cost.llm.local import rates_of
 from polysilicon.cost.profile import LlmProfile, Profile
 from polysilicon.errors import NoBasisError
 from polysilicon.workload.record import StepRecord
+
+QUEUED_S = 0.005
+"""A step that is ready for so long before it begins waited for a slot."""
 
 FEWEST = 2
 """Other tasks' steps of a name, without which nothing is predicted."""
@@ -128,13 +138,25 @@ def llm_steps(
         cached=cached,
         output=np.array([float(step.output_tokens or 1) for step in steps]),
     )
-    played = play(
-        given,
-        rates_of(measured),
+    end_s = np.array([step.end_s or 0.0 for step in steps])
+    ready_s = np.array([s.start_s if s.ready_s is None else s.ready_s for s in steps], np.float64)
+    recorded = Recorded(
+        first_token_s=np.array(
+            [
+                e if s.first_token_s is None else s.first_token_s
+                for s, e in zip(steps, end_s, strict=True)
+            ]
+        ),
+        end_s=end_s,
+        queued=given.start_s - ready_s > QUEUED_S,
+    )
+    engine = Engine(
+        rates=rates_of(measured),
         slots=measured.slots,
         batch_tokens=measured.batch_tokens,
         busy=busy,
     )
+    played = play_each(given, recorded, engine)
     service_s = played.end_s - given.start_s
     first_s = played.first_token_s - given.start_s
     low, high = _band(measured)

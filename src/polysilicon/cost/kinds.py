@@ -60,8 +60,8 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
     except InputError as error:
         raise NoBasisError(f"no shapes: {error}") from error
     prompt, output = steps["prompt_tokens"], steps["output_tokens"]
-    cached = np.minimum(steps.or_else("cached_tokens", 0.0), prompt)
     # The last prompt token is always computed: the first output token comes out of it.
+    cached = np.minimum(steps.or_else("cached_tokens", 0.0), np.maximum(prompt - 1.0, 0.0))
     new = np.maximum(prompt - cached, 1.0)
     # The last output token is never read again, so its place in the cache is not needed.
     tokens = cached + new + np.maximum(output - 1.0, 0.0)
@@ -82,6 +82,7 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
     later = np.maximum(output - 1.0, 0.0)
     service_s = said.ttft_s + later * said.tpot_s
     machine = watts(asked.offer)
+    held_s = service_s * law.share if said.machine_s is None else said.machine_s
     columns = {
         "service_s": service_s,
         "low_s": said.ttft_low_s + later * said.tpot_low_s,
@@ -92,8 +93,8 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
         "tpot_s": said.tpot_s,
         "tpot_low_s": said.tpot_low_s,
         "tpot_high_s": said.tpot_high_s,
-        "cost_usd": asked.usd_per_s * service_s * law.share,
-        "energy_j": service_s * (np.nan if machine is None else machine.full_w * law.share),
+        "cost_usd": asked.usd_per_s * held_s,
+        "energy_j": held_s * (np.nan if machine is None else machine.full_w),
     }
     put(found, chosen, columns, said.basis)
     found.tell(chosen, law.note)
@@ -225,12 +226,12 @@ def _by_tokens(
 ) -> None:
     """Estimate steps by their model and tokens."""
     steps, offer = asked.batch.take(chosen), asked.offer
-    for name, of in steps.texts["model"].groups():
-        told = ~np.isnan(steps["prompt_tokens"][of]) & (name is not None)
+    for name, every in steps.texts["model"].groups():
+        told = ~np.isnan(steps["prompt_tokens"][every]) & (name is not None)
         if not told.all():
             reason = "an embedding or training step needs model and prompt_tokens"
-            found.refuse(chosen[of[~told]], reason)
-            of = of[told]  # noqa: PLW2901  # the rest goes on
+            found.refuse(chosen[every[~told]], reason)
+        of = every[told]
         if name is None or not len(of):
             continue
         tokens = steps["prompt_tokens"][of]

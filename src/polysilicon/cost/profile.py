@@ -158,6 +158,22 @@ class DecodePoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seconds: Spread
 
 
+class TogetherPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds of several prompts that came at once, from the first request to the last first token.
+
+    Attributes:
+        sequences: prompts.
+        new_tokens: of all of them.
+        pairs: Σ new·(cached + new/2), pairs of tokens that attend to each other.
+        seconds: to the last first token.
+    """
+
+    sequences: int
+    new_tokens: int
+    pairs: float
+    seconds: Spread
+
+
 class StretchPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What engine and tools take from each other.
 
@@ -212,6 +228,7 @@ class LlmProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         decode_tokens_per_s: of one sequence with a short context.
         prefill: seconds by new and cached tokens.
         decode: seconds of an iteration by sequences and context.
+        together: seconds of prompts that came at once.
         stretch: under tools.
         trial: prediction against measurement; None where it was not done.
     """
@@ -228,6 +245,7 @@ class LlmProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     decode_tokens_per_s: float
     prefill: tuple[PrefillPoint, ...]
     decode: tuple[DecodePoint, ...]
+    together: tuple[TogetherPoint, ...] = ()
     stretch: tuple[StretchPoint, ...] = ()
     trial: Trial | None = None
 

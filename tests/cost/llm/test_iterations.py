@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
-from polysilicon.cost.llm.iterations import EngineSteps, play
+from polysilicon.cost.llm.iterations import Engine, EngineSteps, Recorded, play, play_each
 from polysilicon.cost.llm.local import rates_of
 from profiles import iteration_s, llm_profile, prompt_s
 
@@ -17,7 +18,17 @@ def steps(*rows: tuple[float, float, float, float]) -> EngineSteps:
 
 
 def played(*rows, slots=8, batch_tokens=2048, busy=None):
-    return play(steps(*rows), RATES, slots=slots, batch_tokens=batch_tokens, busy=busy)
+    engine = Engine(rates=RATES, slots=slots, batch_tokens=batch_tokens, busy=busy)
+    return play(steps(*rows), engine)
+
+
+def played_each(*rows, slots=8, queued=None):
+    """What is played of each step of a record that follows the rates exactly."""
+    engine = Engine(rates=RATES, slots=slots, batch_tokens=2048)
+    true = play(steps(*rows), engine)
+    waited = np.zeros(len(rows), dtype=bool) if queued is None else np.array(queued)
+    recorded = Recorded(first_token_s=true.first_token_s, end_s=true.end_s, queued=waited)
+    return true, play_each(steps(*rows), recorded, engine)
 
 
 def test_a_step_alone_takes_its_prompt_and_then_its_tokens():
@@ -36,7 +47,7 @@ def test_one_token_is_over_with_the_prompt(output):
 def test_prompts_that_wait_together_end_together():
     found = played((0.0, 100, 0, 5), (0.01, 100, 0, 5), (0.02, 60, 0, 5))
     assert found.first_token_s[1] == found.first_token_s[2] > found.first_token_s[0]
-    both = float(RATES.prefill(160 + 1, 100 * 50 + 60 * 30 + 100))
+    both = float(RATES.prefill(160, 100 * 50 + 60 * 30) + RATES.decode(1, 100))
     assert found.first_token_s[1] - found.first_token_s[0] == pytest.approx(both, rel=0.01)
 
 
@@ -74,10 +85,68 @@ def test_an_idle_engine_waits_for_the_next_step():
 
 def test_no_steps_end_at_no_time():
     empty = np.zeros(0)
-    found = play(
-        EngineSteps(start_s=empty, new=empty, cached=empty, output=empty),
-        RATES,
-        slots=8,
-        batch_tokens=2048,
-    )
+    none = EngineSteps(start_s=empty, new=empty, cached=empty, output=empty)
+    found = play(none, Engine(rates=RATES, slots=8, batch_tokens=2048))
     assert found.end_s.shape == (0,)
+
+
+def test_prompts_at_once_pay_for_each_piece():
+    one = played((0.0, 200, 0, 1))
+    paying = rates_of(llm_profile())
+    paying = msgspec.structs.replace(paying, piece_s=0.03)
+    engine = Engine(rates=paying, slots=8, batch_tokens=2048)
+    two = play(steps((0.0, 100, 0, 1), (0.0, 100, 0, 1)), engine)
+    assert two.end_s[0] > one.end_s[0]
+
+
+def test_each_step_is_played_from_what_was_at_work_when_it_began():
+    rows = [(0.0, 100, 0, 30), (0.2, 50, 20, 10), (0.9, 300, 0, 20), (1.0, 40, 0, 5)]
+    true, found = played_each(*rows)
+    starts = steps(*rows).start_s
+    assert found.end_s - starts == pytest.approx(true.end_s - starts, rel=0.05)
+    assert found.first_token_s - starts == pytest.approx(true.first_token_s - starts, rel=0.1)
+
+
+def test_an_error_on_one_step_does_not_shift_the_next():
+    rows = [(0.0, 100, 0, 20), (30.0, 100, 0, 20)]
+    engine = Engine(rates=RATES, slots=8, batch_tokens=2048)
+    true = play(steps(*rows), engine)
+    late = Recorded(
+        first_token_s=true.first_token_s + np.array([5.0, 0.0]),
+        end_s=true.end_s + np.array([20.0, 0.0]),
+        queued=np.zeros(2, dtype=bool),
+    )
+    found = play_each(steps(*rows), late, engine)
+    assert found.end_s == pytest.approx(true.end_s)
+
+
+def test_who_waited_for_a_slot_begins_when_one_is_free():
+    rows = [(0.0, 100, 0, 10), (0.0, 100, 0, 40)]
+    engine = Engine(rates=RATES, slots=2, batch_tokens=2048)
+    true = play(steps(*rows), engine)
+    # The third began when the first ended, which was later than the law has it.
+    begin_s = float(true.end_s[0]) + 1.0
+    rows.append((begin_s, 300, 0, 5))
+    recorded = Recorded(
+        first_token_s=np.append(true.first_token_s, begin_s + 1.5),
+        end_s=np.append(true.end_s + np.array([1.0, 3.0]), begin_s + 2.0),
+        queued=np.array([False, False, True]),
+    )
+    met = play_each(steps(*rows), recorded, engine)
+    alone = play_each(steps(*rows[:2]), _first_two(recorded), engine)
+    assert met.end_s[1] > alone.end_s[1] + 0.5
+
+
+def _first_two(recorded: Recorded) -> Recorded:
+    return Recorded(
+        first_token_s=recorded.first_token_s[:2],
+        end_s=recorded.end_s[:2],
+        queued=recorded.queued[:2],
+    )
+
+
+def test_a_step_that_comes_during_a_prompt_waits_for_its_end():
+    rows = [(0.0, 500, 0, 10), (0.5, 40, 0, 3)]
+    true, found = played_each(*rows)
+    assert found.first_token_s[1] > prompt_s(500)
+    assert found.first_token_s == pytest.approx(true.first_token_s, rel=0.01)

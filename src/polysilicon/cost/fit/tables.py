@@ -76,7 +76,7 @@ def case_of(row: Measurement, catalog: Catalog) -> Case:
     multiplied = row.source.startswith(MULTIPLIED)
     gpus, serving, concurrency = mend_ranks(row) if multiplied else _told(row)
     # A run that names no precision is of the model as it was published.
-    precision = catalog.precision(row.precision) if row.precision else "bf16"
+    precision = catalog.precision(row.precision or model.published_precision)
     split = split_for(model, chip, engine, catalog.precisions[precision], serving, gpus)
     output = float(row.output_tokens or 0)
     ttft_s, tpot_s, span_s = None, None, None

@@ -14,7 +14,7 @@ from polysilicon.cost.llm.coefficients import coefficients, family_of_cores, tag
 from polysilicon.cost.llm.fitted import METRICS, Fit
 from polysilicon.cost.llm.law import Numbers, Seconds
 from polysilicon.cost.llm.residuals import Residuals, describe
-from polysilicon.cost.llm.serving import serve
+from polysilicon.cost.llm.serving import Served, serve
 from polysilicon.cost.llm.setting import Setting
 from polysilicon.cost.llm.work import sequences_that_fit, work_of
 from polysilicon.cost.types import BASES, Basis
@@ -57,7 +57,8 @@ class AcceleratorLaw:
         self._fit = fit
         tags = tags_of(model, chip, setting.engine, setting.precision, setting.split)
         self._coefficients = coefficients(fit.values, tags)
-        self.share = setting.split.gpus / available / concurrency
+        self._part = setting.split.gpus / available
+        self.share = self._part / concurrency
         family = ("compute", f"family:{family_of_cores(chip)}")
         self.basis: Basis = "calibrated" if family in fit.values else "roofline"
         self.note = self._note(available)
@@ -93,7 +94,20 @@ class AcceleratorLaw:
             tpot_low_s=tpot_low_s,
             tpot_high_s=tpot_high_s,
             basis=self._basis(prompt, cached, output),
+            machine_s=self._machine_s(served, work.sequences, (ttft_s, tpot_s, output)),
         )
+
+    def _machine_s(
+        self, served: Served, sequences: Numbers, said: tuple[Numbers, Numbers, Numbers]
+    ) -> Numbers:
+        """Return machine-seconds: those of a step that runs, shared by all that run with it.
+
+        Steps that wait for memory do not share the work, so a longer queue makes none cheaper.
+        """
+        ttft_s, tpot_s, output = said
+        running = 1.0 - served.queue_s / served.ttft_s
+        cycle_s = ttft_s * running + np.maximum(output - 1.0, 0.0) * tpot_s
+        return np.asarray(cycle_s * self._part / sequences, dtype=np.float64)
 
     def _basis(self, prompt: Numbers, cached: Numbers, output: Numbers) -> npt.NDArray[np.int8]:
         """Return the basis of each step; measured is what stands in the rows as it is asked."""

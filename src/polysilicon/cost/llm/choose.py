@@ -61,6 +61,9 @@ def _law(
         return local_law(profile, model.name, load.concurrency, busy)
     if offer.kind == "cpu":
         return cpu_law(model, offer, load.serving, load.concurrency, catalog)
+    how = load.serving
+    if any(part is not None for part in (how.tp, how.pp, how.dp, how.ep)):
+        return _by_chip(model, offer, load, catalog, tokens)
     try:
         measured = measured_gpu_law(model, offer, load.serving, load.concurrency, catalog)
         if tokens <= measured.largest_tokens:
@@ -68,6 +71,18 @@ def _law(
     except NoBasisError:
         # Nobody measured this model on this very offer; the law of its chip answers.
         pass
+    return _by_chip(model, offer, load, catalog, tokens)
+
+
+def _by_chip(
+    model: ModelArchitecture, offer: Offer, load: Load, catalog: Catalog, tokens: float
+) -> LlmLaw:
+    """Return the law of the offer's accelerators.
+
+    Raises:
+        NoBasisError: nothing is known, or the model does not fit.
+        InputError: an unknown engine or precision, or an impossible parallelism.
+    """
     chip = offer.processor
     if chip is None:
         raise NoBasisError(f"the processor of {offer.name} is not known")

@@ -37,6 +37,10 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
         long_basis: of prompts up to the longer measured length.
         output_basis: of output tokens.
         longer_band: added to bands for each doubling beyond the measured lengths.
+        in_turn: requests whose arithmetic shares the cores: seconds of one are at least so many
+            times its own arithmetic. 0 where busy servers were measured, which shows it by itself.
+        token_least_s: arithmetic of one token of each request by all cores at their peak, which
+            nothing undercuts; 0 for one request, which was measured.
     """
 
     share: float
@@ -55,6 +59,8 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
     long_basis: int
     output_basis: int
     longer_band: float
+    in_turn: float = 0.0
+    token_least_s: float = 0.0
 
     def seconds(self, new: Numbers, cached: Numbers, output: Numbers) -> Seconds:
         """Return the seconds of steps; see `LlmLaw`."""
@@ -79,7 +85,14 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
         basis = np.maximum(np.maximum(prompt_basis, self.basis), later)
         prompts = np.log2(np.clip(cached + new, 256.0, 1024.0)) - 8.0
         slower = self.slower[0] ** (1.0 - prompts / 2.0) * self.slower[1] ** (prompts / 2.0)
+        # Every token of every request takes at least the arithmetic of a prompt token.
+        later_s = np.maximum(output - 1.0, 0.0)
+        work_s = self.in_turn * (ttft_s + later_s * self.prompt_s)
+        work_s = np.maximum(work_s, (new + later_s) * self.token_least_s)
         ttft_s, tpot_s = ttft_s * slower, tpot_s * slower
+        short_s = np.maximum(work_s - ttft_s - later_s * tpot_s, 0.0)
+        tpot_s = tpot_s + np.where(later_s > 0, short_s / np.maximum(later_s, 1.0), 0.0)
+        ttft_s = ttft_s + np.where(later_s > 0, 0.0, short_s)
         return Seconds(
             ttft_s=ttft_s,
             ttft_low_s=ttft_s * np.exp(-prompt_band),

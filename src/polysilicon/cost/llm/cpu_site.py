@@ -136,6 +136,7 @@ class Site:
             weight_bytes=self.model.active_parameters * self.width,
             kv_bytes=self.model.kv_bytes_per_token(),
             slower=(concurrency**power, concurrency**power),
+            in_turn=concurrency if concurrency > 1 else 0.0,
             prompt_bands=(float(band[0]) + crowd, float(band[1]) + crowd),
             output_band=float(np.min(band[2:])) + crowd,
             basis=MEASURED if alone and rates.measured[0] else weak,
@@ -194,22 +195,29 @@ class Site:
             output_s=(output_s, longer_s),
             weight_bytes=self.model.active_parameters * self.width,
             kv_bytes=self.model.kv_bytes_per_token(),
-            slower=(concurrency ** float(powers[0]), concurrency ** float(powers[1])),
+            slower=(
+                stretched(concurrency, load, float(powers[0])),
+                stretched(concurrency, load, float(powers[1])),
+            ),
             prompt_bands=(prompt_band, prompt_band),
             output_band=float(band[0]) + crowd,
             basis=basis,
             long_basis=max(basis, weak),
             output_basis=basis,
             longer_band=1.645 * self.constants["longer_deviation"],
+            token_least_s=concurrency * self._least_s() if concurrency > 1 else 0.0,
         )
 
     def _prompt_token_s(self) -> float:
-        """Return seconds of a prompt token by the peak rate of the cores."""
+        """Return seconds of a prompt token by the peak rate of the cores and their efficiency."""
+        return self._least_s() / self.constants["compute_efficiency"]
+
+    def _least_s(self) -> float:
+        """Return seconds of a token's arithmetic by all cores at their peak."""
         chip = self.fit.data.words.servers.chips.get(self.server.chip)
         cores = self.server.cores or max(self.server.vcpus // 2, 1)
         peak = self.constants[f"{'avx2' if chip is None else chip.isa}_gflops_per_core"] * 1e9
-        flops = 2.0 * self.model.active_parameters
-        return flops / (cores * peak * self.constants["compute_efficiency"])
+        return 2.0 * self.model.active_parameters / (cores * peak)
 
     def _more(self, rates: Rates) -> Numbers:
         """Return what widens bands: mixtures of experts were not measured."""
@@ -234,6 +242,20 @@ class Site:
         if concurrency > 1 and self.engine == LLAMACPP:
             note += "; batching carried over from vllm on CPUs"
         return note
+
+
+def stretched(concurrency: float, measured: float, power: float) -> float:
+    """Return by how much requests at once stretch seconds.
+
+    A power of their number near the loads that were measured; beyond twice those the server is
+    full, and more requests only wait for each other.
+
+    Args:
+        concurrency: requests at once.
+        measured: the nearest load that measurements tell about.
+        power: of the load.
+    """
+    return float(min(concurrency, measured) ** power * max(concurrency / measured, 1.0))
 
 
 def _first_token(stretch: float, guess: float, given: Mapping[str, float]) -> tuple[float, float]:

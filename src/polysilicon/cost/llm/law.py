@@ -22,6 +22,8 @@ class Seconds(msgspec.Struct, frozen=True, kw_only=True):
         tpot_low_s: lower end of its band.
         tpot_high_s: upper end.
         basis: index into `polysilicon.cost.types.BASES`, int8.
+        machine_s: seconds of the whole machine that a step answers for; None where that is its
+            service time times the law's share.
     """
 
     ttft_s: Numbers
@@ -31,6 +33,7 @@ class Seconds(msgspec.Struct, frozen=True, kw_only=True):
     tpot_low_s: Numbers
     tpot_high_s: Numbers
     basis: npt.NDArray[np.int8]
+    machine_s: Numbers | None = None
 
 
 class LlmLaw(Protocol):

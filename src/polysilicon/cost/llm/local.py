@@ -1,13 +1,15 @@
 """LLM steps on this machine, by its profile: seconds between and beyond what was measured.
 
-An engine with continuous batching works in iterations. One that computes n prompt tokens takes
-    prefill(n) + k·a
+An engine with continuous batching works in iterations. One that computes n tokens of m prompts
+takes
+    prefill(n) + k·a + (m - 1)·piece
 where `prefill` is measured and interpolated, a = Σ nᵢ·(cachedᵢ + nᵢ/2) counts the pairs of tokens
-that attend to each other (arXiv 2001.08361, table 1), and k is fitted on prompts with a cached
-part. One that only decodes takes decode(b, c), measured over sequences b and mean context c. Prompt
-tokens are taken in before anything is decoded again, so that the decodes of all other sequences
-stand still (arXiv 2403.02310, section 3, "generation stalls"). Of steps like each other, b at once,
-each sees the prompts of all others once between its start and its end:
+that attend to each other (arXiv 2001.08361, table 1), k is fitted on prompts with a cached part and
+piece on prompts that came at once. One that only decodes takes decode(b, c), measured over
+sequences b and mean context c. Prompt tokens are taken in before anything is decoded again, so that
+the decodes of all other sequences stand still (arXiv 2403.02310, section 3, "generation stalls").
+Of steps like each other, b at once, each sees the prompts of all others once between its start and
+its end:
     cycle = b·prefill + (output - 1)·decode
     ttft  = prefill·(1 + (b - 1)·prefill/cycle) + half an iteration of the others
     tpot  = (cycle - ttft)/(output - 1)
@@ -40,6 +42,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         tokens: of prompts, ascending; shape (p,).
         prefill_s: of an iteration with that many prompt tokens, attention left out; shape (p,).
         pair_s: for each pair of tokens that attend to each other in a prompt.
+        piece_s: for each further prompt in one iteration.
         sequences: decoded at once, ascending; shape (s,).
         base_s: of a decode iteration at no context, by sequences; shape (s,).
         context_s: more for each token of mean context, by sequences; shape (s,).
@@ -50,6 +53,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Numbers
     prefill_s: Numbers
     pair_s: float
+    piece_s: float
     sequences: Numbers
     base_s: Numbers
     context_s: Numbers
@@ -110,16 +114,29 @@ def rates_of(measured: LlmProfile) -> Rates:
     by_count = sorted({p.sequences for p in measured.decode})
     lines = [_line(measured, count) for count in by_count]
     stretch = [(0, 1.0), *((s.busy, s.engine) for s in sorted(measured.stretch, key=_busy))]
-    return Rates(
+    alone = Rates(
         tokens=tokens,
         prefill_s=prefill_s,
         pair_s=pair_s,
+        piece_s=0.0,
         sequences=np.array(by_count, dtype=np.float64),
         base_s=np.array([base for base, _ in lines]),
         context_s=np.array([more for _, more in lines]),
         busy=np.array([float(busy) for busy, _ in stretch]),
         stretch=np.maximum.accumulate([max(much, 1.0) for _, much in stretch]),
     )
+    return msgspec.structs.replace(alone, piece_s=_piece_seconds(measured, alone))
+
+
+def _piece_seconds(measured: LlmProfile, alone: Rates) -> float:
+    """Return seconds of each further prompt of an iteration, by prompts that came at once."""
+    found = [
+        (point.seconds.median - float(alone.prefill(point.new_tokens, point.pairs)))
+        / (point.sequences - 1)
+        for point in measured.together
+        if point.sequences > 1
+    ]
+    return max(float(np.median(found)), 0.0) if found else 0.0
 
 
 def _busy(point: object) -> int:
@@ -179,7 +196,7 @@ class LocalLaw:
         """Return the seconds of steps; see `LlmLaw.seconds`."""
         rates, others = self._rates, self._together - 1.0
         slower = rates.slower(self._busy)
-        prompt_s = rates.prefill(new + others, new * (cached + new / 2)) * slower
+        prompt_s = rates.prefill(new, new * (cached + new / 2)) * slower
         step_s = rates.decode(self._together, cached + new + output / 2) * slower
         later = np.maximum(output - 1.0, 0.0)
         cycle_s = self._together * prompt_s + later * step_s

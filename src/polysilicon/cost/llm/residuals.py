@@ -148,8 +148,11 @@ class Residuals:
         if not len(self.rows):
             return np.zeros(len(asked)), np.full(len(asked), np.sqrt(prior))
         shared = covariance(asked, self.rows, self.terms)
-        known = np.einsum("ij,jk,ik->i", shared, self._inverse, shared, optimize=True)
-        return shared @ self._weights, np.sqrt(np.maximum(prior - known, 0.0))
+        # Row by row: products of whole matrices round differently with the number of rows, and
+        # the answer for one row must not depend on which others are asked.
+        mean = np.array([row @ self._weights for row in shared])
+        known = np.array([row @ (self._inverse @ row) for row in shared])
+        return mean, np.sqrt(np.maximum(prior - known, 0.0))
 
     def left_out(self) -> tuple[Numbers, Numbers]:
         """Return error and standard deviation of each row when all others tell of it."""

@@ -52,6 +52,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         tpot_s: for each later one.
         prefill_s: of the prompt alone.
         iteration_s: of an iteration without prefills.
+        queue_s: part of `ttft_s` that is spent waiting for memory.
         cycle_s: of a request from its start to its end.
         batch_s: of a whole batch that begins together and is served alone.
     """
@@ -60,6 +61,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     tpot_s: Numbers
     prefill_s: Numbers
     iteration_s: Numbers
+    queue_s: Numbers
     cycle_s: Numbers
     batch_s: Numbers
 
@@ -98,7 +100,7 @@ def serve(work: Work, c: Mapping[str, Numbers | float]) -> Served:
     )
     wait_s = prefill_s * c["wait"] * np.maximum(per_rank - 1.0, 0.0) ** c["wait_power"]
     ttft_s = prefill_s + wait_s + c["request_s"] + c["iteration"] * iteration_s
-    others_s = c["interference"] * work.sequences * each_s
+    others_s = c["interference"] * np.maximum(work.sequences - 1.0, 0.0) * each_s
     # At least a twentieth of the other prompts falls between a sequence's own tokens.
     between_s = np.maximum(others_s - c["overlap"] * wait_s, 0.05 * others_s)
     tpot_s = iteration_s + between_s / np.maximum(work.output, 1.0)
@@ -110,6 +112,7 @@ def serve(work: Work, c: Mapping[str, Numbers | float]) -> Served:
         tpot_s=tpot_s,
         prefill_s=prefill_s,
         iteration_s=iteration_s,
+        queue_s=queue_s,
         cycle_s=cycle_s + queue_s,
         batch_s=c["request_s"] + (alone_s + work.output * iteration_s) * (1.0 + work.waiting),
     )

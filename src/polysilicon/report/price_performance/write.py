@@ -7,6 +7,7 @@ from pathlib import Path
 
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.offers import Offer
+from polysilicon.errors import NoBasisError
 from polysilicon.report.price_performance import page
 from polysilicon.report.price_performance.capacity import Capacity, llm_capacities
 from polysilicon.report.price_performance.charts import load_chart
@@ -84,7 +85,11 @@ def committed(catalog: Catalog) -> str:
     rows: list[tuple[str, str, float, float, float, Capacity]] = []
     for name in sorted(bound):
         offer = bound[name]
-        capacity = llm_capacities(model, offer, catalog)[MIXES[0].name, SLOS[-1].name]
+        try:
+            capacity = llm_capacities(model, offer, catalog)[MIXES[0].name, SLOS[-1].name]
+        except NoBasisError:
+            # Its prices are worth a row even where its tokens cannot be priced.
+            capacity = Capacity(offer=offer)
         prices = (offer.usd_per_hour(), offer.usd_per_hour("1y"), offer.usd_per_hour("3y"))
         rows.append((name, offer.region, *prices, capacity))
     return page.committed_section(rows, COMMITTED_MODEL)

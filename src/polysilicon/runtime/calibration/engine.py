@@ -18,6 +18,7 @@ from polysilicon.cost.profile import (
     LlmProfile,
     PrefillPoint,
     StretchPoint,
+    TogetherPoint,
     engine_version,
     spread,
 )
@@ -80,6 +81,7 @@ class EngineBench:
         self._engine, self._setting, self._extent = engine, setting, setting.extent
         self._rng, self._tell = rng, tell
         self._per_word = TOKENS_PER_WORD
+        self._together: list[TogetherPoint] = []
         self.elsewhere: list[float] = []
 
     async def run(self, workers: Workers) -> LlmProfile:
@@ -111,6 +113,7 @@ class EngineBench:
             decode_tokens_per_s=1 / alone.seconds.median,
             prefill=tuple(prefill),
             decode=tuple(decode),
+            together=tuple(self._together),
             stretch=stretch,
         )
 
@@ -166,14 +169,26 @@ class EngineBench:
             for prompt in prompts:
                 prompt.extend(unlike(self._words(context - before), self._rng))
             before = context
-            # Their prefill is not what is timed, and each finds its own slot again.
-            await ask_all(self._engine, prompts, 1)
+            # Each finds its own slot again in what follows.
+            self._together += [await self._all_at_once(prompts)]
             for count in counts:
                 point = await self._decode(prompts[:count])
                 points += [point] if point is not None else []
         if not points:
             raise EngineError(f"{self._engine.model} ends its answers before they can be timed")
         return points
+
+    async def _all_at_once(self, prompts: Sequence[Sequence[str]]) -> TogetherPoint:
+        """Time prompts that come at once."""
+        replies = await ask_all(self._engine, prompts, 1)
+        begin_s = min(reply.start_s for reply in replies)
+        last_s = max(reply.start_s + reply.ttft_s for reply in replies)
+        return TogetherPoint(
+            sequences=len(replies),
+            new_tokens=sum(reply.new for reply in replies),
+            pairs=sum(reply.new * (reply.cached + reply.new / 2) for reply in replies),
+            seconds=spread([last_s - begin_s]),
+        )
 
     async def _decode(self, prompts: Sequence[Sequence[str]]) -> DecodePoint | None:
         """Time iterations of some prompts together; None where answers were too short."""

@@ -26,15 +26,15 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     text_bytes: int = 1_000_000
     array_bytes: int = 256 * 2**20
     documents: int = 2000
-    prompts: tuple[int, ...] = (8, 32, 96, 192, 512, 1200)
+    prompts: tuple[int, ...] = (8, 32, 96, 192, 512, 1000)
     extension: int = 96
     contexts: tuple[int, ...] = (64, 400, 1000)
     at_once: tuple[int, ...] = (1, 2, 4, 8)
-    output: int = 24
+    output: int = 20
     repeats: int = 3
-    most: int = 6
+    most: int = 5
     spin_s: float = 1.5
-    trial_steps: int = 12
+    trial_steps: int = 10
 
 
 FULL = Extent()

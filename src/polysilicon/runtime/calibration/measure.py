@@ -33,7 +33,7 @@ T = TypeVar("T")
 Tell = Callable[[str, str], None]
 """`tell(part, what)`: what is being measured now."""
 
-BUDGET_S = 150.0
+BUDGET_S = 140.0
 """After so long nothing is measured twice any more."""
 
 BATCH_TOKENS = 2048

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polysilicon.cost.llm.iterations import EngineSteps, play
+from polysilicon.cost.llm.iterations import Engine as PlayedEngine
+from polysilicon.cost.llm.iterations import EngineSteps, Recorded, play_each
 from polysilicon.cost.llm.law import Numbers
 from polysilicon.cost.llm.local import rates_of
 from polysilicon.cost.profile import LlmProfile, Trial
@@ -93,11 +94,18 @@ def _ratios(measured: LlmProfile, replies: Sequence[Reply]) -> tuple[Numbers, Nu
         cached=np.array([float(reply.cached) for reply in replies]),
         output=output,
     )
-    played = play(
-        steps, rates_of(measured), slots=measured.slots, batch_tokens=measured.batch_tokens
-    )
     whole_s = np.array([reply.end_s for reply in replies]) - start_s
     first_s = np.array([reply.ttft_s for reply in replies])
+    recorded = Recorded(
+        first_token_s=steps.start_s + first_s,
+        end_s=steps.start_s + whole_s,
+        # A line goes on when its last step ended, which is as if it had waited for a slot.
+        queued=np.argsort(np.argsort(start_s, kind="stable")) >= measured.slots,
+    )
+    engine = PlayedEngine(
+        rates=rates_of(measured), slots=measured.slots, batch_tokens=measured.batch_tokens
+    )
+    played = play_each(steps, recorded, engine)
     several = output > 2
     rest_s = (played.end_s - played.first_token_s)[several]
     return (
