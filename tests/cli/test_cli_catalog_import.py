@@ -80,7 +80,7 @@ def test_measurements_are_kept_and_named_after_their_file(capsys, tmp_path):
     assert "1 measurements kept as my-runs" in out
     assert [row.tpot_ms for row in catalog.load().measurements] == [5.0]
     assert "my-runs" in run(capsys, "import", "--list")[1]
-    assert read(capsys, "import", "--remove", "my-runs")["removed"][0]["rows"] == 1
+    assert read(capsys, "import", "--remove", "my-runs")["removed"] == ["my-runs"]
     assert catalog.load().measurements == ()
 
 
@@ -108,7 +108,7 @@ def test_removal_is_of_all_or_none(capsys, tmp_path):
     assert code == 2
     assert "nothing was imported as 'min'; did you mean mine?" in err
     assert [one["name"] for one in read(capsys, "import", "--list")["imports"]] == ["mine"]
-    assert "removed mine: 1 offers" in run(capsys, "import", "--remove", "mine")[1]
+    assert "removed mine" in run(capsys, "import", "--remove", "mine")[1]
 
 
 @pytest.mark.parametrize(

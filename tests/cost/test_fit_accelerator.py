@@ -126,6 +126,17 @@ def test_errors_are_those_of_the_values_by_name(cases, values):
     assert np.isnan(found["batch_s"]).all()
 
 
+def test_residuals_are_those_of_the_law_as_it_is_asked(cases, values):
+    """The search may pass the data sheet; what is left over is told of the law that does not."""
+    fast = {**values, ("compute", ""): 1.0}
+    problem = Problem(cases, PRIORS)
+    direct = law_errors(fast, cases)["ttft_s"]
+    assert problem.errors_of(fast)["ttft_s"] == pytest.approx(direct)
+    searched = problem.errors(np.array([fast[key] for key in problem.slots.index]))["ttft_s"]
+    assert (searched >= direct - 1e-12).all()
+    assert searched.max() > direct.max()
+
+
 def test_a_run_listed_twice_counts_once(cases):
     again = replace(cases[3], row=999, concurrency=2.0)
     other = replace(cases[3], row=998, tpot_s=1.0)

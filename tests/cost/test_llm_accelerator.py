@@ -194,3 +194,22 @@ def test_the_shape_of_the_steps_is_kept():
     assert said.ttft_s.shape == (0,)
     said = law().seconds(numbers(1, 2, 3), numbers(0, 0, 0), numbers(1, 1, 1))
     assert said.tpot_high_s.shape == said.basis.shape == (3,)
+
+
+def test_a_step_answers_for_its_part_of_the_machine_while_it_runs():
+    one = numbers(1000), numbers(0), numbers(100)
+    for concurrency in (1, 8):
+        said = law(concurrency=concurrency).seconds(*one)
+        service_s = said.ttft_s + 99 * said.tpot_s
+        assert said.machine_s == pytest.approx(service_s / 8 / concurrency)
+
+
+def test_a_longer_queue_makes_no_step_cheaper():
+    one = numbers(8000), numbers(0), numbers(100)
+    found = [law(concurrency=many).seconds(*one) for many in (8, 32, 200, 2000, 20_000)]
+    # 60 GB beside the weights hold about 57 such steps.
+    assert found[2].ttft_s > 2 * found[1].ttft_s
+    assert found[4].ttft_s == pytest.approx(10 * found[3].ttft_s, rel=0.05)
+    assert found[0].machine_s > found[1].machine_s > found[2].machine_s
+    assert found[3].machine_s == pytest.approx(found[2].machine_s)
+    assert found[4].machine_s == pytest.approx(found[2].machine_s)

@@ -14,6 +14,7 @@ from polysilicon.cost.llm.coefficients import (
     read_priors,
     tags_of,
 )
+from polysilicon.cost.llm.fitted import shipped_fit
 from polysilicon.cost.llm.serving import COEFFICIENTS
 from polysilicon.cost.llm.work import Split
 from polysilicon.errors import InputError
@@ -129,3 +130,18 @@ def test_coefficients_multiply_and_unknown_names_change_nothing():
     design = slots.design([{"engine:vllm": 1.0, "peak": 2.0}])
     direct = np.exp(design["compute"] @ np.array([values[key] for key in slots.index]))
     assert direct == pytest.approx(found["compute"])
+
+
+def test_no_chip_computes_above_its_data_sheet():
+    values = {("compute", ""): -0.3, ("compute", "peak"): -0.3, ("memory", ""): 0.1}
+    slow, fast = (coefficients(values, {"peak": peak}) for peak in (-2.0, 1.0))
+    assert slow["compute"] == 1.0
+    assert fast["compute"] == pytest.approx(np.exp(-0.6))
+    # Bytes are counted more roughly, so what reads them may seem faster.
+    assert slow["memory"] > 1.0
+
+
+def test_the_laws_that_come_with_it_keep_to_the_data_sheets():
+    for chip in CATALOG.processors.values():
+        tags = tags_of(LLAMA, chip, "vllm", "bf16", ALONE)
+        assert 0 < coefficients(shipped_fit().values, tags)["compute"] <= 1.0

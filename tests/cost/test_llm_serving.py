@@ -38,10 +38,6 @@ def test_shares_of_the_peaks():
     assert slow.iteration_s == pytest.approx(np.hypot(6e-3, (4 + 2) * 4e-3))
 
 
-def test_no_chip_computes_above_its_data_sheet():
-    assert served({"compute": 1.5}).prefill_s == served().prefill_s
-
-
 def test_overhead_grows_with_the_sequences_of_a_rank():
     c = {"layer_s": 1e-3, "sequence": 0.1}
     rest = served(sequences=8).iteration_s

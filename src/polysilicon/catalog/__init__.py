@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polysilicon.catalog.catalog import Catalog, load
+from polysilicon.catalog.catalog import Catalog, load, shipped
 from polysilicon.catalog.commitments import Commitment, GridCarbon
 from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer, Price
@@ -17,4 +17,5 @@ __all__ = [
     "Price",
     "Processor",
     "load",
+    "shipped",
 ]

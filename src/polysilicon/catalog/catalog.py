@@ -198,6 +198,12 @@ class Catalog:
 
 
 @lru_cache(maxsize=1)
+def shipped() -> Catalog:
+    """Return the catalog that comes with Polysilicon, without the user's imports; read once."""
+    return Catalog(data_folder())
+
+
+@lru_cache(maxsize=1)
 def load() -> Catalog:
     """Return the catalog that comes with Polysilicon, under the user's imports; read once."""
     return Catalog(data_folder(), user_folder())

@@ -120,14 +120,21 @@ def keep_measurements(folder: Path, about: Import, rows: Iterable[Measurement]) 
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def remove(folder: Path, name: str) -> Import:
-    """Remove an import and return what it was.
+def names(folder: Path) -> tuple[str, ...]:
+    """Return the names of all imports, of broken ones too."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name)))
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove an import, also a broken one.
 
     Raises:
         InputError: there is none of that name.
         PolysiliconError: its folder cannot be removed.
     """
-    known = {one.name: one for one in imports(folder)}
+    known = names(folder)
     if name not in known:
         mend = nearest(name, known) or "see `polysilicon catalog import --list`"
         raise InputError(f"nothing was imported as {name!r}", mend=mend)
@@ -136,7 +143,6 @@ def remove(folder: Path, name: str) -> Import:
     except OSError as error:
         reason = error.strerror or error
         raise PolysiliconError(f"{folder / name}: cannot be removed: {reason}") from error
-    return known[name]
 
 
 def user_offers(folder: Path, processors: Mapping[str, Processor]) -> tuple[Offer, ...]:

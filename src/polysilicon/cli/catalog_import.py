@@ -25,6 +25,7 @@ from polysilicon.catalog.user import (
     remove,
     user_folder,
 )
+from polysilicon.catalog.user import names as known_names
 from polysilicon.cli.output import emit_json, json_option, out
 from polysilicon.errors import InputError
 
@@ -124,7 +125,7 @@ def _read(path: Path, date: str, asked: dict[str, Any]) -> Made:
     skipped: Counter[str] | None = Counter() if asked["skip_bad"] else None
     if is_skypilot(path):
         found = read_skypilot(
-            path, catalog.load(), date=date, cloud=asked["cloud"], skipped=skipped
+            path, catalog.shipped(), date=date, cloud=asked["cloud"], skipped=skipped
         )
         return _of_offers(path, date, asked["name"], found, skipped)
     if asked["cloud"] is not None:
@@ -236,12 +237,13 @@ def _print_list(found: Sequence[Import], *, as_json: bool) -> None:
 
 def _remove(folder: Path, names: Sequence[str], *, as_json: bool) -> None:
     """Remove imports; where one is not there, none is removed."""
-    known = {one.name for one in imports(folder)}
-    missing = [name for name in names if name not in known]
-    gone = [remove(folder, name) for name in (missing or dict.fromkeys(names))]
+    missing = [name for name in names if name not in known_names(folder)]
+    gone = missing or list(dict.fromkeys(names))
+    for name in gone:
+        remove(folder, name)
     catalog.load.cache_clear()
     if as_json:
-        emit_json({"removed": [_about(one) for one in gone]})
+        emit_json({"removed": gone})
         return
-    for one in gone:
-        out().print(f"removed {one.name}: {one.rows} {one.kind}", markup=False)
+    for name in gone:
+        out().print(f"removed {name}", markup=False)

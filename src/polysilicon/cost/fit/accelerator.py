@@ -44,9 +44,9 @@ class Problem:
 
     def __init__(self, cases: Sequence[Case], priors: Sequence[Prior]) -> None:
         self.work = together([case.work() for case in cases])
-        tags = [case.tags for case in cases]
-        self.slots = Slots(priors, tags)
-        self._design = self.slots.design(tags)
+        self._tags = [case.tags for case in cases]
+        self.slots = Slots(priors, self._tags)
+        self._design = self.slots.design(self._tags)
         self._truth = {
             metric: np.array([np.nan if (v := getattr(c, metric)) is None else v for c in cases])
             for metric in SCALES
@@ -58,12 +58,17 @@ class Problem:
 
     def errors(self, values: Numbers) -> dict[str, Numbers]:
         """Return log residuals, truth over law; not a number where nothing was measured."""
-        served = self.served(values)
-        return {metric: np.log(self._truth[metric] / getattr(served, metric)) for metric in SCALES}
+        return self._errors(self.served(values))
 
     def errors_of(self, values: Values) -> dict[str, Numbers]:
-        """Return log residuals as `errors` does, from values by name."""
-        return self.errors(np.array([values[key] for key in self.slots.index]))
+        """Return log residuals as `errors` does, from values by name, of the law as it is asked."""
+        each = [coefficients(values, tags) for tags in self._tags]
+        columns = {name: np.array([c[name] for c in each]) for name in COEFFICIENTS}
+        return self._errors(serve(self.work, columns))
+
+    def _errors(self, served: Served) -> dict[str, Numbers]:
+        """Return log residuals of what the law says."""
+        return {metric: np.log(self._truth[metric] / getattr(served, metric)) for metric in SCALES}
 
     def solve(self) -> Numbers:
         """Return the logarithms of the coefficients: least squares with soft corners."""

@@ -11,10 +11,10 @@ from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer
 from polysilicon.cost.llm.accelerator import AcceleratorLaw
 from polysilicon.cost.llm.cpu import cpu_law
-from polysilicon.cost.llm.fitted import shipped_fit
 from polysilicon.cost.llm.law import LlmLaw
 from polysilicon.cost.llm.local import local_law
 from polysilicon.cost.llm.measured_gpu import measured_gpu_law
+from polysilicon.cost.llm.own_rows import fit_for
 from polysilicon.cost.llm.setting import Need, setting_of
 from polysilicon.cost.profile import Profile, find_profile
 from polysilicon.cost.types import Load
@@ -90,4 +90,6 @@ def _by_chip(
         raise NoBasisError(f"how much of {chip.name} it has is not known")
     need = Need(concurrency=load.concurrency, tokens=tokens)
     setting = setting_of(model, chip, offer.accelerators, load.serving, need, catalog.precisions)
-    return AcceleratorLaw(model, chip, offer.accelerators, setting, load.concurrency, shipped_fit())
+    return AcceleratorLaw(
+        model, chip, offer.accelerators, setting, load.concurrency, fit_for(catalog)
+    )

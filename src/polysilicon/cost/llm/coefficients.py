@@ -17,6 +17,13 @@ from polysilicon.cost.llm.work import Split
 
 EVERYTHING = ""
 
+AT_MOST = {"compute": 1.0}
+"""Shares that no chip passes: found on fast chips, they would rise above those of the data sheet
+on slow ones.
+
+The search for coefficients goes without, because it would come to rest beyond such an edge.
+"""
+
 Values = Mapping[tuple[str, str], float]
 """Logarithms by coefficient and tag; the tag of the base value is blank."""
 
@@ -131,7 +138,8 @@ def coefficients(values: Values, tags: Mapping[str, float]) -> dict[str, float]:
         tags: those that are not known change nothing.
     """
     every = {EVERYTHING: 1.0, **tags}
-    return {
+    found = {
         name: float(np.exp(sum(values.get((name, tag), 0.0) * much for tag, much in every.items())))
         for name in COEFFICIENTS
     }
+    return found | {name: min(found[name], most) for name, most in AT_MOST.items()}

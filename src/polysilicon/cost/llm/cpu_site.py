@@ -73,6 +73,8 @@ class Site:
         """
         sizes = [catalog.models[name].active_parameters for name in self.fit.models_of(self.engine)]
         reach = self.constants["reach_of_sizes"]
+        if not sizes:
+            raise NoBasisError(f"nothing was measured on CPUs with {self.engine}")
         if not min(sizes) / reach <= self.model.active_parameters <= max(sizes) * reach:
             raise NoBasisError(
                 f"no model of about its size was measured on CPUs with {self.engine}"

@@ -73,8 +73,7 @@ def serve(work: Work, c: Mapping[str, Numbers | float]) -> Served:
         work: what they make the accelerators do.
         c: the coefficients by name, numbers or arrays of the steps' shape.
     """
-    # Fitted on fast chips, the share would pass 1 on slow ones; no chip passes its data sheet.
-    compute = work.peak_flops * np.minimum(c["compute"], 1.0)
+    compute = work.peak_flops * c["compute"]
     memory = work.bandwidth * c["memory"]
     link = work.link * c["link"]
     overhead_s = work.layers * c["layer_s"]

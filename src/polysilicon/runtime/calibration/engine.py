@@ -228,11 +228,11 @@ class EngineBench:
         quiet = iteration_seconds(await ask_all(self._engine, prompts, self._extent.output))
         alone = await asyncio.gather(*(_spin(workers, spin_s / 3) for _ in range(busy)))
         tools = [asyncio.ensure_future(_spin(workers, spin_s)) for _ in range(busy)]
-        seconds = []
+        seconds: list[float] = []
         while not all(tool.done() for tool in tools):
             found = iteration_seconds(await ask_all(self._engine, prompts, self._extent.output))
-            # The last of them may have gone on alone.
-            if found is not None and not all(tool.done() for tool in tools):
+            # The last round may have gone on alone; it counts only where there is no other.
+            if found is not None and not (seconds and all(tool.done() for tool in tools)):
                 seconds.append(found)
         beside = await asyncio.gather(*tools)
         if quiet is None or not seconds:
