@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,7 +21,6 @@ from polysilicon import catalog, units
 from polysilicon.catalog.measurements import Measurement, read_measurements
 from polysilicon.cli.output import emit_json, json_option, out, progress
 from polysilicon.cost import validate as scores
-from polysilicon.cost.held_out import family_of_row, fitter
 from polysilicon.cost.predict import Answer, Shipped
 from polysilicon.cost.predictions_file import write_predictions
 from polysilicon.report.parity import write_parity
@@ -94,9 +94,11 @@ def _answers(rows: Sequence[Measurement], hold_out: scores.Fold | None) -> list[
     with _bar("predicting" if hold_out is None else "fitting and predicting", len(rows)) as told:
         if hold_out is None:
             return Shipped(known, told).predict(rows)
+        # Fitting takes scipy, which half a second of every other use would be spent on.
+        held_out = import_module("polysilicon.cost.held_out")
         rng = np.random.default_rng(SEED)
-        folds = scores.folds_of(rows, hold_out, lambda row: family_of_row(row, known), rng)
-        return scores.held_out(rows, fitter(known), folds, told)
+        folds = scores.folds_of(rows, hold_out, lambda row: held_out.family_of_row(row, known), rng)
+        return scores.held_out(rows, held_out.fitter(known), folds, told)
 
 
 @contextmanager

@@ -24,6 +24,10 @@ from polysilicon.cost.money import AnyPrice, usd_per_s
 from polysilicon.cost.types import BASES, Load
 from polysilicon.errors import InputError, NoBasisError
 
+# Beyond these a load is a slip of the pen.
+MOST_AT_ONCE = 1_000_000
+MOST_BUSY = 1000.0
+
 
 def estimate_all(
     batch: Batch,
@@ -48,10 +52,12 @@ def estimate_all(
     Raises:
         InputError: an amount, the load, the engine, the precision or the parallelism cannot be.
     """
-    if load.concurrency < 1:
-        raise InputError(f"concurrency is {load.concurrency}", mend="it is at least 1")
-    if not 0.0 <= load.utilisation < float("inf"):
-        raise InputError(f"utilisation is {load.utilisation:g}", mend="it is 0 or more")
+    if not 1 <= load.concurrency <= MOST_AT_ONCE:
+        mend = f"it is from 1 to {MOST_AT_ONCE:,}"
+        raise InputError(f"concurrency is {load.concurrency:g}", mend=mend)
+    if not 0.0 <= load.utilisation <= MOST_BUSY:
+        mend = f"it is from 0 to {MOST_BUSY:g}"
+        raise InputError(f"utilisation is {load.utilisation:g}", mend=mend)
     check_amounts(batch)
     n = len(batch)
     found = Estimates(
@@ -66,7 +72,14 @@ def estimate_all(
     except NoBasisError as error:
         found.refuse(np.arange(n), str(error))
         return found
-    asked = Asked(batch=batch, offer=offer, load=load, catalog=catalog, usd_per_s=rate)
+    asked = Asked(
+        batch=batch,
+        offer=offer,
+        load=load,
+        catalog=catalog,
+        usd_per_s=rate,
+        other_price=price != "on-demand",
+    )
     here = _recorded(asked)
     _as_recorded(asked, np.flatnonzero(here), found)
     kinds = batch.texts["kind"]
@@ -101,7 +114,11 @@ def _as_recorded(asked: Asked, chosen: Codes, found: Estimates) -> None:
     whole = asked.usd_per_s * service_s / asked.load.concurrency
     unit = watts_per_unit(offer) if offer.kind == "cpu" else None
     energy_j = np.full(len(chosen), np.nan) if unit is None else unit.full_w * steps["cpu_s"]
-    usd = np.where(np.isnan(by_cores), whole, by_cores)
+    # What an LLM step on accelerators costs is the time of these, not of the host's cores.
+    host = llm & (offer.kind != "cpu")
+    usd = np.where(np.isnan(by_cores) | host, whole, by_cores)
+    # A record tells what was paid at the price of its run, which was on demand.
+    paid = np.full(len(chosen), np.nan) if asked.other_price else steps["cost_usd"]
     told = {
         "service_s": service_s,
         "low_s": service_s,
@@ -112,7 +129,7 @@ def _as_recorded(asked: Asked, chosen: Codes, found: Estimates) -> None:
         "tpot_s": tpot_s,
         "tpot_low_s": tpot_s,
         "tpot_high_s": tpot_s,
-        "cost_usd": np.where(np.isnan(steps["cost_usd"]), usd, steps["cost_usd"]),
+        "cost_usd": np.where(np.isnan(paid), usd, paid),
         "energy_j": np.where(np.isnan(steps["energy_j"]), energy_j, steps["energy_j"]),
     }
     put(found, chosen, told, np.full(len(chosen), BASES.index("measured"), dtype=np.int8))

@@ -77,6 +77,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     load: Load
     catalog: Catalog
     usd_per_s: float
+    other_price: bool = False
 
 
 def put(

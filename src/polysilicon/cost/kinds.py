@@ -19,12 +19,14 @@ from polysilicon.cost.energy import watts, watts_per_unit
 from polysilicon.cost.estimates import Asked, Estimates, put, scarcer_s
 from polysilicon.cost.llm.choose import law_for, own_profile
 from polysilicon.cost.llm.law import Numbers
+from polysilicon.cost.llm.local import LocalLaw
 from polysilicon.cost.tools import (
     SAME,
     Slowdown,
     by_ratio,
     core_speed,
     host,
+    rate,
     slowdown,
     tool_seconds,
 )
@@ -65,7 +67,8 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
     new = np.maximum(prompt - cached, 1.0)
     # The last output token is never read again, so its place in the cache is not needed.
     tokens = cached + new + np.maximum(output - 1.0, 0.0)
-    law = law_for(model, asked.offer, asked.load, asked.catalog, float(tokens.max()))
+    usual = float(np.mean(cached + new)), float(np.mean(output))
+    law = law_for(model, asked.offer, asked.load, asked.catalog, float(tokens.max()), usual)
     large = tokens > law.largest_tokens
     if large.any():
         has = f"a step of more than {law.largest_tokens:.0f} tokens beside {model.name}"
@@ -76,13 +79,18 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
             return
         # Those that are refused must not decide how many accelerators the others take.
         longest = float(tokens[small].max())
-        law = law_for(model, asked.offer, asked.load, asked.catalog, longest)
+        law = law_for(model, asked.offer, asked.load, asked.catalog, longest, usual)
+    crowd = 1.0 if isinstance(law, LocalLaw) else crowding(asked.offer, asked.load.utilisation)
     said = law.seconds(new, cached, output)
+    if crowd > 1.0:
+        said = said.times(crowd)
     # The first token comes with the prompt.
     later = np.maximum(output - 1.0, 0.0)
     service_s = said.ttft_s + later * said.tpot_s
     machine = watts(asked.offer)
     held_s = service_s * law.share if said.machine_s is None else said.machine_s
+    # Of the machine that it shares with other work it holds only its part.
+    held_s = held_s / (1.0 + asked.load.utilisation) if crowd > 1.0 else held_s
     columns = {
         "service_s": service_s,
         "low_s": said.ttft_low_s + later * said.tpot_low_s,
@@ -98,6 +106,18 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
     }
     put(found, chosen, columns, said.basis)
     found.tell(chosen, law.note)
+
+
+def crowding(offer: Offer, utilisation: float) -> float:
+    """Return by how much other work on the cores stretches LLM steps on a CPU.
+
+    The engine runs a thread on each vCPU; where others want these too, they take turns.
+    """
+    if offer.kind != "cpu" or utilisation == 0.0:
+        return 1.0
+    machine = host(offer)
+    wanted = machine.vcpus * (1.0 + utilisation)
+    return float(rate(machine.vcpus, machine) / rate(wanted, machine))
 
 
 def tool(asked: Asked, chosen: Codes, found: Estimates) -> None:

@@ -6,9 +6,7 @@ import pytest
 from polysilicon import catalog
 from polysilicon.catalog.measurements import Measurement
 from polysilicon.cost.llm.cpu_points import KINDS, Points, features, gather
-from polysilicon.cost.llm.cpu_predict import predict_rates
 from polysilicon.cost.llm.cpu_rates import _noise, load_data, shipped
-from polysilicon.cost.types import BASES
 from polysilicon.errors import InputError
 
 CATALOG = catalog.load()
@@ -73,33 +71,6 @@ def test_an_outlier_among_equals_counts_less():
 
 def row(**values):
     return Measurement(row=2, **values)
-
-
-def test_rows_of_measurement_files_are_predicted():
-    rows = [
-        row(instance="aws/m8g.4xlarge", model="llama-7b", engine="llama.cpp",
-            prompt_tokens=512, output_tokens=0, prefill_tokens_per_s=1.0),
-        row(instance="aws/m8g.4xlarge", model="llama-3.1-8b-instruct", engine="llama.cpp",
-            prompt_tokens=0, output_tokens=128, decode_tokens_per_s=1.0),
-        row(instance="gcp/c4-standard-16", model="qwen2.5-0.5b-instruct", engine="vllm",
-            prompt_tokens=256, output_tokens=128, concurrency=20.0, decode_tokens_per_s=1.0),
-        row(instance="aws/nothing", model="llama-7b", engine="vllm",
-            prompt_tokens=256, output_tokens=128, decode_tokens_per_s=1.0),
-        row(instance="aws/m8g.4xlarge", model="of-nobody", engine="vllm",
-            prompt_tokens=256, output_tokens=128, decode_tokens_per_s=1.0),
-        row(instance="aws/m8g.4xlarge", model="llama-7b", engine="vllm",
-            prompt_tokens=300, output_tokens=128, decode_tokens_per_s=1.0),
-        row(instance="aws/m8g.4xlarge", model="llama-7b", engine="llama.cpp"),
-    ]  # fmt: skip
-    found = predict_rates(rows, CATALOG)
-    told = [BASES[b] if b >= 0 else "" for b in found.basis]
-    assert told == ["measured", "calibrated", "calibrated", "", "", "", ""]
-    assert found.prefill.tolist() == [True, *[False] * 6]
-    assert np.all(found.low[:3] < found.tokens_per_s[:3])
-    assert np.all(found.tokens_per_s[:3] < found.high[:3])
-    assert np.isnan(found.tokens_per_s[3:]).all()
-    i = DATA.keys.index(("aws/m8g.4xlarge", "llama-7b", "prefill", 512))
-    assert found.tokens_per_s[0] == pytest.approx(np.exp(DATA.logs[i]))
 
 
 def test_rates_are_of_known_kinds():

@@ -31,7 +31,8 @@ FULL = rate(
 
 def ask(law, new, cached=0, output=1):
     says = law.seconds(*(np.array([float(n)]) for n in (new, cached, output)))
-    found = {name: value[0] for name, value in msgspec.structs.asdict(says).items()}
+    columns = msgspec.structs.asdict(says).items()
+    found = {name: value[0] for name, value in columns if value is not None}
     return found | {"basis": BASES[found["basis"]]}
 
 

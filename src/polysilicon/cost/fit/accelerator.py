@@ -10,11 +10,11 @@ from scipy.optimize import least_squares
 
 from polysilicon.cost.fit.cases import Case, rows_of, together
 from polysilicon.cost.fit.kernel import fit_terms
-from polysilicon.cost.llm.coefficients import Prior, Slots, Values
+from polysilicon.cost.llm.coefficients import Prior, Slots, Values, coefficients
 from polysilicon.cost.llm.fitted import METRICS, Fit, Kernel, Known
 from polysilicon.cost.llm.law import Numbers
 from polysilicon.cost.llm.residuals import Rows, blocks, steady_noise
-from polysilicon.cost.llm.serving import Served, serve
+from polysilicon.cost.llm.serving import COEFFICIENTS, Served, serve
 
 # Log errors beyond which a row pulls no harder; the wider ones are of sums and of queues.
 SCALES = {"ttft_s": 0.3, "tpot_s": 0.1, "cycle_s": 0.15, "batch_s": 0.3}

@@ -60,7 +60,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     def tags(self) -> dict[str, float]:
         """Names and traits that may change a coefficient."""
         tags = tags_of(self.model, self.chip, self.engine, self.precision, self.split)
-        return tags if self.batch_s is None else {**tags, "static": 1.0}
+        if self.batch_s is None:
+            return tags
+        # How a chip did in static batches of old engines tells of it only in part.
+        return {**tags, "static": 1.0, f"static on:{self.chip.name}": 1.0}
 
     def work(self) -> Work:
         """Return the work of the row.

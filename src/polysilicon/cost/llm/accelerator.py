@@ -57,6 +57,9 @@ class AcceleratorLaw:
         self._fit = fit
         tags = tags_of(model, chip, setting.engine, setting.precision, setting.split)
         self._coefficients = coefficients(fit.values, tags)
+        # Chips of a measured family, and those with rows of their own, but for throughput alone.
+        only_batches = ("compute", f"static on:{chip.name}") in fit.values
+        self._served = not only_batches or chip.name in fit.known["ttft_s"].rows.names[:, 0]
         self._part = setting.split.gpus / available
         self.share = self._part / concurrency
         family = ("compute", f"family:{family_of_cores(chip)}")
@@ -137,7 +140,7 @@ class AcceleratorLaw:
         mean, sd = self._rest(metric, new, output)
         kernel = self._fit.kernels[metric]
         wide = np.hypot(sd, kernel.noise_sd) * kernel.width
-        if self.basis == "roofline":
+        if self.basis == "roofline" or not self._served:
             wide = np.hypot(wide, constants()["unmeasured"][metric])
         best = seconds * np.exp(mean)
         reach = np.exp(NINETY * wide)
@@ -197,8 +200,7 @@ class AcceleratorLaw:
             return f"{what}; data sheet facts, nothing of this family was measured"
         if ("compute", f"processor:{self._chip.name}") not in self._fit.values:
             return f"{what}; measured on other chips of the family"
-        served = self._chip.name in self._fit.known["ttft_s"].rows.names[:, 0]
-        return what if served else f"{what}; of this chip only throughput was measured"
+        return what if self._served else f"{what}; of this chip only throughput was measured"
 
 
 def _between(grid: Numbers, x: Numbers, y: Numbers) -> Numbers:

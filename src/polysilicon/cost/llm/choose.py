@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 from polysilicon.catalog.catalog import Catalog
@@ -10,10 +11,10 @@ from polysilicon.catalog.machine import detect
 from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer
 from polysilicon.cost.llm.accelerator import AcceleratorLaw
-from polysilicon.cost.llm.cpu import cpu_law
+from polysilicon.cost.llm.cpu import USUAL_TOKENS, cpu_law
 from polysilicon.cost.llm.law import LlmLaw
 from polysilicon.cost.llm.local import local_law
-from polysilicon.cost.llm.measured_gpu import measured_gpu_law
+from polysilicon.cost.llm.measured_gpu import MeasuredLaw, PairedLaw, measured_gpu_law
 from polysilicon.cost.llm.own_rows import fit_for
 from polysilicon.cost.llm.setting import Need, setting_of
 from polysilicon.cost.profile import Profile, find_profile
@@ -22,7 +23,12 @@ from polysilicon.errors import NoBasisError
 
 
 def law_for(
-    model: ModelArchitecture, offer: Offer, load: Load, catalog: Catalog, tokens: float
+    model: ModelArchitecture,
+    offer: Offer,
+    load: Load,
+    catalog: Catalog,
+    tokens: float,
+    usual: tuple[float, float] = USUAL_TOKENS,
 ) -> LlmLaw:
     """Return the law of a model's steps on an offer.
 
@@ -33,12 +39,18 @@ def law_for(
         catalog: what was measured, and precisions.
         tokens: prompt and output of the longest step; rounded up to a power of two, it decides how
             many accelerators are taken where the load does not say.
+        usual: prompt and output tokens of a usual step; rounded likewise, they decide which engine
+            is taken on a CPU where the load does not say.
 
     Raises:
         NoBasisError: nothing is known, or the model does not fit.
         InputError: an unknown engine or precision, or an impossible parallelism.
     """
-    return _law(model, offer, load, catalog, 2.0 ** max(int(tokens - 1), 1).bit_length())
+    at_most = 2.0 ** max(int(tokens - 1), 1).bit_length()
+    prompt, output = (2.0 ** round(math.log2(max(n, 1.0))) for n in usual)
+    # Only CPUs are asked for a usual step, so laws of accelerators are not made anew for each.
+    shape = (prompt, output) if offer.kind == "cpu" else USUAL_TOKENS
+    return _law(model, offer, load, catalog, at_most, shape)
 
 
 @lru_cache(maxsize=1)
@@ -53,25 +65,53 @@ def own_profile() -> Profile | None:
 
 @lru_cache(maxsize=1024)
 def _law(
-    model: ModelArchitecture, offer: Offer, load: Load, catalog: Catalog, tokens: float
+    model: ModelArchitecture,
+    offer: Offer,
+    load: Load,
+    catalog: Catalog,
+    tokens: float,
+    usual: tuple[float, float],
 ) -> LlmLaw:
     """Make a law; it is kept, for making one costs more than asking it."""
     if offer.name == LOCAL and (profile := own_profile()) is not None and model.name in profile.llm:
         busy = load.utilisation * profile.cores
         return local_law(profile, model.name, load.concurrency, busy)
     if offer.kind == "cpu":
-        return cpu_law(model, offer, load.serving, load.concurrency, catalog)
-    how = load.serving
-    if any(part is not None for part in (how.tp, how.pp, how.dp, how.ep)):
+        return cpu_law(model, offer, load.serving, load.concurrency, catalog, usual=usual)
+    return _on_accelerators(model, offer, load, catalog, tokens)
+
+
+def _on_accelerators(
+    model: ModelArchitecture, offer: Offer, load: Load, catalog: Catalog, tokens: float
+) -> LlmLaw:
+    """Return what was measured on this very offer, or else the law of its accelerators.
+
+    Raises:
+        NoBasisError: nothing is known, or the model does not fit.
+        InputError: an unknown engine or precision, or an impossible parallelism.
+    """
+    how, measured = load.serving, None
+    # Nobody tells with which parallelism offers were measured.
+    if how.tp is None and how.pp is None and how.dp is None and how.ep is None:
+        measured = _measured(model, offer, load, catalog)
+    if measured is None or tokens > measured.largest_tokens:
         return _by_chip(model, offer, load, catalog, tokens)
+    if measured.prompt_s > 0:
+        return measured
     try:
-        measured = measured_gpu_law(model, offer, load.serving, load.concurrency, catalog)
-        if tokens <= measured.largest_tokens:
-            return measured
+        return PairedLaw(measured, _by_chip(model, offer, load, catalog, tokens))
     except NoBasisError:
-        # Nobody measured this model on this very offer; the law of its chip answers.
-        pass
-    return _by_chip(model, offer, load, catalog, tokens)
+        return measured
+
+
+def _measured(
+    model: ModelArchitecture, offer: Offer, load: Load, catalog: Catalog
+) -> MeasuredLaw | None:
+    """Return the law of what was measured on this very offer; None where nothing was."""
+    try:
+        return measured_gpu_law(model, offer, load.serving, load.concurrency, catalog)
+    except NoBasisError:
+        return None
 
 
 def _by_chip(

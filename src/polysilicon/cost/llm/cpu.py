@@ -21,6 +21,8 @@ from polysilicon.cost.llm.cpu_site import LLAMACPP, MEASURED_PRECISION, VLLM, Si
 from polysilicon.cost.types import Serving
 from polysilicon.errors import NoBasisError
 
+USUAL_TOKENS = (512.0, 128.0)
+
 
 def cpu_law(
     model: ModelArchitecture,
@@ -29,6 +31,7 @@ def cpu_law(
     concurrency: float,
     catalog: Catalog,
     fitted: CpuFit | None = None,
+    usual: tuple[float, float] = USUAL_TOKENS,
 ) -> CpuLaw:
     """Return the law of a model on a CPU offer.
 
@@ -40,10 +43,13 @@ def cpu_law(
         concurrency: steps at once, this one included.
         catalog: models and precisions.
         fitted: another fit than the one that comes with Polysilicon.
+        usual: prompt and output tokens of a usual step, to choose the engine by.
 
     Raises:
-        NoBasisError: nothing like it was measured, or it does not fit.
+        NoBasisError: nothing like it was measured, or it does not fit, or ranks were asked for.
     """
+    if any(n is not None for n in (serving.count, serving.tp, serving.pp, serving.dp, serving.ep)):
+        raise NoBasisError("count and parallelism are of accelerators, not of server CPUs")
     if offer.kind != "cpu":
         raise NoBasisError("this law is for offers that are rented for their CPUs")
     fit = shipped() if fitted is None else fitted
@@ -61,14 +67,15 @@ def cpu_law(
     if not found:
         assert refused is not None
         raise refused
-    return min(found, key=lambda law: (law.basis == ROOFLINE, _usual_s(law)))
+    return min(found, key=lambda law: (law.basis == ROOFLINE, _usual_s(law, usual)))
 
 
-def _usual_s(law: CpuLaw) -> float:
+def _usual_s(law: CpuLaw, usual: tuple[float, float]) -> float:
     """Return the seconds of a usual step, to choose an engine by."""
     one = np.ones(1)
-    says = law.seconds(512 * one, 0 * one, 128 * one)
-    return float(says.ttft_s[0] + 127 * says.tpot_s[0])
+    prompt, output = usual
+    says = law.seconds(prompt * one, 0 * one, output * one)
+    return float(says.ttft_s[0] + max(output - 1.0, 0.0) * says.tpot_s[0])
 
 
 def _engines(serving: Serving, precisions: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -39,8 +39,9 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
         longer_band: added to bands for each doubling beyond the measured lengths.
         in_turn: requests whose arithmetic shares the cores: seconds of one are at least so many
             times its own arithmetic. 0 where busy servers were measured, which shows it by itself.
-        token_least_s: arithmetic of one token of each request by all cores at their peak, which
-            nothing undercuts; 0 for one request, which was measured.
+        token_least_s: arithmetic of one token of each request by all cores, which the best estimate
+            does not undercut; 0 for one request, which was measured.
+        token_peak_s: the same with the cores at their peak, which the band does not undercut.
     """
 
     share: float
@@ -61,6 +62,7 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
     longer_band: float
     in_turn: float = 0.0
     token_least_s: float = 0.0
+    token_peak_s: float = 0.0
 
     def seconds(self, new: Numbers, cached: Numbers, output: Numbers) -> Seconds:
         """Return the seconds of steps; see `LlmLaw`."""
@@ -93,12 +95,15 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
         short_s = np.maximum(work_s - ttft_s - later_s * tpot_s, 0.0)
         tpot_s = tpot_s + np.where(later_s > 0, short_s / np.maximum(later_s, 1.0), 0.0)
         ttft_s = ttft_s + np.where(later_s > 0, 0.0, short_s)
+        ttft_low_s, tpot_low_s = ttft_s * np.exp(-prompt_band), tpot_s * np.exp(-output_band)
+        peak_s = np.maximum((new + later_s) * self.token_peak_s - ttft_low_s, 0.0)
+        tpot_low_s = np.maximum(tpot_low_s, np.minimum(peak_s / np.maximum(later_s, 1.0), tpot_s))
         return Seconds(
             ttft_s=ttft_s,
-            ttft_low_s=ttft_s * np.exp(-prompt_band),
+            ttft_low_s=ttft_low_s,
             ttft_high_s=ttft_s * np.exp(prompt_band),
             tpot_s=tpot_s,
-            tpot_low_s=tpot_s * np.exp(-output_band),
+            tpot_low_s=tpot_low_s,
             tpot_high_s=tpot_s * np.exp(output_band),
             basis=basis.astype(np.int8),
         )

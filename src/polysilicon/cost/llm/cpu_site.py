@@ -207,12 +207,25 @@ class Site:
             long_basis=max(basis, weak),
             output_basis=basis,
             longer_band=1.645 * self.constants["longer_deviation"],
-            token_least_s=concurrency * self._least_s() if concurrency > 1 else 0.0,
+            token_least_s=self._floor_s(concurrency, known=bool(rates.measured[2])),
+            token_peak_s=self._floor_s(concurrency, known=True),
         )
 
     def _prompt_token_s(self) -> float:
         """Return seconds of a prompt token by the peak rate of the cores and their efficiency."""
         return self._least_s() / self.constants["compute_efficiency"]
+
+    def _floor_s(self, concurrency: float, *, known: bool) -> float:
+        """Return seconds below which a token of each of many requests cannot come.
+
+        Args:
+            concurrency: requests at once.
+            known: they were measured here; then only the peak of the cores is a bound, else what
+                large matrix products reach of it.
+        """
+        if concurrency <= 1:
+            return 0.0
+        return concurrency * (self._least_s() if known else self._prompt_token_s())
 
     def _least_s(self) -> float:
         """Return seconds of a token's arithmetic by all cores at their peak."""

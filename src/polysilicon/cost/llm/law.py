@@ -35,6 +35,19 @@ class Seconds(msgspec.Struct, frozen=True, kw_only=True):
     basis: npt.NDArray[np.int8]
     machine_s: Numbers | None = None
 
+    def times(self, factor: float) -> Seconds:
+        """Return all seconds stretched; what was measured without is measured no more."""
+        return Seconds(
+            ttft_s=self.ttft_s * factor,
+            ttft_low_s=self.ttft_low_s * factor,
+            ttft_high_s=self.ttft_high_s * factor,
+            tpot_s=self.tpot_s * factor,
+            tpot_low_s=self.tpot_low_s * factor,
+            tpot_high_s=self.tpot_high_s * factor,
+            basis=np.maximum(self.basis, 1).astype(np.int8),
+            machine_s=None if self.machine_s is None else self.machine_s * factor,
+        )
+
 
 class LlmLaw(Protocol):
     """A law for one model on one offer, served in one way, at one concurrency.

@@ -12,7 +12,7 @@ from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.rates import LlmRate
 from polysilicon.cost.constants import constants
-from polysilicon.cost.llm.law import Numbers, Seconds
+from polysilicon.cost.llm.law import LlmLaw, Numbers, Seconds
 from polysilicon.cost.types import BASES, Serving
 from polysilicon.errors import NoBasisError
 
@@ -78,6 +78,35 @@ class MeasuredLaw(msgspec.Struct, frozen=True, kw_only=True):
             basis=np.where(near, BASES.index("measured"), BASES.index("calibrated")).astype(
                 np.int8
             ),
+        )
+
+
+class PairedLaw:
+    """Later tokens as measured on the offer, the first one by the law of its chip.
+
+    Two output rates tell the time of the first token only as what they leave over, which is noise.
+
+    Args:
+        measured: rates of the offer.
+        chip: the law of its accelerators.
+    """
+
+    def __init__(self, measured: MeasuredLaw, chip: LlmLaw) -> None:
+        self._measured, self._chip = measured, chip
+        self.share = measured.share
+        self.note = f"{measured.note}; first token by the law of the chip"
+        self.largest_tokens = min(measured.largest_tokens, chip.largest_tokens)
+
+    def seconds(self, new: Numbers, cached: Numbers, output: Numbers) -> Seconds:
+        """Return the seconds of steps; see `LlmLaw`."""
+        first = self._chip.seconds(new, cached, output)
+        later = self._measured.seconds(new, cached, output)
+        return msgspec.structs.replace(
+            later,
+            ttft_s=first.ttft_s,
+            ttft_low_s=first.ttft_low_s,
+            ttft_high_s=first.ttft_high_s,
+            basis=np.maximum(first.basis, later.basis),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -18,16 +19,23 @@ from polysilicon.cost.llm.residuals import Rows
 from polysilicon.cost.llm.serving import serve
 from polysilicon.errors import InputError, NoBasisError
 
+# Of one processor and engine; more cost time that grows with their cube, and tell little more.
+MOST_ROWS = 300
+
 
 @lru_cache(maxsize=4)
 def fit_for(catalog: Catalog) -> Fit:
     """Return the shipped fit; where the user imported measurements, their rows correct it too.
 
-    Coefficients stay as shipped. Rows that are not of accelerators, or whose times to the first
-    token and for later ones are not both told, correct nothing.
+    Coefficients stay as shipped. Rows that the fit knows already are not counted twice; of one
+    processor and engine the latest 300 are taken. Rows that are not of accelerators, or whose times
+    to the first token and for later ones are not both told, correct nothing.
     """
     fit = shipped_fit()
     cases = _cases(catalog.measurements, catalog)
+    if not cases:
+        return fit
+    cases = _new(fit, cases)
     if not cases:
         return fit
     rows, errors = rows_of(cases), log_errors(fit, cases)
@@ -76,6 +84,26 @@ def _cases(rows: Sequence[Measurement], catalog: Catalog) -> list[Case]:
             continue
         cases.append(case)
     return cases
+
+
+def _new(fit: Fit, cases: Sequence[Case]) -> list[Case]:
+    """Return the cases that the fit does not know, the latest of each processor and engine."""
+    rows = rows_of(cases)
+    known = fit.known["ttft_s"].rows
+    seen = {
+        (*names, *sizes) for names, sizes in zip(known.names, known.octaves.round(3), strict=True)
+    }
+    chosen: list[Case] = []
+    kept: Counter[tuple[str, str]] = Counter()
+    order = sorted(range(len(cases)), key=lambda i: cases[i].date, reverse=True)
+    for i in order:
+        key = (*rows.names[i], *rows.octaves[i].round(3))
+        place = (cases[i].chip.name, cases[i].engine)
+        if key not in seen and kept[place] < MOST_ROWS:
+            seen.add(key)
+            kept[place] += 1
+            chosen.append(cases[i])
+    return chosen
 
 
 def _joined(first: Rows, second: Rows) -> Rows:

@@ -102,8 +102,12 @@ def serve(work: Work, c: Mapping[str, Numbers | float]) -> Served:
     others_s = c["interference"] * np.maximum(work.sequences - 1.0, 0.0) * each_s
     # At least a twentieth of the other prompts falls between a sequence's own tokens.
     between_s = np.maximum(others_s - c["overlap"] * wait_s, 0.05 * others_s)
-    tpot_s = iteration_s + between_s / np.maximum(work.output, 1.0)
-    cycle_s = ttft_s + work.output * tpot_s
+    later = np.maximum(work.output - 1.0, 0.0)
+    tpot_s = iteration_s + between_s / np.maximum(later, 1.0)
+    # All prompts of a cycle are computed in it; what the decodes do not wait for, prompts do.
+    least_s = work.sequences * each_s + later * iteration_s
+    ttft_s = ttft_s + np.maximum(least_s - ttft_s - later * tpot_s, 0.0)
+    cycle_s = ttft_s + later * tpot_s
     queue_s = c["queue"] * work.waiting * cycle_s
     alone_s = prefill_s + np.maximum(work.sequences - 1.0, 0.0) * each_s
     return Served(

@@ -16,6 +16,8 @@ from polysilicon.cost.llm.work import Split, sequences_that_fit, weights_per_gpu
 from polysilicon.cost.types import Serving
 from polysilicon.errors import InputError, NoBasisError, nearest
 
+# It was measured on server CPUs, and on a few accelerators one request at a time.
+CPU_ENGINE = "llama.cpp"
 # Fewer bytes a parameter than this are too few for anything but the experts of a mixture.
 NARROW_BYTES = 1.0
 
@@ -26,6 +28,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         engine: its name.
         default_of: the family of chips on which it is taken where none is asked for.
+        runs_on: families or vendors of chips, parted by blanks.
         narrow_cache: quantised models keep their cache in one byte a value.
         even_heads: tensor parallelism must divide the number of heads.
         source: of that.
@@ -34,6 +37,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     engine: str
     default_of: str
+    runs_on: str
     narrow_cache: bool
     even_heads: bool
     source: str
@@ -61,6 +65,7 @@ def engines() -> dict[str, Engine]:
     columns: dict[str, Cell] = {
         "engine": text,
         "default_of": str,
+        "runs_on": text,
         "narrow_cache": yes_no,
         "even_heads": yes_no,
         "source": text,
@@ -86,12 +91,17 @@ def engine_of(chip: Processor, asked: str) -> Engine:
 
     Raises:
         InputError: an engine that is not known; names near ones.
+        NoBasisError: it does not run on the chip, or was not measured there.
     """
     known = engines()
     if asked:
+        if asked == CPU_ENGINE:
+            raise NoBasisError(f"no law of {CPU_ENGINE} on accelerators is fitted")
         if asked not in known:
             mend = nearest(asked, known) or f"known: {', '.join(known)}"
             raise InputError(f"unknown engine {asked!r} on {chip.name}", mend=mend)
+        if not set(known[asked].runs_on.split()) & {family_of(chip) or "other", chip.vendor}:
+            raise NoBasisError(f"{asked} does not run on {chip.name}")
         return known[asked]
     usual = [engine for engine in known.values() if engine.default_of == family_of(chip)]
     # TPUs and chips without an engine of their own are served by vLLM.
