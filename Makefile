@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench clean fit lock
+.PHONY: demo test check bench clean docs fit lock
 
 demo: $(READY)
 	$(BIN)/polysilicon demo
@@ -25,6 +25,11 @@ bench: $(READY)
 fit: $(READY)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m polysilicon.cost.fit
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m polysilicon.cost.fit.cpu
+	$(BIN)/python tools/score_table.py
+
+# Writes the price-performance page again, from the laws, facts and prices as they are.
+docs: $(READY)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m polysilicon.report.price_performance docs
 
 $(READY): requirements.lock pyproject.toml tools/bootstrap.py
 	$(PYTHON) tools/bootstrap.py $(VENV)

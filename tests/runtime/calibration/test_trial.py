@@ -34,14 +34,17 @@ def replies(slower: float = 1.0, count: int = 24) -> list[Reply]:
             new=int(n),
             cached=0,
             output=int(o),
+            queued=place >= 8,
         )
-        for s, f, e, n, o in zip(
-            start_s.tolist(),
-            ran.first_token_s.tolist(),
-            ran.end_s.tolist(),
-            new,
-            output,
-            strict=True,
+        for place, (s, f, e, n, o) in enumerate(
+            zip(
+                start_s.tolist(),
+                ran.first_token_s.tolist(),
+                ran.end_s.tolist(),
+                new,
+                output,
+                strict=True,
+            )
         )
     ]
 

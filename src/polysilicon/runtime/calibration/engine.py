@@ -172,7 +172,7 @@ class EngineBench:
             # Each finds its own slot again in what follows.
             self._together += [await self._all_at_once(prompts)]
             for count in counts:
-                point = await self._decode(prompts[:count])
+                point = await self._decode(prompts, count)
                 points += [point] if point is not None else []
         if not points:
             raise EngineError(f"{self._engine.model} ends its answers before they can be timed")
@@ -190,15 +190,21 @@ class EngineBench:
             seconds=spread([last_s - begin_s]),
         )
 
-    async def _decode(self, prompts: Sequence[Sequence[str]]) -> DecodePoint | None:
-        """Time iterations of some prompts together; None where answers were too short."""
-        replies = await self._repeat(lambda: ask_all(self._engine, prompts, self._extent.output))
+    async def _decode(self, prompts: Sequence[Sequence[str]], count: int) -> DecodePoint | None:
+        """Time iterations of some of the prompts together; None where answers were too short.
+
+        Which of them is drawn anew each time: sequences in neighbouring slots are computed
+        together, others one after the other, and a run has them anywhere.
+        """
+        replies = await self._repeat(
+            lambda: ask_all(self._engine, self._rng.sample(prompts, count), self._extent.output)
+        )
         seconds = [s for s in map(iteration_seconds, replies) if s is not None]
         if not seconds:
             return None
         held = [reply.new + reply.cached + reply.output / 2 for reply in replies[0]]
         return DecodePoint(
-            sequences=len(prompts),
+            sequences=count,
             context_tokens=sum(held) / len(held),
             seconds=spread(seconds),
         )
@@ -207,7 +213,7 @@ class EngineBench:
         """Time iterations while one to all worker processes compute, and those processes."""
         prompts = [unlike(self._words(self._extent.contexts[0]), self._rng) for _ in range(_BESIDE)]
         prompts = prompts[: self._setting.slots]
-        await asyncio.gather(*(_spin(workers, 0.05) for _ in range(workers.count)))
+        await asyncio.gather(*(spinning(workers, 0.05) for _ in range(workers.count)))
         points = []
         for busy in range(1, workers.count + 1):
             if self._late():
@@ -226,8 +232,8 @@ class EngineBench:
         """Return how much longer iterations and tools take beside each other."""
         spin_s = self._extent.spin_s
         quiet = iteration_seconds(await ask_all(self._engine, prompts, self._extent.output))
-        alone = await asyncio.gather(*(_spin(workers, spin_s / 3) for _ in range(busy)))
-        tools = [asyncio.ensure_future(_spin(workers, spin_s)) for _ in range(busy)]
+        alone = await asyncio.gather(*(spinning(workers, spin_s / 3) for _ in range(busy)))
+        tools = [asyncio.ensure_future(spinning(workers, spin_s)) for _ in range(busy)]
         seconds: list[float] = []
         while not all(tool.done() for tool in tools):
             found = iteration_seconds(await ask_all(self._engine, prompts, self._extent.output))
@@ -252,7 +258,7 @@ class EngineBench:
         return results
 
 
-async def _spin(workers: Workers, seconds: float) -> float:
+async def spinning(workers: Workers, seconds: float) -> float:
     """Let a worker process compute; return its rounds a second."""
     result = await workers.call(spin, (seconds,), {}, 60.0 + seconds)
     return float(msgspec.msgpack.decode(result.data))

@@ -28,13 +28,13 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     documents: int = 2000
     prompts: tuple[int, ...] = (8, 32, 96, 192, 512, 1000)
     extension: int = 96
-    contexts: tuple[int, ...] = (64, 400, 1000)
+    contexts: tuple[int, ...] = (64, 320, 800)
     at_once: tuple[int, ...] = (1, 2, 4, 8)
     output: int = 20
     repeats: int = 3
     most: int = 5
-    spin_s: float = 1.5
-    trial_steps: int = 10
+    spin_s: float = 1.0
+    trial_steps: int = 16
 
 
 FULL = Extent()

@@ -33,7 +33,7 @@ T = TypeVar("T")
 Tell = Callable[[str, str], None]
 """`tell(part, what)`: what is being measured now."""
 
-BUDGET_S = 140.0
+BUDGET_S = 145.0
 """After so long nothing is measured twice any more."""
 
 BATCH_TOKENS = 2048
@@ -159,7 +159,7 @@ async def _llm(
         measured = await bench.run(workers)
         elsewhere.extend(bench.elsewhere)
         tell("llm", "a mixed load, to see how well it is predicted")
-        scored = await trial(engine, measured, rng, setting)
+        scored = await trial(engine, measured, rng, setting, workers)
         return msgspec.structs.replace(measured, trial=scored)
     finally:
         await workers.close()

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -26,6 +27,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         new: prompt tokens computed.
         cached: prompt tokens found in a cache.
         output: tokens generated.
+        queued: whether it waited for a slot before it was sent.
     """
 
     start_s: float
@@ -34,6 +36,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     new: int
     cached: int
     output: int
+    queued: bool = False
 
     @property
     def ttft_s(self) -> float:
@@ -41,20 +44,23 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         return (self.token_s[0] if self.token_s else self.end_s) - self.start_s
 
 
-async def ask(engine: Engine, prompt: Sequence[str], output: int) -> Reply:
+async def ask(
+    engine: Engine, prompt: Sequence[str], output: int, schema: dict[str, Any] | None = None
+) -> Reply:
     """Send one request and time its tokens.
 
     Args:
         engine: which answers.
         prompt: words of the user's message.
         output: tokens, at most.
+        schema: of the answer; None for free text.
 
     Raises:
         EngineError: the engine refused or failed.
     """
     times: list[float] = []
     request = ChatRequest(
-        messages=({"role": "user", "content": " ".join(prompt)},), max_tokens=output
+        messages=({"role": "user", "content": " ".join(prompt)},), max_tokens=output, schema=schema
     )
     start_s = time.perf_counter()
     result = await engine.chat(request, lambda _text: times.append(time.perf_counter()))

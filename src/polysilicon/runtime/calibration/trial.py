@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from polysilicon.cost.llm.iterations import Engine as PlayedEngine
@@ -13,32 +16,43 @@ from polysilicon.cost.llm.iterations import EngineSteps, Recorded, play_each
 from polysilicon.cost.llm.law import Numbers
 from polysilicon.cost.llm.local import rates_of
 from polysilicon.cost.profile import LlmProfile, Trial
-from polysilicon.runtime.calibration.engine import Setting
+from polysilicon.runtime.calibration.engine import Setting, spinning
 from polysilicon.runtime.calibration.quiet import repeat
 from polysilicon.runtime.calibration.requests import TOKENS_PER_WORD, Reply, ask, unlike
+from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.types import Engine
 
-PROMPT_TOKENS = (30, 420)
-OUTPUT_TOKENS = (4, 40)
+PROMPT_TOKENS = (20, 400)
+OUTPUT_TOKENS = (3, 60)
+TOOL_S = (0.002, 0.5)
+"""Ranges from which the steps are drawn, evenly in the logarithm."""
+
+LINES_PER_SLOT = 1.5
+"""Tasks at once, so that some wait for a slot while others are at their tools."""
+
 ROUNDS = 3
-MOST_ROUNDS = 6
+MOST_ROUNDS = 5
+QUEUED_S = 0.005
 
 
 async def trial(
-    engine: Engine, measured: LlmProfile, rng: random.Random, setting: Setting
+    engine: Engine, measured: LlmProfile, rng: random.Random, setting: Setting, workers: Workers
 ) -> Trial:
-    """Serve steps of mixed lengths on all slots, and score the prediction of each.
+    """Serve steps as agents make them, and score the prediction of each.
 
-    The load comes in rounds, so that those which other programs disturbed can be left out.
+    Prompts, answers and tools between them are of mixed lengths, and half of the answers are
+    chosen from a schema. The load comes in rounds, so that those which other programs disturbed
+    can be left out. Tools are not told to the prediction: a run does not know them before either.
 
     Args:
         engine: the one that was measured.
         measured: what was measured of it.
-        rng: for prompts and lengths.
+        rng: for prompts, lengths and tools.
         setting: how the engine is served, and how many steps a round has.
+        workers: worker processes of the runtime, for the tools.
     """
     rounds, _ = await repeat(
-        lambda: _round(engine, measured.slots, rng, setting.extent.trial_steps),
+        lambda: _Round(engine, measured.slots, rng, workers).run(setting.extent.trial_steps),
         cores=setting.threads,
         want=min(ROUNDS, setting.extent.most),
         most=min(MOST_ROUNDS, setting.extent.most),
@@ -47,18 +61,44 @@ async def trial(
     return score(measured, rounds)
 
 
-async def _round(engine: Engine, lines: int, rng: random.Random, count: int) -> list[Reply]:
-    """Serve some steps, each line going on when its last one ended."""
-    sizes = [(rng.randint(*PROMPT_TOKENS), rng.randint(*OUTPUT_TOKENS)) for _ in range(count)]
-    jobs = iter([(unlike(int(p / TOKENS_PER_WORD), rng), output) for p, output in sizes])
-    replies: list[Reply] = []
+class _Round:
+    """Some steps, in lines that go from a tool to a chat and on."""
 
-    async def line() -> None:
-        for prompt, output in jobs:
-            replies.append(await ask(engine, prompt, output))
+    def __init__(self, engine: Engine, slots: int, rng: random.Random, workers: Workers) -> None:
+        self._engine, self._rng, self._workers = engine, rng, workers
+        self._gate = asyncio.Semaphore(slots)
+        self._lines = round(slots * LINES_PER_SLOT)
+        self._replies: list[Reply] = []
 
-    await asyncio.gather(*(line() for _ in range(lines)))
-    return replies
+    async def run(self, count: int) -> list[Reply]:
+        """Serve `count` steps."""
+        jobs = iter(range(count))
+
+        async def line() -> None:
+            for _ in jobs:
+                await self._step()
+
+        await asyncio.gather(*(line() for _ in range(self._lines)))
+        return self._replies
+
+    async def _step(self) -> None:
+        """Chat, and then run a tool."""
+        prompt = unlike(round(self._draw(PROMPT_TOKENS) / TOKENS_PER_WORD), self._rng)
+        output = round(self._draw(OUTPUT_TOKENS))
+        schema: dict[str, Any] | None = None
+        if self._rng.random() < 0.5:
+            choices = [" ".join(unlike(output // 2, self._rng)) for _ in range(6)]
+            schema = {"type": "string", "enum": choices}
+        ready_s = time.monotonic()
+        async with self._gate:
+            queued = time.monotonic() - ready_s > QUEUED_S
+            reply = await ask(self._engine, prompt, output, schema)
+        self._replies.append(msgspec.structs.replace(reply, queued=queued))
+        await spinning(self._workers, self._draw(TOOL_S))
+
+    def _draw(self, between: tuple[float, float]) -> float:
+        low, high = between
+        return low * (high / low) ** self._rng.random()
 
 
 def score(measured: LlmProfile, rounds: Sequence[Sequence[Reply]]) -> Trial:
@@ -99,8 +139,7 @@ def _ratios(measured: LlmProfile, replies: Sequence[Reply]) -> tuple[Numbers, Nu
     recorded = Recorded(
         first_token_s=steps.start_s + first_s,
         end_s=steps.start_s + whole_s,
-        # A line goes on when its last step ended, which is as if it had waited for a slot.
-        queued=np.argsort(np.argsort(start_s, kind="stable")) >= measured.slots,
+        queued=np.array([reply.queued for reply in replies]),
     )
     engine = PlayedEngine(
         rates=rates_of(measured), slots=measured.slots, batch_tokens=measured.batch_tokens
