@@ -60,7 +60,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         offer: name.
         region: where.
-        service_s: from the start of the step to its end, without queueing.
+        service_s: from the start of the step to its end under the load asked for, its wait for a
+            place in memory included.
         ttft_s: to the first token; None of steps that are not LLM calls, as the next five.
         ttft_low_s: lower end of its band.
         ttft_high_s: upper end.

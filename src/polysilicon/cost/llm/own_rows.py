@@ -87,17 +87,19 @@ def _cases(rows: Sequence[Measurement], catalog: Catalog) -> list[Case]:
 
 
 def _new(fit: Fit, cases: Sequence[Case]) -> list[Case]:
-    """Return the cases that the fit does not know, the latest of each processor and engine."""
-    rows = rows_of(cases)
-    known = fit.known["ttft_s"].rows
-    seen = {
-        (*names, *sizes) for names, sizes in zip(known.names, known.octaves.round(3), strict=True)
-    }
+    """Return the cases that the fit does not know, the latest of each processor and engine.
+
+    Known is a run of the same setting and sizes with the same time to the first token, within 1 %.
+    """
+    rows, told = rows_of(cases), log_errors(fit, cases)["ttft_s"].round(2)
+    known = fit.known["ttft_s"]
+    columns = (known.rows.names, known.rows.octaves.round(2), known.values.round(2))
+    seen = {(*names, *sizes, value) for names, sizes, value in zip(*columns, strict=True)}
     chosen: list[Case] = []
     kept: Counter[tuple[str, str]] = Counter()
     order = sorted(range(len(cases)), key=lambda i: cases[i].date, reverse=True)
     for i in order:
-        key = (*rows.names[i], *rows.octaves[i].round(3))
+        key = (*rows.names[i], *rows.octaves[i].round(2), told[i])
         place = (cases[i].chip.name, cases[i].engine)
         if key not in seen and kept[place] < MOST_ROWS:
             seen.add(key)

@@ -138,12 +138,9 @@ def llm_capacities(
     known = False
     for serving in _servings(offer):
         try:
-            alone: Mapping[str, Numbers] = {}
             for law, at_once in _laws(model, offer, serving, catalog):
                 known = True
-                if offer.kind == "cpu" and not alone:
-                    alone = _ends(law)[0]
-                if not _add(found, law, at_once, alone):
+                if not _add(found, law, at_once):
                     break
         except NoBasisError as error:
             refusal = refusal or error
@@ -189,19 +186,13 @@ def _laws(
         yield law, at_once
 
 
-def _add(
-    found: dict[tuple[str, str], Capacity],
-    law: LlmLaw,
-    at_once: int,
-    alone: Mapping[str, Numbers],
-) -> bool:
+def _add(found: dict[tuple[str, str], Capacity], law: LlmLaw, at_once: int) -> bool:
     """Take what a law says into the capacities; tell whether any SLO is kept at all.
 
     Args:
         found: capacities so far.
         law: of so many requests at once.
         at_once: how many.
-        alone: seconds of a prompt by end of the band, where prompts are served one after another.
     """
     first, later, basis = _ends(law)
     kept = False
@@ -212,8 +203,6 @@ def _add(
                 first_s, later_s = float(first[end][i]), float(later[end][i])
                 if first_s <= slo.ttft_s and later_s <= slo.tpot_s:
                     rates[end] = 1.0 / (law.share * (first_s + (mix.output - 1) * later_s))
-                    if alone:
-                        rates[end] = min(rates[end], 1.0 / float(alone[end][i]))
             kept = kept or rates["fast"] > 0
             key = mix.name, slo.name
             found[key] = _better(

@@ -98,7 +98,8 @@ class _Round:
 
     def _draw(self, between: tuple[float, float]) -> float:
         low, high = between
-        return low * (high / low) ** self._rng.random()
+        drawn: float = low * (high / low) ** self._rng.random()
+        return drawn
 
 
 def score(measured: LlmProfile, rounds: Sequence[Sequence[Reply]]) -> Trial:
