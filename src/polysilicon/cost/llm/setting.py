@@ -216,16 +216,19 @@ def setting_of(
 def usual_precisions(model: ModelArchitecture, chip: Processor) -> list[str]:
     """Return the precision in which a model was published, and the narrower ones that a chip takes.
 
-    GPUs widen narrow weights as they read them; other chips take only what they compute in, so that
-    weights that were published narrower are widened before they are loaded.
+    GPUs widen narrow weights as they read them, those of NVIDIA from Ampere on (vLLM documentation,
+    quantisation, supported hardware); other chips take only what they compute in, so that weights
+    that were published narrower are widened before they are loaded.
     """
+    old = chip.isa in ("CUDA sm_70", "CUDA sm_75")
     narrower = {"bf16": ("fp8", "fp4"), "fp16": ("fp8", "fp4"), "fp8": ("fp4",)}
     takes = {"fp8": chip.fp8_tflops is not None, "fp4": chip.fp4_tflops is not None}
     published = model.published_precision
-    if chip.kind != "gpu" and not takes.get(published, True):
+    widens = chip.kind == "gpu" and not old
+    if not widens and not takes.get(published, True):
         return ["bf16"]
     also = narrower.get(published, ())
-    return [published, *(p for p in also if chip.kind == "gpu" or takes[p])]
+    return [published, *(p for p in also if widens or takes[p])]
 
 
 def _too_large(model: ModelArchitecture, split: Split, chip: Processor) -> NoBasisError:
