@@ -97,6 +97,8 @@ MODELS = {
     "qwen3-235b-a22b-fp8": "qwen3-235b-a22b",
     "deepseek-r1-nvfp4": "deepseek-r1",
     "deepseek-v3.1-nvfp4": "deepseek-v3.1",
+    "llama-3.1-8b-instruct-fp8": "llama-3.1-8b-instruct",
+    "qwen3-32b-nvfp4": "qwen3-32b",
 }
 
 

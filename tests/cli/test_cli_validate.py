@@ -42,9 +42,9 @@ def test_scores_as_json(capsys, tmp_path):
     code, out, err = run(capsys, write(tmp_path, *ROWS), "--json", "--worst", "1")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert (found["rows"], found["predicted"], found["refused_count"]) == (3, 2, 1)
-    assert found["refused"][0]["count"] == 1
-    assert "unknown model" in found["refused"][0]["reason"]
+    assert (found["rows"], found["predicted"], found["refused"]) == (3, 2, 1)
+    assert found["refusals"][0]["count"] == 1
+    assert "unknown model" in found["refusals"][0]["reason"]
     assert set(found["overall"]) == {"prefill_tokens_per_s", "decode_tokens_per_s"}
     assert {"n", "mape", "median_ape", "r2", "coverage"} <= set(
         found["overall"]["decode_tokens_per_s"]

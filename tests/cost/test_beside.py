@@ -106,11 +106,12 @@ def test_tools_that_compute_make_chats_slower():
 
 
 def test_busy_tools_are_no_more_than_the_cores():
-    tools = predict_run([tool(n, 4.0, cpu_s=4.0) for n in range(9)], profile()).steps
-    busy = busy_tools(tools, profile())
+    busy = busy_tools([tool(n, 4.0, cpu_s=4.0) for n in range(9)], profile())
     assert busy(0.5) == 0.0
     assert busy(2.0) == 2.0
     assert busy(6.0) == 0.0
+    on_its_way = busy_tools([tool(1, 4.0, cpu_s=0.1)], profile())
+    assert on_its_way(2.0) == pytest.approx(0.1 * 6.0 / 4.0)
 
 
 def test_the_band_of_one_more_draw_holds_it():

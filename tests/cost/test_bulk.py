@@ -164,6 +164,14 @@ def test_what_was_recorded_here_stays_what_it_was():
     assert found["ttft_s"][10] == 1.0
     assert BASES[found.basis[10]] == "measured"
     assert found["cost_usd"][10] == pytest.approx(H100.usd_per_hour() / 3600 * 3.0)
+    # The host's few core-seconds are not what an accelerator's time costs.
+    hosted = llm("1", offer=H100.name, start_s=1.0, end_s=4.0, first_token_s=2.0, cpu_s=0.01)
+    assert bulk([hosted], H100)["cost_usd"] == found["cost_usd"][10]
+    shared = bulk([hosted], H100, cost.Load(concurrency=4))
+    assert shared["cost_usd"] == pytest.approx(H100.usd_per_hour() / 3600 * 3.0 / 4)
+    # A tool step there does cost its cores.
+    worked = bulk([tool("1", cpu_s=0.5, offer=H100.name, start_s=1.0, end_s=4.0)], H100)
+    assert worked["cost_usd"] == pytest.approx(H100.usd_per_hour() / 3600 * 0.5 / H100.vcpus)
     assert bulk(MIXED, L4).note(10) != "as recorded"
     # One output token leaves nothing to divide by.
     one = bulk([llm("1", output_tokens=1, offer=L4.name, start_s=0.0, end_s=1.0)], L4)
@@ -172,7 +180,12 @@ def test_what_was_recorded_here_stays_what_it_was():
 
 
 def test_the_load_is_checked_before_anything_else():
-    for load in (cost.Load(concurrency=0), cost.Load(utilisation=-1.0)):
+    for load in (
+        cost.Load(concurrency=0),
+        cost.Load(concurrency=1_000_001),
+        cost.Load(utilisation=-1.0),
+        cost.Load(utilisation=1001.0),
+    ):
         with pytest.raises(InputError):
             bulk([], H100, load)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from msgspec.structs import replace
@@ -168,6 +170,11 @@ def test_what_was_recorded_on_the_offer_is_the_estimate():
     assert by_cores.energy_j > 0
     abroad = cost.estimate(replace(step, region="eu-west-1"), offer)
     assert abroad.note != "as recorded"
+    # What was paid tells nothing of another price.
+    priced = replace(offer, spot_usd_per_hour=offer.usd_per_hour() / 4)
+    spot = cost.estimate(step, priced, price="spot")
+    assert spot.cost_usd == pytest.approx(offer.usd_per_hour() / 3600 * 2.5 / 4)
+    assert (spot.note, spot.energy_j) == ("as recorded", 7.0)
     backwards = cost.estimate(replace(step, end_s=0.5), offer)
     assert backwards.note != "as recorded"
     assert backwards.service_s > 0
@@ -221,16 +228,41 @@ def test_reasons_are_the_same_for_alike_cases():
     assert len(reasons) == 1
 
 
-@pytest.mark.parametrize("concurrency", [0, -1])
-def test_concurrency_must_be_one_or_more(concurrency):
-    with pytest.raises(InputError, match="at least 1"):
+@pytest.mark.parametrize("concurrency", [0, -1, 0.5, 1_000_001, float("nan"), float("inf")])
+def test_concurrency_is_a_number_from_1_to_a_million(concurrency):
+    with pytest.raises(InputError) as caught:
         cost.estimate(llm(), H100, cost.Load(concurrency=concurrency))
+    words = f"concurrency is {concurrency:g}; it is from 1 to 1,000,000"
+    assert str(caught.value) == words
 
 
-@pytest.mark.parametrize("utilisation", [-0.1, float("nan"), float("inf")])
-def test_utilisation_is_a_number_from_0_up(utilisation):
-    with pytest.raises(InputError, match="utilisation is .*; it is 0 or more"):
+@pytest.mark.parametrize("utilisation", [-0.1, 1000.1, float("nan"), float("inf")])
+def test_utilisation_is_a_number_from_0_to_a_thousand(utilisation):
+    with pytest.raises(InputError) as caught:
         cost.estimate(tool(), GRAVITON4, cost.Load(utilisation=utilisation))
+    assert str(caught.value) == f"utilisation is {utilisation:g}; it is from 0 to 1000"
+
+
+def test_the_largest_loads_are_answered():
+    assert cost.estimate(llm(), H100, cost.Load(concurrency=1_000_000)).service_s > 0
+    full = cost.estimate(tool(), GRAVITON4, cost.Load(utilisation=1000.0))
+    assert full.service_s > 500 * cost.estimate(tool(), GRAVITON4).service_s
+
+
+@pytest.mark.parametrize(("prompt", "output"), [(1000, 200), (2000, 100), (500, 500)])
+def test_dollars_do_not_fall_when_only_the_queue_grows(prompt, output):
+    step = llm(model="llama-3.1-8b-instruct", prompt_tokens=prompt, output_tokens=output)
+    l4 = CATALOG.offer("aws/g6.xlarge")
+    found = [cost.estimate(step, l4, cost.Load(concurrency=many)) for many in (256, 1024, 4096)]
+    # 24 GB hold some fifty such steps; all others wait, each as long as those before it.
+    for near, far in pairwise(found):
+        assert far.ttft_s == pytest.approx(4 * near.ttft_s, rel=0.3)
+        assert far.tpot_s == pytest.approx(near.tpot_s)
+        assert far.cost_usd == pytest.approx(near.cost_usd, rel=1e-9)
+        assert far.energy_j == pytest.approx(near.energy_j, rel=1e-9)
+    # They pay for what the machine does meanwhile: as many steps as run at once share it.
+    assert found[0].cost_usd > usd_per_s(l4) * found[0].service_s / 256
+    assert found[2].cost_usd < usd_per_s(l4) * found[2].service_s
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def test_a_rate_is_the_cycle_of_a_request():
     static = case(ttft_ms=None, tpot_ms=None, decode_tokens_per_s=400.0, source="argonne:1")
     assert static.truth == (None, None, None, 4.0)
     assert static.tags["static"] == 1.0
+    assert static.tags["static on:NVIDIA H100 SXM5 80GB"] == 1.0
+    assert not any(tag.startswith("static") for tag in found.tags)
 
 
 def test_the_engine_may_be_left_out_and_the_precision_is_then_the_published_one():

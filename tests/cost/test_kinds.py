@@ -10,12 +10,14 @@ from polysilicon.catalog.machine import detect
 from polysilicon.cost import kinds
 from polysilicon.cost.embed import embed_seconds
 from polysilicon.cost.energy import watts
-from polysilicon.cost.kinds import here, reference
+from polysilicon.cost.estimates import COLUMNS
+from polysilicon.cost.kinds import crowding, here, reference
 from polysilicon.cost.llm.choose import own_profile
 from polysilicon.cost.money import usd_per_s
 from polysilicon.cost.profile import profile_path, write_profile
 from polysilicon.cost.tools import core_speed
 from polysilicon.cost.train import train_seconds
+from polysilicon.cost.types import BASES
 from polysilicon.workload.record import StepRecord
 from profiles import profile
 
@@ -29,8 +31,8 @@ def step(kind, name, **values):
     return StepRecord(task_id="t", step_id="1", name=name, kind=kind, **values)
 
 
-def bulk(steps, offer):
-    return cost.estimate_all(cost.batch_of(steps), offer, cost.Load(), CATALOG)
+def bulk(steps, offer, load=None):
+    return cost.estimate_all(cost.batch_of(steps), offer, load or cost.Load(), CATALOG)
 
 
 @pytest.fixture
@@ -121,6 +123,39 @@ def test_joules_are_not_told_where_power_is_not_known():
     cpu = replace(M7G, processor=replace(M7G.processor, tdp_w=None))
     tools = bulk([step("tool", "code", cpu_s=1.0, offer="aws/m7g.large")], cpu)
     assert np.isnan(tools["energy_j"]).all()
+
+
+@pytest.mark.parametrize("name", ["aws/m8g.2xlarge", "aws/m7i.4xlarge", "gcp/c4-standard-16"])
+def test_threads_of_an_engine_take_turns_with_other_work(name):
+    offer = CATALOG.offer(name)
+    assert crowding(offer, 0.0) == 1.0
+    # A thread on each of V vCPUs and u·V more of others: each runs 1/(1+u) of the time.
+    for much in (0.1, 1.0, 3.0, 1000.0):
+        assert crowding(offer, much) == pytest.approx(1.0 + much)
+    assert crowding(H100, 3.0) == 1.0
+
+
+def test_other_work_stretches_llm_steps_on_cpus_at_the_same_dollars():
+    offer = CATALOG.offer("gcp/c4-standard-16")
+    asked = [step("llm", "chat", model="smollm-135m", prompt_tokens=512, output_tokens=64)]
+    serving = cost.Serving(engine="llama.cpp")
+    alone, busy = (
+        bulk(asked, offer, cost.Load(utilisation=much, serving=serving)) for much in (0.0, 1.5)
+    )
+    for name in ("service_s", "low_s", "high_s", "ttft_s", "ttft_high_s", "tpot_s", "tpot_low_s"):
+        assert busy[name] == pytest.approx(2.5 * alone[name])
+    # It holds its part of the machine for so much longer.
+    assert busy["cost_usd"] == pytest.approx(alone["cost_usd"])
+    assert busy["energy_j"] == pytest.approx(alone["energy_j"], nan_ok=True)
+    assert (BASES[alone.basis[0]], BASES[busy.basis[0]]) == ("measured", "calibrated")
+
+
+def test_other_work_on_the_host_does_not_slow_accelerators():
+    asked = [step("llm", "chat", model=LLAMA.name, prompt_tokens=512, output_tokens=64)]
+    alone, busy = (bulk(asked, H100, cost.Load(utilisation=much)) for much in (0.0, 1.5))
+    for name in COLUMNS:
+        assert np.array_equal(busy[name], alone[name], equal_nan=True)
+    assert busy.basis == alone.basis
 
 
 def test_a_step_of_no_kind_that_is_known_cannot_be():

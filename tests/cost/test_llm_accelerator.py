@@ -128,10 +128,37 @@ def test_a_family_that_nobody_measured_is_a_roofline_with_a_wider_band():
         assert best == pytest.approx(getattr(usual, f"{metric}_s"))
 
 
+def test_a_chip_of_which_only_throughput_was_measured_has_a_wider_band():
+    batches = VALUES | {("compute", f"static on:{H100.name}"): -0.2}
+    one = numbers(1000), numbers(0), numbers(100)
+    said, usual = law(fit(values=batches)).seconds(*one), law().seconds(*one)
+    inner = 2.0 * np.sqrt(0.1**2 + 0.2**2 + 0.03**2)
+    for metric in ("ttft", "tpot"):
+        best = getattr(said, f"{metric}_s")
+        # What static batches add is of static batches alone.
+        assert best == getattr(usual, f"{metric}_s")
+        reach = np.exp(NINETY * np.hypot(inner, constants()["unmeasured"][f"{metric}_s"]))
+        assert getattr(said, f"{metric}_high_s") / best == pytest.approx(reach)
+        assert best / getattr(said, f"{metric}_low_s") == pytest.approx(reach)
+    assert BASES[said.basis[0]] == "calibrated"
+    # Rows of another chip do not help, rows of its own do.
+    far = fit(ttft=[(1, 1, 0.0)], values=batches, chip="NVIDIA L4")
+    assert law(far).seconds(*one).ttft_high_s == pytest.approx(said.ttft_high_s)
+    own = fit(ttft=[(1, 1, 0.0)], values=batches)
+    near = law(own).seconds(*one)
+    assert near.ttft_high_s / near.ttft_s < 0.8 * said.ttft_high_s / said.ttft_s
+
+
 def test_notes_tell_what_the_numbers_rest_on():
     served = fit(ttft=[(1000, 100, 0.1)])
     assert law(served).note == "vllm, bf16, one accelerator of 8, 8 at a time"
-    assert law().note.endswith("of this chip only throughput was measured")
+    assert law().note == "vllm, bf16, one accelerator of 8, 8 at a time"
+    batches = VALUES | {("compute", f"static on:{H100.name}"): -0.2}
+    assert law(fit(values=batches)).note == (
+        "vllm, bf16, one accelerator of 8, 8 at a time; of this chip only throughput was measured"
+    )
+    both = fit(ttft=[(1000, 100, 0.1)], values=batches)
+    assert law(both).note == law(served).note
     cousin = replace(H100, name="NVIDIA H300")
     assert law(chip=cousin).note.endswith("measured on other chips of the family")
     two = Setting(engine="vllm", precision="bf16", split=replace(ONE, gpus=2))

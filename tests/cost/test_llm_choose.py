@@ -11,9 +11,9 @@ from polysilicon.cost.llm.accelerator import AcceleratorLaw
 from polysilicon.cost.llm.choose import law_for, own_profile
 from polysilicon.cost.llm.cpu import cpu_law
 from polysilicon.cost.llm.local import LocalLaw
-from polysilicon.cost.llm.measured_gpu import MeasuredLaw
+from polysilicon.cost.llm.measured_gpu import MeasuredLaw, PairedLaw, measured_gpu_law
 from polysilicon.cost.profile import profile_path, write_profile
-from polysilicon.cost.types import Load, Serving
+from polysilicon.cost.types import BASES, Load, Serving
 from polysilicon.errors import InputError, NoBasisError
 from profiles import llm_profile, profile
 
@@ -75,10 +75,47 @@ def test_long_steps_take_as_many_accelerators_as_they_need():
 
 def test_what_was_measured_on_the_very_offer_comes_first():
     gpu = CATALOG.offer("gcp/a2-highgpu-1g")
-    assert isinstance(law(SMOL, gpu), MeasuredLaw)
+    assert isinstance(law(SMOL, gpu), PairedLaw)
+    assert isinstance(law(SMOL, gpu, Load(serving=Serving(engine="vllm"))), PairedLaw)
+    # Prefill rates of llama.cpp tell the first token by themselves.
+    assert isinstance(law(SMOL, gpu, Load(serving=Serving(engine="llama.cpp"))), MeasuredLaw)
     assert isinstance(law(SMOL, gpu, tokens=40_000.0), AcceleratorLaw)
     assert isinstance(law(SMOL, gpu, Load(concurrency=2)), AcceleratorLaw)
     assert isinstance(law(SMOL, gpu, Load(serving=Serving(engine="sglang"))), AcceleratorLaw)
+
+
+@pytest.mark.parametrize("parallelism", ["tp", "pp", "dp", "ep"])
+def test_parallelism_that_is_asked_for_goes_by_the_chip(parallelism):
+    gpu = CATALOG.offer("gcp/a2-highgpu-1g")
+    assert isinstance(law(SMOL, gpu, Load(serving=Serving(count=1))), PairedLaw)
+    asked = law(SMOL, gpu, Load(serving=Serving(**{parallelism: 1})))
+    assert isinstance(asked, AcceleratorLaw)
+
+
+def test_later_tokens_are_measured_and_the_first_goes_by_the_chip():
+    offer = CATALOG.offer("azure/Standard_NC24ads_A100_v4")
+    one = np.array([1000.0]), np.array([0.0]), np.array([100.0])
+    found = law(offer=offer)
+    assert isinstance(found, PairedLaw)
+    assert found.note.endswith("; first token by the law of the chip")
+    said = found.seconds(*one)
+    measured = measured_gpu_law(LLAMA, offer, Serving(), 1, CATALOG).seconds(*one)
+    chip = law(offer=offer, load=Load(serving=Serving(tp=1))).seconds(*one)
+    for name in ("tpot_s", "tpot_low_s", "tpot_high_s"):
+        assert getattr(said, name) == getattr(measured, name)
+    for name in ("ttft_s", "ttft_low_s", "ttft_high_s"):
+        assert getattr(said, name) == getattr(chip, name)
+    # Two operations for each parameter and token: the chip computes no faster than its peak.
+    peak_s = 2 * (LLAMA.active_parameters - 2 * 128_256 * 4096) * 1000 / 312e12
+    assert peak_s > 0.04
+    assert said.ttft_s > peak_s
+    assert BASES[said.basis[0]] == "calibrated"
+
+
+def test_where_the_chip_has_no_law_both_are_measured():
+    gpu = CATALOG.offer("gcp/a2-highgpu-1g")
+    blank = replace(gpu, processor=replace(gpu.processor, bf16_tflops=None, memory_gb=None))
+    assert isinstance(law(SMOL, blank), MeasuredLaw)
 
 
 def test_cpus_go_by_the_law_of_cpus():
@@ -88,6 +125,25 @@ def test_cpus_go_by_the_law_of_cpus():
     assert type(found) is type(direct)
     one = np.array([200.0]), np.array([0.0]), np.array([20.0])
     assert found.seconds(*one).ttft_s == direct.seconds(*one).ttft_s
+
+
+def test_the_steps_asked_for_choose_the_engine_of_a_cpu():
+    offer = CATALOG.offer("aws/m9g.4xlarge")
+    answers = law_for(LLAMA, offer, ALONE, CATALOG, 2000.0, (16.0, 1024.0))
+    prompts = law_for(LLAMA, offer, ALONE, CATALOG, 2000.0, (1024.0, 16.0))
+    assert answers.note.startswith("llama.cpp, q4_k_m")
+    assert prompts.note.startswith("vllm, bf16")
+    for shape in ((16.0, 1024.0), (1024.0, 16.0)):
+        one = np.array([shape[0]]), np.array([0.0]), np.array([shape[1]])
+        took_s = {}
+        for found in (answers, prompts):
+            said = found.seconds(*one)
+            took_s[found.note] = said.ttft_s[0] + (shape[1] - 1) * said.tpot_s[0]
+        chosen = law_for(LLAMA, offer, ALONE, CATALOG, 2000.0, shape)
+        assert took_s[chosen.note] == min(took_s.values())
+    # Rounded to a power of two, so that laws are kept; and of no matter on accelerators.
+    assert law_for(LLAMA, offer, ALONE, CATALOG, 2000.0, (1100.0, 15.0)) is prompts
+    assert law_for(LLAMA, H100, ALONE, CATALOG, 2000.0, (1.0, 1024.0)) is law()
 
 
 def test_this_machine_goes_by_its_profile(own):

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from polysilicon import catalog
 from polysilicon.catalog.tables import data_folder
 from polysilicon.cost.llm.coefficients import (
+    AT_MOST,
     Prior,
     Slots,
     coefficients,
@@ -132,10 +133,10 @@ def test_coefficients_multiply_and_unknown_names_change_nothing():
     assert direct == pytest.approx(found["compute"])
 
 
-def test_no_chip_computes_above_its_data_sheet():
+def test_no_chip_computes_more_of_its_data_sheet_than_large_products_reach():
     values = {("compute", ""): -0.3, ("compute", "peak"): -0.3, ("memory", ""): 0.1}
     slow, fast = (coefficients(values, {"peak": peak}) for peak in (-2.0, 1.0))
-    assert slow["compute"] == 1.0
+    assert slow["compute"] == 0.8 == AT_MOST["compute"]
     assert fast["compute"] == pytest.approx(np.exp(-0.6))
     # Bytes are counted more roughly, so what reads them may seem faster.
     assert slow["memory"] > 1.0
@@ -144,4 +145,4 @@ def test_no_chip_computes_above_its_data_sheet():
 def test_the_laws_that_come_with_it_keep_to_the_data_sheets():
     for chip in CATALOG.processors.values():
         tags = tags_of(LLAMA, chip, "vllm", "bf16", ALONE)
-        assert 0 < coefficients(shipped_fit().values, tags)["compute"] <= 1.0
+        assert 0 < coefficients(shipped_fit().values, tags)["compute"] <= 0.8

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from polysilicon import catalog, cost
-from polysilicon.catalog.measurements import Measurement
+from polysilicon.catalog.measurements import Measurement, read_measurements
+from polysilicon.cost.fit.tables import SERVED, SERVED_MORE, folder
 from polysilicon.cost.llm.fitted import shipped_fit
-from polysilicon.cost.llm.own_rows import fit_for
+from polysilicon.cost.llm.own_rows import MOST_ROWS, fit_for
 from polysilicon.workload.record import StepRecord
 
 OFFER = "aws/g6.xlarge"
@@ -67,6 +68,54 @@ def test_it_moves_its_neighbours_and_leaves_other_chips_alone():
     assert near[1] > 1.1 * near[0]
     far = [asked(known, offer="aws/p5.48xlarge").tpot_s for known in (before, after)]
     assert far[0] == pytest.approx(far[1])
+
+
+def known_of(fit, metric="ttft_s"):
+    """Return what a fit knows beyond the shipped one."""
+    shipped = len(shipped_fit().known[metric].values)
+    known = fit.known[metric]
+    assert len(known.rows.names) == len(known.values) == len(known.noise_sd)
+    return known.values[shipped:]
+
+
+@pytest.mark.parametrize("metric", ["ttft_s", "tpot_s"])
+def test_a_row_twice_is_one_row(metric):
+    row = measured(date="2026-02-01")
+    once = known_of(fit_for(with_rows(row)), metric)
+    assert len(once) == 1
+    assert known_of(fit_for(with_rows(row, row)), metric).tolist() == once.tolist()
+    # Listed again with its times written shorter, it is the same run; the latest is kept.
+    again = measured(date="2026-01-01", ttft_ms=2000.4, tpot_ms=120.1)
+    for rows in ((row, again), (again, row)):
+        assert known_of(fit_for(with_rows(*rows)), metric).tolist() == once.tolist()
+
+
+@pytest.mark.parametrize("told", [{"ttft_ms": 2100.0}, {"concurrency": 9.0}, {"engine": "sglang"}])
+def test_another_run_is_another_row(told):
+    assert len(known_of(fit_for(with_rows(measured(), measured(**told))))) == 2
+
+
+@pytest.mark.parametrize("table", [SERVED, SERVED_MORE])
+def test_rows_that_the_fit_knows_are_not_counted_twice(table):
+    rows = [row for row in read_measurements(folder() / table) if row.ttft_ms and row.tpot_ms]
+    assert len(rows) > 1000
+    assert fit_for(with_rows(*rows)) is shipped_fit()
+
+
+def test_of_one_chip_and_engine_the_latest_three_hundred_are_taken():
+    rows = [
+        measured(
+            date=f"2026-{1 + i // 28:02d}-{1 + i % 28:02d}",
+            ttft_ms=1000.0 * 1.02**i,
+        )
+        for i in range(MOST_ROWS + 10)
+    ]
+    last = known_of(fit_for(with_rows(*rows[10:])))
+    assert len(last) == MOST_ROWS == 300
+    assert sorted(known_of(fit_for(with_rows(*rows)))) == sorted(last)
+    # Another engine has its own.
+    other = measured(engine="sglang", date="2025-01-01")
+    assert len(known_of(fit_for(with_rows(*rows, other)))) == MOST_ROWS + 1
 
 
 @pytest.mark.parametrize(

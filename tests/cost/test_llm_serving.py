@@ -29,7 +29,8 @@ def test_arithmetic_and_memory_add_in_quadrature():
     assert found.prefill_s == pytest.approx(5.0)  # 3 s and 4 s
     assert found.iteration_s == pytest.approx(5e-3)
     assert found.ttft_s == found.prefill_s
-    assert found.cycle_s == pytest.approx(5.0 + 50 * 5e-3)
+    # The first of 50 tokens comes with the prompt.
+    assert found.cycle_s == pytest.approx(5.0 + 49 * 5e-3)
 
 
 def test_shares_of_the_peaks():
@@ -71,10 +72,39 @@ def test_a_prompt_waits_for_an_iteration_and_the_front_end():
 def test_prompts_that_one_waits_for_are_not_waited_for_again():
     c = {"interference": 1.0, "wait": 0.5, "overlap": 1.0}
     found = served(c, sequences=4)
-    # Three other prompts of 3 s each, less a wait of 1.5 prompts of 5 s, over 50 tokens.
-    assert found.tpot_s == pytest.approx(found.iteration_s + (9.0 - 7.5) / 50)
+    # Three other prompts of 3 s each, less a wait of 1.5 prompts of 5 s, over 49 later tokens.
+    assert found.tpot_s == pytest.approx(found.iteration_s + (9.0 - 7.5) / 49)
+    assert found.ttft_s == pytest.approx(5.0 + 7.5)
     floor = served(c | {"overlap": 9.0}, sequences=4)
-    assert floor.tpot_s == pytest.approx(floor.iteration_s + 0.05 * 9.0 / 50)
+    assert floor.tpot_s == pytest.approx(floor.iteration_s + 0.05 * 9.0 / 49)
+    # Its own prompt is no other's: alone it waits for none, nor does less than one wait.
+    for sequences in (1, 0.5):
+        alone = served(c, sequences=sequences)
+        assert alone.tpot_s == alone.iteration_s
+
+
+@pytest.mark.parametrize(("interference", "wait"), [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.5, 0.0)])
+def test_all_prompts_of_a_cycle_are_computed_in_it(interference, wait):
+    c = {"interference": interference, "wait": wait}
+    found = served(c, sequences=8)
+    # Eight prompts of 3 s and 49 iterations, though the decodes wait for few of them.
+    assert found.cycle_s == pytest.approx(8 * 3.0 + 49 * 5e-3)
+    # What decodes wait for lies between their tokens, the rest before the first.
+    assert found.tpot_s == pytest.approx(5e-3 + interference * 7 * 3.0 / 49)
+    assert found.ttft_s == pytest.approx(8 * 3.0 - interference * 7 * 3.0)
+    # A wait that is longer than all that stays as it is.
+    long = served(c | {"wait": 1.0}, sequences=8)
+    assert long.ttft_s == pytest.approx(5.0 + 5.0 * 7)
+    ranked = served(c | {"wait": 0.0}, sequences=8, gpus=4, ranks=4)
+    assert ranked.cycle_s == pytest.approx(
+        max(8 * 0.75, 5.0 + interference * 7 * 0.75) + 49 * ranked.iteration_s
+    )
+
+
+def test_one_token_has_no_later_ones_to_wait():
+    found = served({"interference": 1.0}, sequences=8, output=1)
+    assert found.cycle_s == found.ttft_s == pytest.approx(8 * 3.0)
+    assert found.tpot_s == pytest.approx(5e-3 + 7 * 3.0)
 
 
 def test_no_output_is_no_division_by_nothing():
@@ -85,9 +115,10 @@ def test_no_output_is_no_division_by_nothing():
 
 def test_a_queue_is_a_share_of_the_cycles_before():
     found = served({"queue": 0.5}, waiting=3)
-    assert found.queue_s == pytest.approx(0.5 * 3 * 5.25)
-    assert found.ttft_s == pytest.approx(5.0 + 0.5 * 3 * 5.25)
-    assert found.cycle_s == pytest.approx(5.25 + 0.5 * 3 * 5.25)
+    assert found.queue_s == pytest.approx(0.5 * 3 * 5.245)
+    assert found.ttft_s == pytest.approx(5.0 + 0.5 * 3 * 5.245)
+    assert found.cycle_s == pytest.approx(5.245 + 0.5 * 3 * 5.245)
+    assert served().queue_s == 0.0
     assert found.tpot_s == served().tpot_s
     assert found.batch_s == pytest.approx(served().batch_s * 4)
 
@@ -100,6 +131,18 @@ def test_coefficients_may_differ_from_step_to_step():
 
 def test_every_cost_makes_it_slower():
     for name in ("layer_s", "request_s", "iteration", "interference", "wait", "sequence"):
-        c = {"layer_s": 1e-4}
-        found = [served(c | {name: much}, sequences=6).cycle_s for much in (0.0, 0.01, 0.1)]
+        # Where decodes wait for all prompts, the cycle holds these already.
+        c = {"layer_s": 1e-4, "interference": 1.0}
+        found = [
+            served(c | {name: c.get(name, 0.0) + much}, sequences=6).cycle_s
+            for much in (0.0, 0.01, 0.1)
+        ]
         assert all(a < b for a, b in pairwise(found)), name
+        # Where they do not, a small cost hides in the time that prompts take anyway.
+        c = {"layer_s": 1e-4}
+        found = [
+            served(c | {name: c.get(name, 0.0) + much}, sequences=6).cycle_s
+            for much in (0.0, 0.01, 0.1, 1e5)
+        ]
+        assert all(a <= b * (1 + 1e-12) for a, b in pairwise(found)), name
+        assert found[0] < found[-1], name

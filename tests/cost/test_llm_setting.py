@@ -69,6 +69,46 @@ def test_an_unknown_engine(asked, mend):
     assert f"unknown engine {asked!r} on NVIDIA H100" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("chip", "engine"),
+    [
+        ("NVIDIA H100 SXM5 80GB", "neuron"),
+        ("AMD Instinct MI300X", "trtllm"),
+        ("AMD Instinct MI300X", "deepspeed-mii"),
+        ("AWS Trainium1", "sglang"),
+        ("AWS Inferentia2", "trtllm"),
+        ("Google TPU v6e (Trillium)", "trtllm"),
+        ("Google TPU v6e (Trillium)", "deepspeed"),
+        ("Intel Gaudi 2", "sglang"),
+        ("Intel Gaudi 2", "deepspeed-mii"),
+        ("Microsoft Maia 200", "sglang"),
+    ],
+)
+def test_engines_that_do_not_run_on_a_chip_are_refused(chip, engine):
+    with pytest.raises(NoBasisError) as caught:
+        engine_of(CATALOG.processor(chip), engine)
+    assert str(caught.value) == f"{engine} does not run on {chip}"
+
+
+def test_engines_run_on_the_chips_that_their_table_names():
+    everywhere = ("NVIDIA L4", "AWS Trainium1", "Intel Gaudi 2", "Microsoft Maia 200")
+    assert all(engine_of(CATALOG.processor(c), "vllm").engine == "vllm" for c in everywhere)
+    assert engine_of(TPU, "sglang").engine == "sglang"
+    assert engine_of(CATALOG.processor("AMD Instinct MI300X"), "sglang").engine == "sglang"
+    for name in ("trtllm", "deepspeed-mii"):  # by the maker, not the family
+        assert engine_of(L4, name).engine == name
+    for chip in CATALOG.processors.values():
+        if chip.kind != "cpu":
+            usual = engine_of(chip, "")
+            assert engine_of(chip, usual.engine) == usual
+
+
+@pytest.mark.parametrize("chip", [H100, TPU, TRAINIUM], ids=lambda c: c.name)
+def test_llamacpp_has_no_law_on_accelerators(chip):
+    with pytest.raises(NoBasisError, match=r"no law of llama\.cpp on accelerators is fitted"):
+        setting(chip=chip, engine="llama.cpp")
+
+
 def test_an_unknown_precision():
     with pytest.raises(InputError, match="unknown precision 'fp9'; did you mean fp8"):
         setting(precision="fp9")

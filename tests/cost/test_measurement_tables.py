@@ -14,6 +14,7 @@ FOLDER = Path(str(files("polysilicon.cost") / "data" / "measurements"))
 ROOT = Path(__file__).parents[2]
 ROWS = {
     "gpu_serving.csv": 1250,
+    "gpu_serving_more.csv": 1791,
     "argonne.csv": 3580,
     "tpu.csv": 10,
     "xeon_serving.csv": 84,
@@ -59,6 +60,22 @@ def test_what_the_readme_says_of_runs_listed_twice():
         seen[key] = seen.get(key, 0) + 1
     again = [count for count in seen.values() if count > 1]
     assert (sum(again), len(again)) == (262, 128)
+
+
+def test_both_tables_of_serving_runs_name_their_source_and_share_no_run():
+    ids = [
+        {row["source"] for row in rows_of(name)}
+        for name in ("gpu_serving.csv", "gpu_serving_more.csv")
+    ]
+    assert all(source.startswith("ai-dynamo/aiconfigurator ") for source in ids[0] | ids[1])
+    assert all(len(source.split()) == 2 for source in ids[0] | ids[1])
+    assert not ids[0] & ids[1]
+    assert {row["processor"] for row in rows_of("gpu_serving.csv")} == {
+        "NVIDIA B200", "NVIDIA H100 SXM5 80GB",
+    }  # fmt: skip
+    assert {row["processor"] for row in rows_of("gpu_serving_more.csv")} == {
+        "NVIDIA B200", "NVIDIA B300", "NVIDIA H100 SXM5 80GB", "NVIDIA H200 SXM 141GB",
+    }  # fmt: skip
 
 
 def written(folder: Path, name: str, header: str, *lines: str) -> None:
@@ -126,9 +143,22 @@ def test_serving_runs_keep_their_figures(tool, tmp_path):
         "8,1,1,0,4,8192,1024,229.151194945,8.674896054,,",
     )  # fmt: skip
     (row,) = tool["gpu_serving"](tmp_path)
-    assert (row["source"], row["processor"]) == ("run_1", "NVIDIA B200")
+    assert (row["source"], row["processor"]) == ("ai-dynamo/aiconfigurator run_1", "NVIDIA B200")
     assert (row["model"], row["ep"]) == ("deepseek-r1", "1")
     assert (row["ttft_ms"], row["tpot_ms"]) == ("229.151", "8.6749")
+
+
+def test_more_serving_runs_are_of_one_copy_whose_size_is_told(tool, tmp_path):
+    assert list(tool["gpu_serving_more"](tmp_path)) == []
+    run = "2026-04-20,,{},{},vllm,0.19.0,nvidia/DeepSeek-R1-NVFP4,fp4,8,1,1,0,4,8192,1024,1,1,,"
+    written(
+        tmp_path, "llm_gpu/aiconfigurator_core.csv", ",".join(COLUMNS),
+        "who file.csv run_1," + run.format("b200_sxm", 8),
+        "who file.csv run_2," + run.format("b200_sxm", 0),
+        "who file.csv run_3," + run.format("gb200", 8),
+    )  # fmt: skip
+    (row,) = tool["gpu_serving_more"](tmp_path)
+    assert row["source"] == "ai-dynamo/aiconfigurator run_1"
 
 
 def test_tables_are_written_whole(tool, tmp_path):

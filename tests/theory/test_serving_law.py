@@ -66,7 +66,9 @@ def test_one_sequence_on_one_gpu_is_the_roofline_by_hand():
     assert found.ttft_s == pytest.approx(np.hypot(prefill_flops / peak, weights / bandwidth))
     by_memory = (weights + cache) / bandwidth
     assert found.tpot_s == pytest.approx(np.hypot(decode_flops / peak, by_memory))
-    assert found.cycle_s == pytest.approx(found.ttft_s + 100 * found.tpot_s)
+    # The first of the 100 tokens comes with the prompt.
+    assert found.cycle_s == pytest.approx(found.ttft_s + 99 * found.tpot_s)
+    assert found.queue_s == 0.0
     # One limit governs each phase.
     assert found.ttft_s == pytest.approx(prefill_flops / peak, rel=0.1)
     assert found.tpot_s == pytest.approx(by_memory, rel=0.001)
@@ -102,7 +104,8 @@ def test_more_of_a_rate_is_never_slower():
             chip = replace(with_rates(H100, 300.0, 1000.0), **dict.fromkeys(names, much))
             found.append(served(chip=chip, gpus=2, concurrency=8))
         for slow, fast in pairwise(found):
-            assert fast.ttft_s <= slow.ttft_s
+            # The last bits of a difference of large numbers differ.
+            assert fast.ttft_s <= slow.ttft_s * (1 + 1e-12)
             assert fast.tpot_s <= slow.tpot_s
             assert fast.cycle_s < slow.cycle_s
 
@@ -212,7 +215,21 @@ def test_under_steady_load_all_prompts_come_between_the_tokens():
     alone = served(concurrency=16, tokens=tokens)
     each_s = (alone.batch_s - alone.prefill_s - 100 * alone.iteration_s) / 15
     found = served(concurrency=16, tokens=tokens, c=IDEAL | {"interference": 1.0})
-    assert found.tpot_s == pytest.approx(found.iteration_s + 15 * each_s / 100)
+    assert found.tpot_s == pytest.approx(found.iteration_s + 15 * each_s / 99)
+    assert found.ttft_s == pytest.approx(found.prefill_s)
+    assert found.cycle_s == pytest.approx(found.prefill_s + 15 * each_s + 99 * found.iteration_s)
+
+
+@pytest.mark.parametrize("interference", [0.0, 0.2, 0.7])
+def test_no_cycle_is_shorter_than_its_prompts_and_iterations(interference):
+    """By the utilisation law the machine's work for all sequences takes its time in each cycle."""
+    tokens = (2000, 0, 100)
+    alone = served(concurrency=16, tokens=tokens)
+    each_s = (alone.batch_s - alone.prefill_s - 100 * alone.iteration_s) / 15
+    found = served(concurrency=16, tokens=tokens, c=IDEAL | {"interference": interference})
+    assert found.cycle_s == pytest.approx(16 * each_s + 99 * found.iteration_s)
+    assert found.tpot_s == pytest.approx(found.iteration_s + interference * 15 * each_s / 99)
+    assert found.ttft_s == pytest.approx(16 * each_s - interference * 15 * each_s)
 
 
 THREE = Rows(

@@ -126,8 +126,8 @@ def _object(
     result = {
         "rows": found.rows,
         "predicted": found.predicted,
-        "refused": list(found.refused),
-        "refused_count": found.rows - found.predicted,
+        "refused": found.rows - found.predicted,
+        "refusals": list(found.refused),
         "groups": list(groups),
         "overall": found.overall(),
         "by_basis": found.by_basis(),

@@ -2,8 +2,9 @@
 
 LLM steps: when they begin and how many tokens they have is given; when they end comes from playing
 the engine iteration by iteration from that moment on, with the rates of the profile. What is known
-of the steps beside is how far they had come at that moment, and when further ones began; how long
-any of them takes from there is played too.
+of the LLM steps beside is how far they had come at that moment, and when further ones began; how
+long any of them takes from there is played too. Of tools beside it is known when they computed: the
+contention is given, what it does to a step is predicted.
 
 Tool and embedding steps: their seconds are drawn from the steps of the same name in other tasks. A
 record does not tell how much work a tool was given, so there is nothing better to go by; the band
@@ -99,9 +100,9 @@ def predict_run(steps: Sequence[StepRecord], profile: Profile) -> Run:
     refused["it has no start and end"] += len(steps) - len(ran)
     good = [step for step in ran if step.outcome in (None, "ok")]
     refused["it did not end well"] += len(ran) - len(good)
-    tools = _tools([step for step in good if step.kind in ("tool", "embed")], refused)
+    tools = [step for step in ran if step.kind in ("tool", "embed")]
     busy = busy_tools(tools, profile)
-    found = list(tools)
+    found = _tools([step for step in tools if step.outcome in (None, "ok")], refused)
     models = {step.model or "" for step in good if step.kind == "llm"}
     for model in sorted(models):
         mine = [step for step in good if step.kind == "llm" and (step.model or "") == model]
@@ -166,18 +167,20 @@ def llm_steps(
     ]
 
 
-def busy_tools(tools: Sequence[Predicted], profile: Profile) -> Busy:
-    """Return how many processes compute for tools at a moment, by the tools' predictions.
+def busy_tools(tools: Sequence[StepRecord], profile: Profile) -> Busy:
+    """Return how many processes compute for tools at a moment.
 
     A tool wants a core for its core-seconds, as much longer as the engine makes it, but for no
-    longer than it takes.
+    longer than it takes; small tools spend most of their time on their way.
+
+    Args:
+        tools: as recorded, with start and end.
+        profile: of this machine.
     """
-    points = [p.tool for llm in profile.llm.values() for p in llm.stretch]
-    longer = float(np.median(points)) if points else 1.0
-    typical = _median_cpu(tools)
-    starts = np.array([tool.step.start_s or 0.0 for tool in tools])
-    spans = np.array([tool.service_s for tool in tools])
-    wants = np.array([typical.get(tool.step.name, 0.0) * longer for tool in tools])
+    longest = max((p.tool for llm in profile.llm.values() for p in llm.stretch), default=1.0)
+    starts = np.array([tool.start_s or 0.0 for tool in tools])
+    spans = np.array([_service(tool) for tool in tools])
+    wants = np.array([(tool.cpu_s or 0.0) * longest for tool in tools])
     share = np.minimum(wants / np.maximum(spans, _SHORTEST_S), 1.0)
 
     def busy(now_s: float) -> float:
@@ -185,14 +188,6 @@ def busy_tools(tools: Sequence[Predicted], profile: Profile) -> Busy:
         return float(min(share[inside].sum(), profile.cores))
 
     return busy
-
-
-def _median_cpu(tools: Sequence[Predicted]) -> dict[str, float]:
-    """Return the median core-seconds of each tool."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for tool in tools:
-        found[tool.step.name].append(tool.step.cpu_s or 0.0)
-    return {name: float(np.median(values)) for name, values in found.items()}
 
 
 def _tools(steps: Sequence[StepRecord], refused: Counter[str]) -> list[Predicted]:

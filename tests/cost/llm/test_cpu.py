@@ -133,6 +133,33 @@ def test_output_rates_of_vllm_come_back_at_the_measured_loads():
     assert together == pytest.approx(measured.busy_256_128_tokens_per_s, rel=0.1)
 
 
+def test_no_busy_cpu_computes_more_than_its_cores_can():
+    """Two operations for each parameter and token of 64 requests, over cores at their peak."""
+    model, many, servers = CATALOG.models["llama-3.1-8b-instruct"], 64, load_servers()
+    seen = set()
+    for offer in {o.name: o for o in CATALOG.offers if o.kind == "cpu"}.values():
+        for serving in (Serving(), LLAMACPP, VLLM):
+            try:
+                of = law(model, offer, serving, many)
+            except NoBasisError:
+                continue
+            server = servers.of_offer(offer)
+            isa = servers.chips[server.chip].isa if server.chip else "avx2"
+            peak = server.cores * constants()[f"{isa}_gflops_per_core"] * 1e9
+            # llama.cpp multiplies bytes; without wider units for these than for floats an AVX2
+            # core does two for each float.
+            if of.note.startswith("llama.cpp") and isa == "avx2":
+                peak *= 2.0
+            seen.add((of.note[:9], isa))
+            for prompt, output in ((1, 2), (256, 128), (1000, 200), (4000, 1), (10, 1000)):
+                says = ask(of, prompt, 0, output)
+                took_s = says["ttft_s"] + (output - 1) * says["tpot_s"]
+                tokens = many * (prompt + output - 1)
+                needs = 2.0 * model.active_parameters * tokens / took_s
+                assert needs <= peak * (1 + 1e-9), (offer.name, of.note, prompt, output)
+    assert len(seen) > 5
+
+
 def test_engine_and_precision_are_chosen_by_speed_and_told():
     free = law(serving=Serving())
     both = [law(serving=LLAMACPP), law(serving=VLLM)]

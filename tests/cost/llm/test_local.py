@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polysilicon.cost.llm.local import LocalLaw, local_law, rates_of
-from polysilicon.cost.profile import DecodePoint, PrefillPoint
+from polysilicon.cost.profile import DecodePoint, PrefillPoint, StretchPoint
 from polysilicon.cost.types import BASES
 from polysilicon.errors import NoBasisError
 from profiles import exact, iteration_s, llm_profile, profile, prompt_s
@@ -38,6 +38,15 @@ def test_tools_beside_stretch_iterations_between_what_was_measured():
     assert rates.slower(0.5) == pytest.approx(1.1)
     assert rates.slower(7) == pytest.approx(1.3)
     assert rates_of(llm_profile(stretch=())).slower(2) == 1.0
+    # Two busy tools may hinder less than one: each then has a core's leftovers.
+    uneven = llm_profile(
+        stretch=(
+            StretchPoint(busy=1, engine=1.8, tool=2.0),
+            StretchPoint(busy=2, engine=0.9, tool=9.0),
+        )
+    )
+    assert rates_of(uneven).slower(1) == pytest.approx(1.8)
+    assert rates_of(uneven).slower(2) == 1.0
 
 
 def test_a_step_alone_takes_its_prompt_and_its_iterations():
@@ -78,10 +87,13 @@ def test_the_basis_is_measured_only_where_it_was():
 
 def test_bands_are_those_of_the_trial_and_wide_without_one():
     given = numbers(100), numbers(0), numbers(10)
-    scored = LocalLaw(llm_profile()).seconds(*given)
+    alone = LocalLaw(llm_profile()).seconds(*given)
+    assert alone.ttft_high_s / alone.ttft_s == pytest.approx([1.15])
+    assert alone.tpot_low_s / alone.tpot_s == pytest.approx([0.9])
+    scored = LocalLaw(llm_profile(), 4).seconds(*given)
     assert scored.ttft_low_s / scored.ttft_s == pytest.approx([0.85])
     assert scored.tpot_high_s / scored.tpot_s == pytest.approx([1.1])
-    blind = LocalLaw(llm_profile(trial=None)).seconds(*given)
+    blind = LocalLaw(llm_profile(trial=None), 4).seconds(*given)
     assert blind.ttft_low_s < scored.ttft_low_s
     assert blind.tpot_high_s > scored.tpot_high_s
 

@@ -123,7 +123,7 @@ def rates_of(measured: LlmProfile) -> Rates:
         base_s=np.array([base for base, _ in lines]),
         context_s=np.array([more for _, more in lines]),
         busy=np.array([float(busy) for busy, _ in stretch]),
-        stretch=np.maximum.accumulate([max(much, 1.0) for _, much in stretch]),
+        stretch=np.maximum([much for _, much in stretch], 1.0),
     )
     return msgspec.structs.replace(alone, piece_s=_piece_seconds(measured, alone))
 
@@ -220,8 +220,12 @@ class LocalLaw:
         trial = self._measured.trial
         if trial is None:
             return (_NO_TRIAL[0],) * 2, (_NO_TRIAL[1],) * 2
-        low = (min(trial.ttft_low, 1.0), min(trial.tpot_low, 1.0))
-        return low, (max(trial.ttft_high, 1.0), max(trial.tpot_high, 1.0))
+        if self._together == 1.0:
+            # Alone a step meets no other's prompt, which is what spreads first tokens.
+            low, high = min(trial.service_low, 1.0), max(trial.service_high, 1.0)
+            return (low, low), (high, high)
+        lows = (min(trial.ttft_low, 1.0), min(trial.tpot_low, 1.0))
+        return lows, (max(trial.ttft_high, 1.0), max(trial.tpot_high, 1.0))
 
     def _basis(self, new: Numbers, cached: Numbers, output: Numbers) -> npt.NDArray[np.int8]:
         """Return the basis: measured within the measured prompts and contexts, else calibrated."""

@@ -91,7 +91,8 @@ def _new(fit: Fit, cases: Sequence[Case]) -> list[Case]:
 
     Known is a run of the same setting and sizes with the same time to the first token, within 1 %.
     """
-    rows, told = rows_of(cases), log_errors(fit, cases)["ttft_s"].round(2)
+    # Shipped values are written with four decimals; those between two steps fall to the same one.
+    rows, told = rows_of(cases), log_errors(fit, cases)["ttft_s"].round(4).round(2)
     known = fit.known["ttft_s"]
     columns = (known.rows.names, known.rows.octaves.round(2), known.values.round(2))
     seen = {(*names, *sizes, value) for names, sizes, value in zip(*columns, strict=True)}

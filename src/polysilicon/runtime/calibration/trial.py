@@ -34,6 +34,9 @@ ROUNDS = 3
 MOST_ROUNDS = 5
 QUEUED_S = 0.005
 
+LONG_TOKENS = 8
+"""Answers from which on the time of a later token is scored: one stall is not all of it."""
+
 
 async def trial(
     engine: Engine, measured: LlmProfile, rng: random.Random, setting: Setting, workers: Workers
@@ -146,7 +149,7 @@ def _ratios(measured: LlmProfile, replies: Sequence[Reply]) -> tuple[Numbers, Nu
         rates=rates_of(measured), slots=measured.slots, batch_tokens=measured.batch_tokens
     )
     played = play_each(steps, recorded, engine)
-    several = output > 2
+    several = output >= LONG_TOKENS
     rest_s = (played.end_s - played.first_token_s)[several]
     return (
         whole_s / (played.end_s - steps.start_s),
