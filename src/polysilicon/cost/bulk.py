@@ -52,12 +52,7 @@ def estimate_all(
     Raises:
         InputError: an amount, the load, the engine, the precision or the parallelism cannot be.
     """
-    if not 1 <= load.concurrency <= MOST_AT_ONCE:
-        mend = f"it is from 1 to {MOST_AT_ONCE:,}"
-        raise InputError(f"concurrency is {load.concurrency:g}", mend=mend)
-    if not 0.0 <= load.utilisation <= MOST_BUSY:
-        mend = f"it is from 0 to {MOST_BUSY:g}"
-        raise InputError(f"utilisation is {load.utilisation:g}", mend=mend)
+    check_load(load)
     check_amounts(batch)
     n = len(batch)
     found = Estimates(
@@ -88,6 +83,16 @@ def estimate_all(
         if len(rest):
             KINDS[kind or "tool"](asked, rest, found)
     return found
+
+
+def check_load(load: Load) -> None:
+    """Raise `InputError` where a load cannot be."""
+    if not 1 <= load.concurrency <= MOST_AT_ONCE:
+        mend = f"it is from 1 to {MOST_AT_ONCE:,}"
+        raise InputError(f"concurrency is {load.concurrency:g}", mend=mend)
+    if not 0.0 <= load.utilisation <= MOST_BUSY:
+        mend = f"it is from 0 to {MOST_BUSY:g}"
+        raise InputError(f"utilisation is {load.utilisation:g}", mend=mend)
 
 
 def _recorded(asked: Asked) -> npt.NDArray[np.bool_]:

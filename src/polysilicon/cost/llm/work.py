@@ -139,18 +139,9 @@ def work_of(
         NoBasisError: a fact of the chip is missing, or not even one sequence fits.
     """
     new, cached, output = tokens
-    peak, bandwidth = chip.peak_flops(precision), chip.bandwidth_bytes_per_s()
-    if peak is None:
-        raise NoBasisError(f"no peak bf16 or fp16 rate of {chip.name} is known")
-    if bandwidth is None:
-        raise NoBasisError(f"no memory bandwidth of {chip.name} is known")
+    peak, bandwidth = _rates(chip, precision)
     context = cached + new + output / 2
-    # The last output token is never read again, so it takes no place.
-    fit = sequences_that_fit(model, split, cached + new + np.maximum(output - 1.0, 0.0))
-    # The cache of a running batch is on average half as far as at its end.
-    room = np.maximum(sequences_that_fit(model, split, context), 1.0)
-    if np.any(fit < 1.0):
-        raise NoBasisError("it does not fit: the cache of one such step is larger than the memory")
+    room = _room(model, split, tokens)
     sequences = np.minimum(concurrency, room)
     shape = np.broadcast(new, output, sequences).shape
     per_rank = sequences / split.ranks
@@ -189,6 +180,37 @@ def work_of(
         bandwidth=full(bandwidth),
         link=full(np.inf if split.gpus == 1 else _link(chip)),
     )
+
+
+def _rates(chip: Processor, precision: str) -> tuple[float, float]:
+    """Return operations and bytes a second.
+
+    Raises:
+        NoBasisError: one of them is not known.
+    """
+    peak, bandwidth = chip.peak_flops(precision), chip.bandwidth_bytes_per_s()
+    if peak is None:
+        raise NoBasisError(f"no peak bf16 or fp16 rate of {chip.name} is known")
+    if bandwidth is None:
+        raise NoBasisError(f"no memory bandwidth of {chip.name} is known")
+    return peak, bandwidth
+
+
+def _room(
+    model: ModelArchitecture, split: Split, tokens: tuple[Numbers, Numbers, Numbers]
+) -> Numbers:
+    """Return how many such steps memory holds at once, at least one.
+
+    Raises:
+        NoBasisError: not even one.
+    """
+    new, cached, output = tokens
+    # The last output token is never read again, so it takes no place.
+    fit = sequences_that_fit(model, split, cached + new + np.maximum(output - 1.0, 0.0))
+    if np.any(fit < 1.0):
+        raise NoBasisError("it does not fit: the cache of one such step is larger than the memory")
+    # The cache of a running batch is on average half as far as at its end.
+    return np.maximum(sequences_that_fit(model, split, cached + new + output / 2), 1.0)
 
 
 def _read(model: ModelArchitecture, split: Split, tokens: Numbers) -> Numbers:
