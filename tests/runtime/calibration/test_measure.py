@@ -14,6 +14,7 @@ SMALL = Extent(
     array_bytes=2**20,
     documents=20,
     prompts=(8, 48),
+    extension=8,
     contexts=(32,),
     at_once=(1, 2),
     output=8,
