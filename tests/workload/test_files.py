@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from polysilicon.disk import atomic
 from polysilicon.errors import InputError, PolysiliconError
-from polysilicon.workload.files import atomic, read, write
+from polysilicon.workload.files import read, write
 from polysilicon.workload.record import COLUMNS, StepRecord
 from polysilicon.workload.workload import Workload
 

@@ -24,9 +24,9 @@ from polysilicon.catalog.cells import (
     whole_above_zero,
     whole_from_zero,
 )
-from polysilicon.catalog.files import write_whole
 from polysilicon.catalog.rows import Table, read_table
 from polysilicon.catalog.tables import Cell, blank_or
+from polysilicon.disk import write_whole
 from polysilicon.errors import InputError, nearest
 
 METRICS = ("ttft_ms", "tpot_ms", "prefill_tokens_per_s", "decode_tokens_per_s")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polysilicon.catalog.cells import plain_text
-from polysilicon.catalog.files import write_whole
 from polysilicon.catalog.offers import COLUMNS, GIB, Offer
+from polysilicon.disk import write_whole
 
 
 def write_offers(offers: Sequence[Offer], path: Path, sources_path: Path) -> None:

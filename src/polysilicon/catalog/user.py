@@ -16,12 +16,12 @@ from typing import Literal
 
 import msgspec
 
-from polysilicon.catalog.files import write_whole
 from polysilicon.catalog.measurements import Measurement, read_measurements, write_measurements
 from polysilicon.catalog.offers import Offer, read_offers
 from polysilicon.catalog.offers_file import write_offers
 from polysilicon.catalog.processors import Processor
 from polysilicon.catalog.tables import read_rows, text
+from polysilicon.disk import write_whole
 from polysilicon.errors import InputError, PolysiliconError, nearest
 
 ABOUT = "import.json"

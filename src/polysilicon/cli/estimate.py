@@ -9,11 +9,14 @@ import click
 import msgspec
 
 from polysilicon import catalog, cost, units
+from polysilicon.catalog.fleet import LOCAL
+from polysilicon.catalog.machine import detect
 from polysilicon.catalog.offers import PRICES, Offer
 from polysilicon.catalog.processors import KINDS
 from polysilicon.cli.estimate_question import Question, question_of
 from polysilicon.cli.grouped import Grouped, group, number, whole
 from polysilicon.cli.output import emit_json, json_option, out
+from polysilicon.cost.profile import find_profile
 from polysilicon.errors import InfeasibleError, InputError, NoBasisError
 from polysilicon.report.offers import (
     Answer,
@@ -76,6 +79,10 @@ def command(*, by: str, limit: int | None, html: Path | None, as_json: bool, **a
     The band of the time holds the truth in 90 of 100 cases.
     """
     question = question_of(asked, catalog.load())
+    if any(offer.name == LOCAL for offer in question.offers):
+        note = find_profile(detect()).note
+        if note:
+            click.echo(note, err=True)
     found = _compare(question, speed=by == "speed")
     if html is not None:
         write_comparison(found, html)

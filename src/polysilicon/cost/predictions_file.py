@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from polysilicon.catalog.files import write_whole
 from polysilicon.cost.predict import Answer, Refusal
+from polysilicon.disk import write_whole
 
 _OF_ROW = (
     "row",

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from polysilicon.catalog.files import write_whole
 from polysilicon.catalog.machine import Machine
+from polysilicon.disk import write_whole
 from polysilicon.errors import InputError
 
 HEAD_TOKENS = 64

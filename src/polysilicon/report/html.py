@@ -11,6 +11,7 @@ import jinja2
 import msgspec
 
 from polysilicon import units
+from polysilicon.disk import atomic
 from polysilicon.ledger.ledger import Entry, Ledger, ledger
 from polysilicon.report import terminal
 from polysilicon.report.charts import offer_chart, outcome_bar, time_bars
@@ -20,7 +21,6 @@ from polysilicon.report.summary import Summary, summarise
 from polysilicon.report.svg import kind_class
 from polysilicon.report.timeline import timeline
 from polysilicon.workload.describe import groups_of
-from polysilicon.workload.files import atomic
 
 MAX_ROWS = 100
 

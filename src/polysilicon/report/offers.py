@@ -16,11 +16,11 @@ from rich.text import Text
 from polysilicon import units
 from polysilicon.catalog.processors import KINDS, ProcessorKind
 from polysilicon.cost import Estimate
+from polysilicon.disk import atomic
 from polysilicon.report import terminal
 from polysilicon.report.html import template
 from polysilicon.report.loglog import Plot, axis_around
 from polysilicon.report.svg import log_place, titled
-from polysilicon.workload.files import atomic
 
 KIND_STYLES: dict[ProcessorKind, str] = {"cpu": "green", "gpu": "blue", "asic": "yellow"}
 BAR_CELLS = 40

@@ -12,9 +12,9 @@ import msgspec
 from markupsafe import Markup
 
 from polysilicon import units
-from polysilicon.catalog.files import write_whole
 from polysilicon.cost.types import BASES
 from polysilicon.cost.validate import GROUPS, GroupScore, Point, Validation
+from polysilicon.disk import write_whole
 from polysilicon.report import svg
 from polysilicon.report.html import template
 

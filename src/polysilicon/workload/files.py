@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,8 @@ import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
-from polysilicon.errors import InputError, PolysiliconError, nearest
+from polysilicon.disk import atomic
+from polysilicon.errors import InputError, nearest
 from polysilicon.workload.checks import SCHEMA
 from polysilicon.workload.record import COLUMNS, StepRecord
 from polysilicon.workload.workload import Workload
@@ -57,28 +55,6 @@ def write(workload: Workload, path: Path) -> None:
             encode = msgspec.json.Encoder().encode
             with temporary.open("wb", buffering=2**20) as file:
                 file.writelines(encode(row) + b"\n" for row in workload.rows())
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path`; when the block ends well it takes the name `path`.
-
-    The bytes are on the disk before the name is: a crash leaves the old file or the new one.
-
-    Raises:
-        PolysiliconError: the disk is full, or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise PolysiliconError(f"{path}: cannot be written: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_suffix(path: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from polysilicon.disk import atomic
 from polysilicon.errors import InputError, PolysiliconError
-from polysilicon.workload.files import SUFFIXES, atomic, decode_line, read, write
+from polysilicon.workload.files import SUFFIXES, decode_line, read, write
 from polysilicon.workload.record import RunInfo, StepRecord, TaskRecord
 from polysilicon.workload.workload import Workload
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.offers import Offer
+from polysilicon.disk import atomic
 from polysilicon.errors import NoBasisError
 from polysilicon.report.price_performance import page
 from polysilicon.report.price_performance.capacity import Capacity, llm_capacities
 from polysilicon.report.price_performance.charts import load_chart
 from polysilicon.report.price_performance.studies import MIXES, MODELS, SLOS, loads
 from polysilicon.report.price_performance.study import Study, Work, model_work, tool_work
-from polysilicon.workload.files import atomic
 
 COMMITTED_MODEL = "8B"
 

@@ -1,0 +1,47 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from polysilicon.errors import PolysiliconError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path`; when the block ends well it takes the name `path`.
+
+    The bytes are on the disk before the name is: a crash leaves the old file or the new one.
+
+    Raises:
+        PolysiliconError: the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise PolysiliconError(f"{path}: cannot be written: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, and the folders above it; on any failure the old file, or none, is left.
+
+    Raises:
+        PolysiliconError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise PolysiliconError(f"{path.parent}: cannot be written: {reason}") from error
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
