@@ -142,3 +142,19 @@ def test_shipped_laws_predict_real_rows_in_the_order_of_the_rows():
     assert isinstance(found[0], Prediction)
     assert found[0].values["prefill_tokens_per_s"].value > 0
     assert isinstance(found[1], Refusal)
+
+
+def test_rows_of_this_machine_are_asked_of_local():
+    row = Measurement(
+        row=2,
+        instance="local",
+        processor="any",
+        count=2,
+        engine="llama.cpp",
+        model="smollm2-135m-instruct",
+        concurrency=1.0,
+        prompt_tokens=100,
+        output_tokens=0,
+        prefill_tokens_per_s=300.0,
+    )
+    assert question(row, catalog.load()).offer.name == "local"

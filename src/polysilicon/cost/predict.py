@@ -8,12 +8,14 @@ import msgspec
 import numpy as np
 
 from polysilicon.catalog.catalog import Catalog
+from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.measurements import METRICS, Measurement
 from polysilicon.catalog.offers import GIB, Offer
 from polysilicon.catalog.processors import Processor
 from polysilicon.catalog.servers import load_servers
 from polysilicon.cost.fit.cases import Case
 from polysilicon.cost.fit.tables import case_of
+from polysilicon.cost.kinds import here
 from polysilicon.cost.llm.choose import law_for
 from polysilicon.cost.llm.law import LlmLaw, Seconds
 from polysilicon.cost.types import BASES, Basis, Load, Serving
@@ -128,6 +130,8 @@ def offer_of(row: Measurement, catalog: Catalog) -> Offer:
     Raises:
         NoBasisError: the accelerator is not in the catalog.
     """
+    if row.instance == LOCAL:
+        return here(catalog)
     chip = _chip(row, catalog)
     known = catalog.offers_named(row.instance) if row.instance else ()
     for offer in known:
@@ -221,9 +225,9 @@ def from_seconds(row: Measurement, says: Seconds) -> dict[str, Value]:
 def in_metrics(row: Measurement, first: Value, each: Value) -> dict[str, Value]:
     """Return the metrics that a row has, from seconds of the first and of each later token.
 
-    Prefill is prompt tokens over the time to the first token. Decode of one request is a token over
-    the time of each later one; of served load it is the output of all concurrent requests over the
-    whole time of one, by Little's law.
+    Prefill is prompt tokens over the time to the first token. Decode of llama.cpp is a token of
+    each request over the time of each later one; of served load it is the output of all concurrent
+    requests over the whole time of one, by Little's law.
     """
     later = max((row.output_tokens or 0) - 1, 0)
     whole = Value(
@@ -234,7 +238,7 @@ def in_metrics(row: Measurement, first: Value, each: Value) -> dict[str, Value]:
     said = {"ttft_ms": _scaled(first, 1000.0), "tpot_ms": _scaled(each, 1000.0)}
     said["prefill_tokens_per_s"] = _over(float(row.prompt_tokens or 0), first)
     if row.engine == ONE_REQUEST:
-        said["decode_tokens_per_s"] = _over(1.0, each)
+        said["decode_tokens_per_s"] = _over(max(row.concurrency or 1.0, 1.0), each)
     else:
         # A mean below one is one request after the other, with gaps.
         tokens = max(row.concurrency or 1.0, 1.0) * (row.output_tokens or 0)

@@ -14,7 +14,8 @@ def test_the_rows_can_be_read_as_any_measurement_file(tmp_path):
     assert (first.model, first.engine, first.count) == ("tiny", "llama.cpp", 2)
     assert first.prompt_tokens == 8
     assert abs(first.prefill_tokens_per_s * first.ttft_ms - 8e3) < 1e-6
-    assert (last.concurrency, last.prompt_tokens) == (8.0, 1000)
+    assert first.output_tokens == 0
+    assert (last.concurrency, last.prompt_tokens, last.output_tokens) == (8.0, 0, 2000)
     assert abs(last.decode_tokens_per_s * last.tpot_ms - 8e3) < 1e-6
 
 

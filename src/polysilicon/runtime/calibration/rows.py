@@ -31,9 +31,9 @@ def write_rows(profile: Profile, beside: Path) -> Path | None:
 def measurements(profile: Profile) -> Iterator[Measurement]:
     """Yield a row for each measured prompt and each measured batch.
 
-    A prompt's row has the tokens that were computed and a concurrency of 1. A batch's row has the
-    context as its prompt, so that the mean context of its tokens is right, and tokens a second of
-    all sequences together.
+    A prompt's row has the tokens that were computed, no output and a concurrency of 1. A batch's
+    row is of output after no prompt, twice as long as the context, so that the mean context of its
+    tokens is right, and has tokens a second of all sequences together.
     """
     number = 0
     for llm in profile.llm.values():
@@ -44,6 +44,7 @@ def measurements(profile: Profile) -> Iterator[Measurement]:
                 _row(profile, llm, number),
                 concurrency=1.0,
                 prompt_tokens=prompt.new_tokens,
+                output_tokens=0,
                 ttft_ms=prompt.seconds.median * 1e3,
                 prefill_tokens_per_s=prompt.new_tokens / prompt.seconds.median,
             )
@@ -52,7 +53,8 @@ def measurements(profile: Profile) -> Iterator[Measurement]:
             yield msgspec.structs.replace(
                 _row(profile, llm, number),
                 concurrency=float(batch.sequences),
-                prompt_tokens=round(batch.context_tokens),
+                prompt_tokens=0,
+                output_tokens=round(2 * batch.context_tokens),
                 tpot_ms=batch.seconds.median * 1e3,
                 decode_tokens_per_s=batch.sequences / batch.seconds.median,
             )
