@@ -88,7 +88,8 @@ def test_any_bytes_are_read_or_refused(tmp_path, content, name):
     path = tmp_path / name
     wrapped = gzip.compress(content) if name.endswith(".gz") and len(content) % 2 else content
     path.write_bytes(wrapped)
-    read_or_refuse(lambda: read_measurements(path))
+    for row in read_or_refuse(lambda: read_measurements(path)):
+        assert any(getattr(row, metric) is not None for metric in METRICS)
 
 
 VM_COLUMNS = (
