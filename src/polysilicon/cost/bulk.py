@@ -16,8 +16,8 @@ from polysilicon.cost.estimates import (
     Asked,
     Estimates,
     having,
+    held_s,
     put,
-    scarcer_s,
 )
 from polysilicon.cost.kinds import KINDS
 from polysilicon.cost.money import AnyPrice, usd_per_s
@@ -115,7 +115,7 @@ def _as_recorded(asked: Asked, chosen: Codes, found: Estimates) -> None:
     later = np.where(steps["output_tokens"] > 1, steps["output_tokens"] - 1.0, np.nan)
     ttft_s = np.where(llm, steps["first_token_s"] - steps["start_s"], np.nan)
     tpot_s = np.where(llm, (steps["end_s"] - steps["first_token_s"]) / later, np.nan)
-    by_cores = scarcer_s(steps, offer, steps["cpu_s"], service_s) * asked.usd_per_s
+    by_cores = held_s(steps, offer, steps["cpu_s"], service_s) * asked.usd_per_s
     whole = asked.usd_per_s * service_s / asked.load.concurrency
     unit = watts_per_unit(offer) if offer.kind == "cpu" else None
     energy_j = np.full(len(chosen), np.nan) if unit is None else unit.full_w * steps["cpu_s"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from statistics import median
 
 import msgspec
@@ -16,7 +17,7 @@ from polysilicon.cost.bulk import estimate_all
 from polysilicon.cost.estimate import one_of
 from polysilicon.cost.estimates import REFUSED
 from polysilicon.cost.kinds import here
-from polysilicon.cost.types import BASES, Basis, Estimate, Load
+from polysilicon.cost.types import Basis, Estimate, Load, weakest
 from polysilicon.errors import InputError
 from polysilicon.workload.record import StepRecord
 
@@ -215,7 +216,7 @@ def _on_offer(
         region=offer.region,
         usd_per_1000_tasks=sum(e.cost_usd for e in found.values()) / len(tasks) * 1000,
         p50_s=p50_s,
-        basis=max((e.basis for e in found.values()), key=BASES.index),
+        basis=reduce(weakest, (e.basis for e in found.values())),
         low_s=low_s,
         high_s=high_s,
         note="; ".join(told),

@@ -10,6 +10,7 @@ from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.offers import Offer
 from polysilicon.cost.batch import Batch, Codes, Named
 from polysilicon.cost.llm.law import Numbers
+from polysilicon.cost.money import scarcer_s
 from polysilicon.cost.types import Load
 
 REFUSED = -1
@@ -89,16 +90,10 @@ def put(
     found.basis[chosen] = basis
 
 
-def scarcer_s(steps: Batch, offer: Offer, vcpu_s: Numbers, service_s: Numbers) -> Numbers:
-    """Return machine-seconds by the resource of which a step takes the larger share.
-
-    A step that waits uses no core but keeps its memory, so memory counts for the whole time.
-    """
-    by_cores = vcpu_s / offer.vcpus if offer.vcpus else np.full(len(steps), np.nan)
-    if offer.memory_bytes is None:
-        return by_cores
-    by_memory = service_s * steps.or_else("memory_bytes", 0.0) / offer.memory_bytes
-    return np.maximum(by_cores, by_memory)
+def held_s(steps: Batch, offer: Offer, vcpu_s: Numbers, service_s: Numbers) -> Numbers:
+    """Return the machine-seconds that steps answer for; see `money.scarcer_s`."""
+    cores_s = vcpu_s / offer.vcpus if offer.vcpus else np.full(len(steps), np.nan)
+    return scarcer_s(offer, cores_s, service_s, steps.or_else("memory_bytes", 0.0))
 
 
 def having(column: Named, text: str) -> npt.NDArray[np.bool_]:

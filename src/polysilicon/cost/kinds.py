@@ -16,7 +16,7 @@ from polysilicon.catalog.processors import Processor
 from polysilicon.cost.batch import Codes
 from polysilicon.cost.embed import ModelSeconds, embed_seconds
 from polysilicon.cost.energy import watts, watts_per_unit
-from polysilicon.cost.estimates import Asked, Estimates, put, scarcer_s
+from polysilicon.cost.estimates import Asked, Estimates, held_s, put
 from polysilicon.cost.llm.choose import law_for, own_profile
 from polysilicon.cost.llm.law import Numbers
 from polysilicon.cost.llm.local import LocalLaw
@@ -88,9 +88,9 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
     later = np.maximum(output - 1.0, 0.0)
     service_s = said.ttft_s + later * said.tpot_s
     machine = watts(asked.offer)
-    held_s = service_s * law.share if said.machine_s is None else said.machine_s
+    machine_s = service_s * law.share if said.machine_s is None else said.machine_s
     # Of the machine that it shares with other work it holds only its part.
-    held_s = held_s / (1.0 + asked.load.utilisation) if crowd > 1.0 else held_s
+    machine_s = machine_s / (1.0 + asked.load.utilisation) if crowd > 1.0 else machine_s
     columns = {
         "service_s": service_s,
         "low_s": said.ttft_low_s + later * said.tpot_low_s,
@@ -101,8 +101,8 @@ def _of_model(asked: Asked, name: str, chosen: Codes, found: Estimates) -> None:
         "tpot_s": said.tpot_s,
         "tpot_low_s": said.tpot_low_s,
         "tpot_high_s": said.tpot_high_s,
-        "cost_usd": asked.usd_per_s * held_s,
-        "energy_j": held_s * (np.nan if machine is None else machine.full_w),
+        "cost_usd": asked.usd_per_s * machine_s,
+        "energy_j": machine_s * (np.nan if machine is None else machine.full_w),
     }
     put(found, chosen, columns, said.basis)
     found.tell(chosen, law.note)
@@ -199,7 +199,7 @@ def _at_speed(asked: Asked, chosen: Codes, speed: Slowdown, found: Estimates) ->
         "service_s": said.service_s,
         "low_s": said.low_s,
         "high_s": said.high_s,
-        "cost_usd": asked.usd_per_s * scarcer_s(steps, offer, said.vcpu_s, said.service_s),
+        "cost_usd": asked.usd_per_s * held_s(steps, offer, said.vcpu_s, said.service_s),
         "energy_j": said.vcpu_s * (np.nan if unit is None else unit.full_w),
     }
     put(found, chosen, columns, np.full(len(chosen), BASES.index("calibrated"), dtype=np.int8))

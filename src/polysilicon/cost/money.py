@@ -7,6 +7,8 @@ pays for the resource of which it takes the larger share: cores, memory or accel
 from __future__ import annotations
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from polysilicon.catalog.fleet import OwnPrice
 from polysilicon.catalog.offers import Offer, Price
@@ -28,6 +30,9 @@ class Interruption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     lost_s: float = 0.0
     restart_s: float = 0.0
 
+
+Numbers = npt.NDArray[np.float64]
+Values = Numbers | float
 
 AnyPrice = Price | Owned | OwnPrice
 """Which price holds: one of the offer's, of an owned machine, or what the user states."""
@@ -94,6 +99,24 @@ def share_usd(offer: Offer, cpu_s: float, price: AnyPrice = "on-demand") -> floa
     return usd_per_s(offer, price) * cpu_s / offer.vcpus
 
 
+def scarcer_s(offer: Offer, cores_s: Values, service_s: Values, memory_bytes: Values) -> Numbers:
+    """Return machine-seconds by cores or memory, whichever a step takes more of, elementwise.
+
+    A step that waits uses no core but keeps its memory, so memory counts for the whole time.
+
+    Args:
+        offer: the machine.
+        cores_s: vCPU-seconds over the machine's vCPUs; where not a number, so is the result.
+        service_s: from the step's start to its end.
+        memory_bytes: that it keeps meanwhile.
+    """
+    by_cores = np.asarray(cores_s, dtype=np.float64)
+    if offer.memory_bytes is None:
+        return by_cores
+    by_memory = np.asarray(service_s) * memory_bytes / offer.memory_bytes
+    return np.asarray(np.maximum(by_cores, by_memory), dtype=np.float64)
+
+
 def scarcer_usd(
     offer: Offer,
     cpu_s: float,
@@ -121,9 +144,8 @@ def scarcer_usd(
     """
     if offer.vcpus is None and accelerator_s == 0:
         raise NoBasisError(f"how many vCPUs {offer.name} has is not known")
-    shares_s = [0.0 if offer.vcpus is None else cpu_s / offer.vcpus]
-    if memory_bytes is not None and offer.memory_bytes is not None:
-        shares_s.append(service_s * memory_bytes / offer.memory_bytes)
+    cores_s = 0.0 if offer.vcpus is None else cpu_s / offer.vcpus
+    shares_s = [float(scarcer_s(offer, cores_s, service_s, memory_bytes or 0.0))]
     if accelerator_s:
         if offer.accelerators is None:
             raise NoBasisError(f"how many accelerators {offer.name} has is not known")

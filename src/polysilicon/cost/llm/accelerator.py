@@ -89,6 +89,11 @@ class AcceleratorLaw:
         # What an iteration reads depends on the whole context, not on what was computed of it.
         prompt = new + cached
         tpot_s, tpot_low_s, tpot_high_s = self._corrected(served.tpot_s, "tpot_s", prompt, output)
+        # Prompts of others are corrected alike, whether they come before the first token or after.
+        moved = served.prompts_s * (tpot_s / served.tpot_s - ttft_s / served.ttft_s)
+        ttft_s, ttft_low_s, ttft_high_s = (
+            end * (1.0 + moved / ttft_s) for end in (ttft_s, ttft_low_s, ttft_high_s)
+        )
         return Seconds(
             ttft_s=ttft_s,
             ttft_low_s=ttft_low_s,

@@ -53,6 +53,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         prefill_s: of the prompt alone.
         iteration_s: of an iteration without prefills.
         queue_s: part of `ttft_s` that is spent waiting for memory.
+        prompts_s: part of `ttft_s` that is spent on prompts for which no decodes wait.
         cycle_s: of a request from its start to its end.
         batch_s: of a whole batch that begins together and is served alone.
     """
@@ -62,6 +63,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     prefill_s: Numbers
     iteration_s: Numbers
     queue_s: Numbers
+    prompts_s: Numbers
     cycle_s: Numbers
     batch_s: Numbers
 
@@ -106,7 +108,8 @@ def serve(work: Work, c: Mapping[str, Numbers | float]) -> Served:
     tpot_s = iteration_s + between_s / np.maximum(later, 1.0)
     # All prompts of a cycle are computed in it; what the decodes do not wait for, prompts do.
     least_s = work.sequences * each_s + later * iteration_s
-    ttft_s = ttft_s + np.maximum(least_s - ttft_s - later * tpot_s, 0.0)
+    prompts_s = np.maximum(least_s - ttft_s - later * tpot_s, 0.0)
+    ttft_s = ttft_s + prompts_s
     cycle_s = ttft_s + later * tpot_s
     queue_s = c["queue"] * work.waiting * cycle_s
     alone_s = prefill_s + np.maximum(work.sequences - 1.0, 0.0) * each_s
@@ -116,6 +119,7 @@ def serve(work: Work, c: Mapping[str, Numbers | float]) -> Served:
         prefill_s=prefill_s,
         iteration_s=iteration_s,
         queue_s=queue_s,
+        prompts_s=prompts_s,
         cycle_s=cycle_s + queue_s,
         batch_s=c["request_s"] + (alone_s + work.output * iteration_s) * (1.0 + work.waiting),
     )
