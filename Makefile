@@ -10,11 +10,11 @@ demo: $(READY)
 	$(BIN)/polysilicon demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The tests again, telling which lines and branches none of them reaches; tracing takes half as long more.
+# The tests again, telling which lines and branches none of them reaches.
 cover: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 check: $(READY)
 	$(BIN)/ruff check .

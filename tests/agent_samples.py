@@ -39,6 +39,17 @@ async def count(ctx: Context, value: dict[str, Any]) -> dict[str, Any]:
     return {"said": await ctx.call(note, value["path"], f"{ctx.task_id}:end")}
 
 
+def linger(path: str) -> None:
+    """Tell the process of a tool that takes a minute."""
+    note(path, str(os.getpid()))
+    time.sleep(60)
+
+
+async def lingers(ctx: Context, value: dict[str, Any]) -> None:
+    """Take one long step."""
+    await ctx.call(linger, value["path"])
+
+
 async def raises(ctx: Context, value: dict[str, Any]) -> None:
     """Fail after a step that succeeds."""
     await ctx.call(note, value["path"], "before")

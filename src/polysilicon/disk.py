@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and files of settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,39 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from polysilicon.errors import PolysiliconError
+import msgspec
+
+from polysilicon.errors import InputError, PolysiliconError
+
+MOST_TOML_BYTES = 64 * 2**20
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path, kind: type[T], *, mend: str = "") -> T:
+    """Read a TOML file into a type; what the type does not know is refused.
+
+    Args:
+        path: the file.
+        kind: the type.
+        mend: what helps whoever wrote it wrong.
+
+    Raises:
+        InputError: no such file, too large, not TOML, or other fields than the type's.
+    """
+    where = str(path)
+    try:
+        if path.stat().st_size > MOST_TOML_BYTES:
+            raise InputError(f"larger than {MOST_TOML_BYTES:,} bytes", where=where)
+        return msgspec.toml.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", where=where) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(error), where=where, mend=mend) from error
+    except RecursionError as error:
+        raise InputError("nested too deeply", where=where) from error
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -131,8 +130,14 @@ def test_nothing_but_an_input_error_is_raised(named: str, data: st.DataObject) -
     seed = bytearray(data.draw(SEEDS | st.just("")).encode())
     cut = data.draw(st.integers(0, len(seed)))
     seed[cut : cut + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=40))
-    with suppress(InputError):
-        imported(bytes(seed), named, skip_bad=data.draw(st.booleans()))
+    refused, tasks, ids = "one line", 0, set()
+    try:
+        said, rows = imported(bytes(seed), named, skip_bad=data.draw(st.booleans()))
+        tasks, ids = said.tasks, {row["task_id"] for row in rows}
+    except InputError as error:
+        refused = str(error)
+    assert len(refused.splitlines()) == 1
+    assert len(ids) == tasks
 
 
 @given(st.text(max_size=200))

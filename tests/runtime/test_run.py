@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from polysilicon.ledger.ledger import ledger
@@ -94,6 +95,20 @@ def test_killed_at_any_moment_it_goes_on_with_the_same_ledger(tmp_path: Path) ->
         # a line more than steps only where a step was cut down before it could be journaled
         assert 16 <= len(path.read_text().split()) <= 16 + (2 if at else 0)
     assert found[0] == found[1]
+
+
+def test_its_tools_end_when_it_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.touch()
+    process = start(tmp_path, "lingers", [{"path": str(path)}])
+    while not path.read_text().endswith("\n"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    tool = psutil.Process(int(path.read_text()))
+    process.kill()
+    tool.wait(timeout=30)
+    ended(process)  # nobody else holds its output open
+    assert not tool.is_running()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

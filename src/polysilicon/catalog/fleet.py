@@ -21,13 +21,13 @@ Example:
 
 from __future__ import annotations
 
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from polysilicon.disk import read_toml
 from polysilicon.errors import InputError
 
 LOCAL = "local"
@@ -85,14 +85,7 @@ def read_fleet(path: Path) -> Fleet:
     Raises:
         InputError: no such file, not TOML, an unknown key, or pools that cannot be.
     """
-    try:
-        fleet = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Fleet)
-    except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise InputError(
-            str(error), where=str(path), mend="see `polysilicon run --help`"
-        ) from error
+    fleet = read_toml(path, Fleet, mend="see `polysilicon run --help`")
     check(fleet, str(path))
     return fleet
 

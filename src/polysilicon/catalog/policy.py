@@ -21,7 +21,6 @@ Example:
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Literal
 
 import msgspec
 
+from polysilicon.disk import read_toml
 from polysilicon.errors import InputError
 
 Objective = Literal["cost", "latency", "energy"]
@@ -93,12 +93,7 @@ def read_policy(path: Path) -> Policy:
     Raises:
         InputError: no such file, not TOML, an unknown key, or rules that cannot be.
     """
-    try:
-        policy = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Policy)
-    except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise InputError(str(error), where=str(path)) from error
+    policy = read_toml(path, Policy)
     _check(policy, str(path))
     return policy
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import importlib
 import multiprocessing
+import os
 import signal
-import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import CancelledError as FutureCancelledError
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from polysilicon.errors import InputError, StepTimeoutError, ToolError, printabl
 from polysilicon.runtime.priority import yield_to_engine
 
 _LOOK_S = 2.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class CallResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,10 +131,20 @@ def importable_name(fn: Callable[..., Any]) -> tuple[str, str]:
 
 
 def _begin() -> None:
-    """Make this worker yield to the engine, and end when the process that serves it ends."""
+    """Make this worker yield to the engine, and end when the run ends, however that comes about."""
     yield_to_engine()
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    """Wait until the run's process is no more; kill this one, whatever it is at.
+
+    The fork server cannot be waited for instead: it lives as long as one of its workers.
+    """
+    run = multiprocessing.parent_process()
+    if run is not None:
+        wait([run.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _run(module: str, name: str, arguments: bytes) -> tuple[Any, ...]:

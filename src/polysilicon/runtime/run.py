@@ -32,7 +32,7 @@ from polysilicon.workload.run_folder import RunFolder
 
 _BLOCKED_LIMIT_S = 30.0
 _CANCELS = 5
-_CANCEL_S = 5.0
+_CANCEL_S = 2.0
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):

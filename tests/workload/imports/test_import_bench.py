@@ -6,6 +6,7 @@ import pytest
 
 from imported import imported
 from polysilicon.errors import InputError
+from polysilicon.workload.imports.source import HEAD_BYTES
 
 SUMS = {"duration": 3.0, "completed": 2, "total_input_tokens": 300, "total_output_tokens": 12}
 DETAILS = {
@@ -47,7 +48,7 @@ def test_without_starts_only_durations_are_kept() -> None:
 
 def test_runs_that_were_added_to_a_file_follow_one_another() -> None:
     text = json.dumps(SGLANG | DETAILS) + "\n"
-    for runs in (2, 400):  # the head of a file holds the first two, and not all
+    for runs in (2, HEAD_BYTES // len(text) + 2):  # within the head of the file, and beyond
         said, rows = imported(text * runs, "sglang-bench")
         assert said.tasks == 3 * runs
         assert rows[-1]["task_id"] == str(3 * runs - 1)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from polysilicon.disk import write_whole
+from polysilicon.disk import read_toml, write_whole
 from polysilicon.errors import InputError, nearest
 from polysilicon.workload.generate.shape import ShapeFile
 from polysilicon.workload.generate.shape_checks import check
 
-MOST_BYTES = 64 * 2**20
 SUFFIX = ".toml"
 
 
@@ -32,29 +31,22 @@ def load(name: str) -> ShapeFile:
     """
     if name in names():
         folder = files("polysilicon.workload.generate") / "data"
-        return _decoded((folder / f"{name}{SUFFIX}").read_bytes(), name)
+        with as_file(folder / f"{name}{SUFFIX}") as path:
+            return _checked(path, name)
     path = Path(name)
     if path.suffix != SUFFIX:
         mend = nearest(name, names()) or f"known: {', '.join(names())}, or a {SUFFIX} file"
         raise InputError(f"unknown shape {name!r}", mend=mend)
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"larger than {MOST_BYTES:,} bytes", where=name)
-        return _decoded(path.read_bytes(), name)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=name) from error
+    return _checked(path, name)
 
 
-def _decoded(content: bytes, where: str) -> ShapeFile:
+def _checked(path: Path, where: str) -> ShapeFile:
     """Return what a shape file holds.
 
     Raises:
-        InputError: it is not TOML, or not a shape file.
+        InputError: it cannot be read, or is not a shape file.
     """
-    try:
-        file = msgspec.toml.decode(content, type=ShapeFile)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"not a shape file: {error}", where=where) from error
+    file = read_toml(path, ShapeFile, mend="see docs/generate.md")
     check(file, where)
     return file
 
