@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polysilicon.catalog.fleet import Pool
-from polysilicon.runtime.journal import Journal
+from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import Scope, StepCall, StepRunner, TaskState, Usage
 
@@ -45,7 +45,7 @@ async def nothing(_pool: RunningPool, _usage: Usage) -> int:
 async def ours(tasks: int) -> Measured:
     """Run STEPS steps in `tasks` tasks at once."""
     with tempfile.TemporaryDirectory() as folder:
-        journal = Journal(Path(folder))
+        journal = SqliteJournal(Path(folder))
         pool = RunningPool(Pool(name="local"), None, 64, lambda c, _s: (c, None), 1.0)
         runner = StepRunner(journal, [pool], time.perf_counter)
         each: list[float] = []

@@ -17,7 +17,8 @@ from polysilicon.runtime import search
 from polysilicon.runtime.context import Context, Resources
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 from polysilicon.runtime.executor import Workers
-from polysilicon.runtime.journal import Journal, JournalError
+from polysilicon.runtime.journal import JournalError
+from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import Scope, StepRunner, TaskState
@@ -65,7 +66,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
     """Run `scenario` as the task `t`, going on from what the journal in `folder` holds."""
 
     async def main() -> Any:
-        journal = Journal(folder)
+        journal = SqliteJournal(folder)
         pool = RunningPool(Pool(name="local"), engine, 2, lambda c, _s: (c, None), 1.0)
         begin_s = time.monotonic()
         runner = StepRunner(journal, [pool], lambda: time.monotonic() - begin_s)
@@ -74,7 +75,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
             model="smollm2-135m-instruct", cores=2, clock=lambda: time.monotonic() - begin_s,
             sandboxes={}, indexes={},
         )  # fmt: skip
-        task = TaskState("t", "agent", 0.0, random.Random(1), history=journal.history("t"))
+        task = TaskState("t", "agent", 0.0, random.Random(1), history=await journal.history("t"))
         try:
             return await scenario(Context(resources, Scope(task), folder))
         finally:
@@ -87,7 +88,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
 
 
 def steps(folder: Path) -> dict[str, StepRecord]:
-    journal = Journal(folder)
+    journal = SqliteJournal(folder)
     found = {record.step_id: record for record in journal.steps()}
     journal.close()
     return found
