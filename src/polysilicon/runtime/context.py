@@ -314,7 +314,7 @@ class Context:
         effects = has_effects(fn)
 
         async def work(_pool: RunningPool, usage: Usage) -> Any:
-            given = kwargs | ({IDEMPOTENCY_KEY: usage.idempotency_key} if effects else {})
+            given = ({IDEMPOTENCY_KEY: usage.idempotency_key} if effects else {}) | kwargs
             if waits:
                 return await _await_tool(fn, args, given, usage)
             usage.cores = 1

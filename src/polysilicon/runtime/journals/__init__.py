@@ -53,12 +53,12 @@ def open_journal(folder: Path, address: str | None = None, *, follows: bool = Fa
     if address is None:
         return sqlite.SqliteJournal(folder)
     try:
-        from polysilicon.runtime.journals import postgres  # noqa: PLC0415 - an extra
+        from polysilicon.runtime.journals.postgres import PostgresJournal  # noqa: PLC0415 - an extra
     except ImportError as error:
         mend = "pip install 'polysilicon[postgres]'"
         raise InputError(f"a journal on PostgreSQL needs {error.name}", mend=mend) from error
     known = place.run if place else None
-    journal = postgres.PostgresJournal(folder, address, known, follows=follows)
+    journal = PostgresJournal(folder, address, known, follows=follows)
     if place is None:
         kept = Place(address=journal.address, run=journal.run)
         write_whole(path, msgspec.json.encode(kept) + b"\n")

@@ -109,7 +109,11 @@ class PostgresJournal:
             elif self._connection.execute(sql.KNOWN_RUN, (self.run,)).fetchone() is None:
                 what = f"this database has no journal of the run {self._folder.name}"
                 raise InputError(what, where=self.address)
-        except psycopg.Error as error:
+        except BaseException as error:
+            if self._connection is not None:
+                self._connection.close()
+            if not isinstance(error, psycopg.Error):
+                raise
             what = f"cannot open the journal: {self._address.safe(error)}"
             raise InputError(what, where=self.address) from None
 
