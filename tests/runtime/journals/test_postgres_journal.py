@@ -107,29 +107,24 @@ def test_without_psycopg_it_says_what_to_install(
 def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
     with Server() as server:
         journal = open_journal(tmp_path, server.address())
-        stop = threading.Event()
-
-        def restart() -> None:
-            while not stop.wait(0.3):
-                server.kill()
-                server.start()
+        kept: dict[str, object] = {}
 
         async def task(number: int) -> None:
             for n in range(150):
                 await journal.end_step(a_step(f"{number}-{n}"), b"r")
                 await asyncio.sleep(0.005)
 
-        async def main() -> dict[str, object]:
+        async def main() -> None:
             await asyncio.gather(*(task(number) for number in range(8)))
-            return await journal.history("t")
+            kept.update(await journal.history("t"))
 
-        restarts = threading.Thread(target=restart)
-        restarts.start()
-        try:
-            kept = asyncio.run(main())
-        finally:
-            stop.set()
-            restarts.join()
+        # Not the other way round: the server ends with the thread that started it.
+        work = threading.Thread(target=asyncio.run, args=(main(),))
+        work.start()
+        while work.is_alive():
+            server.kill()
+            server.start()
+            work.join(0.3)
         assert len(kept) == 8 * 150
         assert len(journal.ended(0, 10_000)) == 8 * 150
         journal.close()

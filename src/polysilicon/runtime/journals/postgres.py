@@ -11,6 +11,7 @@ Durability: that of the server; with its defaults, a committed step survives a p
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import random
 import secrets
@@ -41,6 +42,9 @@ _HELD_S = 10.0
 _BACKOFF_S = (0.05, 2.0)
 _BATCH_BYTES = 16 * 2**20
 _PAGE = 1000
+
+# Its warnings tell of lost connections, which are made again or end the run with an error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.decode
@@ -106,16 +110,16 @@ class PostgresJournal:
                     self._connection.execute(sql.ONE_AT_A_TIME)
                     self._connection.execute(sql.SCHEMA)
                     self._connection.execute(sql.NEW_RUN, (self.run, self._folder.name))
-            elif self._connection.execute(sql.KNOWN_RUN, (self.run,)).fetchone() is None:
-                what = f"this database has no journal of the run {self._folder.name}"
-                raise InputError(what, where=self.address)
-        except BaseException as error:
+            known = self._connection.execute(sql.KNOWN_RUN, (self.run,)).fetchone()
+        except psycopg.Error as error:
             if self._connection is not None:
                 self._connection.close()
-            if not isinstance(error, psycopg.Error):
-                raise
             what = f"cannot open the journal: {self._address.safe(error)}"
             raise InputError(what, where=self.address) from None
+        if known is None:
+            self._connection.close()
+            what = f"this database has no journal of the run {self._folder.name}"
+            raise InputError(what, where=self.address)
 
     def _connect(self) -> Any:
         """Return a connection that holds the run's lock."""
