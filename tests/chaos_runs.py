@@ -98,12 +98,12 @@ class Tally:
     again: int = 0
 
 
-def _jobs(agent: str, limit: int) -> list[Job]:
+def _jobs(agent: str) -> list[Job]:
     if agent in ("light", "full"):
         given = f"{Path(__file__).resolve()}:{agent}"
         inputs: list[dict[str, Any]] = [{"width": 2 + n % 3} for n in range(_TASKS)]
     else:
-        given, inputs = agent, sample_inputs(load_agent(agent))[:limit]
+        given, inputs = agent, sample_inputs(load_agent(agent))[:1]
     return [Job(agent=load_agent(given), given_as=given, inputs=inputs)]
 
 
@@ -118,7 +118,7 @@ def _start(folder: str, agent: str, address: str | None, number: int, file_bytes
     bundled = agent not in ("light", "full")
     fleet = None if bundled else str(Path(folder).parent / "fleet.toml")
     try:
-        run = Run(Path(folder), _jobs(agent, 2), RunOptions(fleet=fleet, journal=address))
+        run = Run(Path(folder), _jobs(agent), RunOptions(fleet=fleet, journal=address))
         asyncio.run(run.execute())
     except PolysiliconError as error:
         print(f"start {number}: {error}", flush=True)
@@ -239,7 +239,7 @@ class Trial:
         assert self.finished
         files = RunFolder(self.run)
         tasks = files.tasks()
-        assert len(tasks) == files.info().tasks == len(_jobs(self.agent, 2)[0].inputs)
+        assert len(tasks) == files.info().tasks == len(_jobs(self.agent)[0].inputs)
         keys: dict[str, set[str]] = {}
         for line in (self.root / "notes").read_text().splitlines():
             _, label, key = line.split()
