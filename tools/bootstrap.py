@@ -1,8 +1,8 @@
 """Make the virtual environment: called by the Makefile with the system's Python and nothing else.
 
 Installs the pinned requirements and the project itself. As root on a machine with apt it also
-installs `python3-venv`, where that is missing, `bubblewrap` and `postgresql`; elsewhere it says what is
-missing.
+installs `python3-venv`, where that is missing, `bubblewrap` and `postgresql`; elsewhere it says
+what is missing.
 """
 
 from __future__ import annotations
