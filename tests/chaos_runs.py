@@ -125,6 +125,16 @@ def _start(folder: str, agent: str, address: str | None, number: int, file_bytes
         sys.exit(3)
 
 
+def _needed(label: str) -> str | None:
+    """Return the effect whose result an effect waits for, as the agents here are written."""
+    task, _, name = label.partition(":")
+    stem, number = name.rstrip("0123456789"), name.lstrip("abcdefghijklmnopqrstuvwxyz")
+    if stem == "tail" and int(number):
+        return f"{task}:tail{int(number) - 1}"
+    needed = {"then": f"map{number}", "map": "first", "after": "before", "tail": "first"}.get(stem)
+    return f"{task}:{needed}" if needed else None
+
+
 class Trial:
     """One run in a folder of its own, started until it is finished.
 
@@ -218,10 +228,13 @@ class Trial:
         # A step that ran again would have other times and another number.
         assert ended[: len(self._ended)] == self._ended, "steps that ended were lost or ran again"
         before = {f"{step.record.task_id}:{step.record.name}" for step in self._ended}
+        now = {f"{step.record.task_id}:{step.record.name}" for step in ended}
         for line in (self.root / "notes").read_text().splitlines():
             start, label, _ = line.split()
             again = int(start) == self._number and label in before
             assert not again, f"start {start} did {label} again, which had ended"
+            needed = _needed(label)
+            assert needed is None or needed in now, f"{label} began before {needed} was committed"
         self._ended = ended
         self.finished = RunFolder(self.run).info().finished
         assert self.finished or exitcode != 0, log
