@@ -250,3 +250,19 @@ def test_a_follower_writes_nothing(opened: Open) -> None:
     assert reader.run == journal.run
     wait_for(journal.end_step(a_step("t", "s2"), b"r"))  # beside it
     assert len(reader.ended(0, 9)) == 2
+
+
+def test_whoever_waited_finds_it_committed(opened: Open) -> None:
+    journal = opened()
+    wait_for(journal.end_step(a_step("t", "first"), b"r"))
+    reader = opened(follows=True)
+
+    async def write(number: int) -> None:
+        for n in range(3):
+            mark = a_step("t", f"{number}-{n}", end_s=None, outcome="cancelled")
+            await journal.begin_step(mark)
+            assert mark in reader.steps()
+            await journal.end_step(a_step("t", f"{number}-{n}"), b"r")
+            assert f"{number}-{n}" in [c.record.step_id for c in reader.ended(0, 100)]
+
+    wait_for(*(write(number) for number in range(20)))
