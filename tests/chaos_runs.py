@@ -263,9 +263,19 @@ class Trial:
         assert len(set.union(set(), *keys.values())) == len(keys)
         steps = list(files.workload().steps())
         self.tally.kept += len(steps)
-        what = attrgetter("task_id", "step_id", "parent_ids", "name", "kind", "model", "outcome")
+        what = attrgetter("task_id", "name", "kind", "model", "outcome")
+        own = self.agent in ("light", "full")
+        # The bundled agents give their tools files of the run's folder, so ids differ by run there.
+        known = {(s.task_id, s.step_id): s.step_id if own else s.name for s in steps}
         return {
-            "steps": {what(step) for step in steps},
+            "steps": Counter(
+                (
+                    *what(step),
+                    known[step.task_id, step.step_id],
+                    *sorted(known[step.task_id, parent] for parent in step.parent_ids),
+                )
+                for step in steps
+            ),
             "count": len(steps),
             "tasks": {t.task_id: (t.ok, t.output, t.quality, t.error) for t in tasks},
             "effects": set(keys),
