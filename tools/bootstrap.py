@@ -1,7 +1,8 @@
 """Make the virtual environment: called by the Makefile with the system's Python and nothing else.
 
 Installs the pinned requirements and the project itself. As root on a machine with apt it also
-installs `python3-venv`, where that is missing, and `bubblewrap`; elsewhere it says what is missing.
+installs `python3-venv`, where that is missing, `bubblewrap` and `postgresql`; elsewhere it says
+what is missing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ def apt_install(package: str) -> bool:
     return subprocess.call(install, **quiet) == 0
 
 
+def has_postgres() -> bool:
+    """Tell whether the programs of a PostgreSQL server are there; Debian's are not on the path."""
+    debian = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    return shutil.which("postgres") is not None or any(debian)
+
+
 def main() -> None:
     """Make the virtual environment at the path given as the only argument."""
     if sys.version_info < (3, 11):
@@ -54,6 +61,10 @@ def main() -> None:
     run(*pip, "install", "--no-deps", "--no-build-isolation", "--editable", ".")
     if shutil.which("bwrap") is None and not apt_install("bubblewrap"):
         print("bootstrap: bubblewrap is not installed; code steps can use only the monty sandbox")
+    if not has_postgres():
+        print("bootstrap: installing postgresql, for the tests of its journal", flush=True)
+        if not apt_install("postgresql"):
+            print("bootstrap: postgresql is not installed; the tests of its journal are skipped")
 
 
 if __name__ == "__main__":
