@@ -23,9 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from polysilicon.catalog.fleet import Pool
-from polysilicon.runtime.journal import Journal
+from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import Scope, StepCall, StepRunner, TaskState, Usage
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from postgres_server import Server, missing
 
 STEPS = 5000
 PEER_STEPS = 500
@@ -42,10 +46,10 @@ async def nothing(_pool: RunningPool, _usage: Usage) -> int:
     return 1
 
 
-async def ours(tasks: int) -> Measured:
-    """Run STEPS steps in `tasks` tasks at once."""
+async def ours(tasks: int, address: str | None = None) -> Measured:
+    """Run STEPS steps in `tasks` tasks at once, with the journal at `address`, or in SQLite."""
     with tempfile.TemporaryDirectory() as folder:
-        journal = Journal(Path(folder))
+        journal = open_journal(Path(folder), address)
         pool = RunningPool(Pool(name="local"), None, 64, lambda c, _s: (c, None), 1.0)
         runner = StepRunner(journal, [pool], time.perf_counter)
         each: list[float] = []
@@ -79,13 +83,27 @@ def peer(script: str) -> Measured:
 
 
 def main() -> None:
+    """Measure, with a PostgreSQL server where there can be one."""
+    if missing() is None:
+        with Server() as server:
+            compare(server.address())
+    else:
+        print(missing())
+        compare(None)
+
+
+def compare(address: str | None) -> None:
     """Print the table."""
     contenders: dict[str, Callable[[], Measured]] = {
         "Polysilicon, one task": lambda: asyncio.run(ours(1)),
         "Polysilicon, 64 tasks at once": lambda: asyncio.run(ours(64)),
+        "Polysilicon, one task, PostgreSQL": lambda: asyncio.run(ours(1, address)),
+        "Polysilicon, 64 tasks at once, PostgreSQL": lambda: asyncio.run(ours(64, address)),
         "DBOS 3.4, SQLite": lambda: peer("dbos_steps.py"),
         "LangGraph 1.2, SQLite, sync": lambda: peer("langgraph_steps.py"),
     }
+    if address is None:
+        contenders = {name: run for name, run in contenders.items() if "PostgreSQL" not in name}
     runs: dict[str, list[Measured]] = {name: [] for name in contenders}
     for _ in range(REPEATS):
         for name, measure in contenders.items():

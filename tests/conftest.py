@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import postgres_server
 from polysilicon.runtime import assets
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 
@@ -34,6 +35,16 @@ def llama(local_model: Path) -> Iterator[LlamaCpp]:
     engine = LlamaCpp(local_model, concurrency=4, context_tokens=1024)
     yield engine
     asyncio.run(engine.close())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Server]:
+    """One PostgreSQL server for all tests; runs share it as they would."""
+    reason = postgres_server.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with postgres_server.Server() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

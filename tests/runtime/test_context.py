@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from polysilicon.runtime import search
 from polysilicon.runtime.context import Context, Resources
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 from polysilicon.runtime.executor import Workers
-from polysilicon.runtime.journal import Journal, JournalError
+from polysilicon.runtime.journal import JournalError
+from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import Scope, StepRunner, TaskState
@@ -54,6 +57,42 @@ async def wait_and_fail() -> None:
     raise OSError("unreachable")
 
 
+def pay(folder: str, amount: int, *, wait_s: float, idempotency_key: str) -> str:
+    """Have an effect, and then wait, unless `open` is there."""
+    assert amount
+    note(folder, idempotency_key)
+    if not (Path(folder) / "open").exists():
+        time.sleep(wait_s)
+    return idempotency_key
+
+
+def pay_at_second(folder: str, idempotency_key: str) -> int:
+    note(folder, idempotency_key)
+    count = len((Path(folder) / CALLS).read_text().split())
+    if count < 2:
+        raise OSError("unreachable")
+    return count
+
+
+async def pay_here(idempotency_key: str) -> str:
+    return idempotency_key
+
+
+def marks(folder: str, idempotency_key: str) -> int:
+    """Count the steps that another process sees as begun."""
+    assert idempotency_key
+    with closing(sqlite3.connect(Path(folder) / "journal.sqlite")) as db:
+        return db.execute("SELECT count(*) FROM step WHERE result IS NULL").fetchone()[0]
+
+
+def text_of(size: int) -> str:
+    return "x" * size
+
+
+async def wait_for_text(size: int) -> str:
+    return text_of(size)
+
+
 def busy(seconds: float) -> None:
     time.sleep(seconds)
 
@@ -65,7 +104,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
     """Run `scenario` as the task `t`, going on from what the journal in `folder` holds."""
 
     async def main() -> Any:
-        journal = Journal(folder)
+        journal = SqliteJournal(folder)
         pool = RunningPool(Pool(name="local"), engine, 2, lambda c, _s: (c, None), 1.0)
         begin_s = time.monotonic()
         runner = StepRunner(journal, [pool], lambda: time.monotonic() - begin_s)
@@ -74,7 +113,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
             model="smollm2-135m-instruct", cores=2, clock=lambda: time.monotonic() - begin_s,
             sandboxes={}, indexes={},
         )  # fmt: skip
-        task = TaskState("t", "agent", 0.0, random.Random(1), history=journal.history("t"))
+        task = TaskState("t", "agent", 0.0, random.Random(1), history=await journal.history("t"))
         try:
             return await scenario(Context(resources, Scope(task), folder))
         finally:
@@ -87,7 +126,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
 
 
 def steps(folder: Path) -> dict[str, StepRecord]:
-    journal = Journal(folder)
+    journal = SqliteJournal(folder)
     found = {record.step_id: record for record in journal.steps()}
     journal.close()
     return found
@@ -364,6 +403,64 @@ def test_mistakes_of_the_agent(tmp_path: Path) -> None:
             await ctx.run_code("1", sandbox="mony")
 
     run(tmp_path, scenario)
+
+
+def test_a_step_with_effects_is_tried_again_with_the_same_key(tmp_path: Path) -> None:
+    async def cut_off(ctx: Context) -> None:
+        step = asyncio.create_task(ctx.call(pay, str(tmp_path), 5, wait_s=60))
+        while not lines(tmp_path):  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0.01)
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+
+    async def again(ctx: Context) -> list[str]:
+        return [await ctx.call(pay, str(tmp_path), 5, wait_s=60) for _ in range(2)]
+
+    run(tmp_path, cut_off)
+    (mark,) = steps(tmp_path).values()
+    assert (mark.name, mark.outcome, mark.end_s) == ("pay", "cancelled", None)
+    (tmp_path / "open").touch()
+    first, second = run(tmp_path, again)
+    assert lines(tmp_path) == [first, first, second]
+    assert first != second
+    assert len(first) == 32
+    assert run(tmp_path, again) == [first, second]
+    assert len(lines(tmp_path)) == 3
+    assert {record.outcome for record in steps(tmp_path).values()} == {"ok"}
+
+
+def test_the_key_stays_the_same_over_retries_and_may_be_the_agents_own(tmp_path: Path) -> None:
+    async def scenario(ctx: Context) -> tuple[int, str]:
+        count = await ctx.call(pay_at_second, str(tmp_path), retries=1)
+        return count, await ctx.call(pay_here, idempotency_key="mine")
+
+    assert run(tmp_path, scenario) == (2, "mine")
+    one, two = lines(tmp_path)
+    assert one == two
+
+
+def test_a_mark_is_committed_before_the_effect(tmp_path: Path) -> None:
+    async def scenario(ctx: Context) -> int:
+        return await ctx.call(marks, str(tmp_path))
+
+    assert run(tmp_path, scenario) == 1
+
+
+def test_a_result_that_is_too_large_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polysilicon.runtime.steps.MAX_RESULT_BYTES", 1000)
+
+    async def scenario(ctx: Context) -> None:
+        with pytest.raises(ToolError, match="is 65 MiB, over the limit of 64 MiB; write it to a f"):
+            await ctx.call(text_of, 65 * 2**20)
+        with pytest.raises(ToolError, match="over the limit"):
+            await ctx.call(wait_for_text, 2000)
+        assert await ctx.call(wait_for_text, 900) == "x" * 900
+
+    run(tmp_path, scenario)
+    assert {r.outcome for r in steps(tmp_path).values() if r.name == "text_of"} == {"error"}
 
 
 def test_a_journal_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from polysilicon.ledger.ledger import ledger
 from polysilicon.workload.record import StepRecord
 from polysilicon.workload.run_folder import RunFolder
+from postgres_server import PASSWORD, Server
 
 SCRIPT = str(Path(sys.executable).parent / "polysilicon")
 SAMPLES = Path(__file__).resolve().parent.parent / "agent_samples.py"
@@ -181,6 +183,32 @@ def test_a_task_that_fails_is_one_line_and_the_rest_is_kept(
     assert len(run_folder(tmp_path).workload()) == (agent == "raises")
 
 
+def test_a_run_with_its_journal_in_postgresql(tmp_path: Path, postgres: Server) -> None:
+    path = tmp_path / "notes.txt"
+    path.touch()
+    inputs = [{"path": str(path), "die_at": 5}] * 4
+    process = start(tmp_path, "count", inputs, "--journal", postgres.address())
+    path.with_suffix(".pid").write_text(str(process.pid))
+    code, _, first = ended(process)
+    assert code == -signal.SIGKILL
+    path.with_suffix(".pid").unlink()
+    folder = run_folder(tmp_path).path
+    assert not (folder / "journal.sqlite").exists()
+    command = [SCRIPT, "run", "--resume", str(folder), "--json"]
+    code, out, err = ended(_popen(command, tmp_path))
+    assert (code, out) == (2, "")
+    assert "no password supplied" in err
+    command += ["--journal", postgres.address()]
+    code, out, err = ended(_popen(command, tmp_path))
+    assert code == 0, err
+    assert json.loads(out)["ok"] == 4
+    assert "steps from the journal" in " ".join(err.split())
+    files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
+    for said in (first, out, err, *(file.decode(errors="replace") for file in files)):
+        assert PASSWORD not in said
+        assert quote(PASSWORD, safe="") not in said
+
+
 def test_what_agents_print_is_kept_off_stdout(tmp_path: Path) -> None:
     code, out, err = ended(start(tmp_path, "prints", [{}]))
     assert code == 0, err
@@ -241,6 +269,7 @@ def test_a_resumed_run_that_had_ended_changes_nothing(tmp_path: Path) -> None:
         (["run", "support", "--model", "cut.gguf"], "cut.gguf: llama.cpp cannot load the model"),
         (["run", "support", "--model", "nosuch"], "there is no model 'nosuch'"),
         (["run", "support", "--fleet", "none.toml"], "none.toml: cannot read"),
+        (["run", "support", "--journal", "mysql://u:p@h/d"], "expected postgresql://user@host"),
         (["run", "--resume", "nowhere"], "nowhere: this is not a run folder"),
         (["run", "support", "--resume", "nowhere"], "--resume takes no agent"),
         (["run", "support", "--limit", "0"], "0 is not in the range"),

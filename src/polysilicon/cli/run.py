@@ -52,6 +52,12 @@ from polysilicon.workload.run_folder import RunFolder
 @click.option(
     "--runs", type=Path, default=Path("runs"), show_default=True, help="Where run folders are made."
 )
+@click.option(
+    "--journal",
+    metavar="ADDRESS",
+    help="postgresql://… of a database that keeps the journal; also by POLYSILICON_JOURNAL. "
+    "Default: a file in the run folder.",
+)
 @json_option
 def command(
     agent: str | None,
@@ -114,6 +120,7 @@ def _resumed(
         fleet=settings.fleet or info.fleet,
         concurrency=settings.concurrency,
         task_timeout_s=settings.task_timeout_s,
+        journal=settings.journal,
     )
     jobs = [Job(agent=load_agent(given), given_as=given) for given in info.agents.values()]
     return Run(folder, jobs, kept)

@@ -15,7 +15,7 @@ import msgspec
 
 from polysilicon.errors import InputError, ToolError, nearest
 from polysilicon.runtime.engines.lexical import embed as embed_words
-from polysilicon.runtime.executor import Workers, importable_name
+from polysilicon.runtime.executor import IDEMPOTENCY_KEY, Workers, has_effects, importable_name
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.sandboxes import open_sandbox
@@ -302,18 +302,23 @@ class Context:
 
         An `async def` function is awaited in this process instead: for waiting on a network.
 
+        A function with a parameter `idempotency_key` has effects outside: it gets a text that is
+        the same however often this step is tried, also on resumption, and of no other step.
+
         Raises:
             ToolError: it raised; the text is the exception's type and message.
             StepTimeoutError: it ran past `timeout_s`; its process was killed.
         """
         module, function = importable_name(fn)
         waits = asyncio.iscoroutinefunction(fn)
+        effects = has_effects(fn)
 
         async def work(_pool: RunningPool, usage: Usage) -> Any:
+            given = ({IDEMPOTENCY_KEY: usage.idempotency_key} if effects else {}) | kwargs
             if waits:
-                return await _await_tool(fn, args, kwargs, usage)
+                return await _await_tool(fn, args, given, usage)
             usage.cores = 1
-            result = await self._resources.workers.call(fn, args, kwargs, timeout_s)
+            result = await self._resources.workers.call(fn, args, given, timeout_s)
             usage.cpu_s = (usage.cpu_s or 0.0) + result.cpu_s
             if result.wait_s is not None:
                 usage.wait_s = (usage.wait_s or 0.0) + result.wait_s
@@ -327,6 +332,7 @@ class Context:
             arguments=[module, function, args, kwargs],
             timeout_s=timeout_s + _SANDBOX_GRACE_S,
             retries=retries,
+            effects=effects,
         )
         return await self._resources.runner.run(self._scope, call, work, Any)
 

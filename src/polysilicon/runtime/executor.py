@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import CancelledError as FutureCancelledError
+from functools import lru_cache
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from pebble import ProcessExpired, ProcessPool
 
 from polysilicon.errors import InputError, StepTimeoutError, ToolError, printable
 from polysilicon.runtime.priority import yield_to_engine
+from polysilicon.runtime.types import MAX_RESULT_BYTES, too_large
 
+IDEMPOTENCY_KEY = "idempotency_key"
 _LOOK_S = 2.0
 
 
@@ -130,6 +134,15 @@ def importable_name(fn: Callable[..., Any]) -> tuple[str, str]:
     return module, name
 
 
+@lru_cache
+def has_effects(fn: Callable[..., Any]) -> bool:
+    """Tell whether a function says, by its parameter `idempotency_key`, that it has effects."""
+    try:
+        return IDEMPOTENCY_KEY in inspect.signature(fn).parameters
+    except (TypeError, ValueError):  # some built-in functions tell no signature
+        return False
+
+
 def _begin() -> None:
     """Make this worker yield to the engine, and end when the run ends, however that comes about."""
     yield_to_engine()
@@ -159,6 +172,8 @@ def _run(module: str, name: str, arguments: bytes) -> tuple[Any, ...]:
         args, kwargs = msgspec.msgpack.decode(arguments)
         result = getattr(_import(module), name)(*args, **kwargs)
         data = msgspec.msgpack.encode(result)
+        if len(data) > MAX_RESULT_BYTES:  # before it is sent
+            return "error", too_large("its result", len(data)), time.process_time() - cpu_begin_s
     except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign: what it raises is its result
         text = printable(f"{type(error).__name__}: {error}")
         return "error", text, time.process_time() - cpu_begin_s

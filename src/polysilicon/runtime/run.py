@@ -19,13 +19,14 @@ import msgspec
 
 from polysilicon.errors import InputError, PolysiliconError, ToolError, printable
 from polysilicon.runtime.context import Context, Resources
-from polysilicon.runtime.journal import Journal, JournalError, PendingTask
+from polysilicon.runtime.journal import JournalError, PendingTask, last_end_s
+from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine
 from polysilicon.runtime.models import DEFAULT_MODEL
 from polysilicon.runtime.setup import AgentSetup
 from polysilicon.runtime.steps import Counters, Scope, StepRunner, TaskState
 from polysilicon.runtime.together import together
-from polysilicon.runtime.types import Agent
+from polysilicon.runtime.types import MAX_RESULT_BYTES, Agent, too_large
 from polysilicon.runtime.watchdog import TaskBlockedError, Watchdog
 from polysilicon.workload.record import RunInfo, TaskRecord
 from polysilicon.workload.run_folder import RunFolder
@@ -45,6 +46,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: tasks under way at once.
         task_timeout_s: limit of a task.
         blocked_limit_s: how long an agent may run without an `await`.
+        journal: address of the database of the journal; None is a file in the run's folder.
     """
 
     model: str | None = None
@@ -52,6 +54,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 16
     task_timeout_s: float = 1800.0
     blocked_limit_s: float = _BLOCKED_LIMIT_S
+    journal: str | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +132,8 @@ class Run:
         self._jobs = jobs
         self._options = options
         self._lock = _locked(folder)
-        self._journal = Journal(folder)
-        self._offset_s = self._journal.last_end_s()
+        self._journal = open_journal(folder, options.journal)
+        self._offset_s = last_end_s(self._journal)
         self._begin_s = time.monotonic()
         self._files = RunFolder(folder)
         self._info = self._first_info()
@@ -239,7 +242,7 @@ class Run:
     async def _task(self, task: PendingTask, resources: Resources, arrival_s: float) -> None:
         """Run one task to its end and journal how it ended."""
         agent = self._agents[task.agent]
-        history = self._journal.history(task.task_id)
+        history = await self._journal.history(task.task_id)
         before = [record for record, _ in history.values()]
         arrival_s = min((r.arrival_s for r in before if r.arrival_s is not None), default=arrival_s)
         start_s = min((r.ready_s for r in before if r.ready_s is not None), default=self._clock())
@@ -269,7 +272,7 @@ class Run:
             start_s=start_s,
             end_s=self._clock(),
         )
-        self._journal.end_task(record)
+        await self._journal.end_task(record)
         del self.progress.active[task.task_id]
         self.progress.done += 1
         self.progress.failed += error is not None
@@ -311,6 +314,8 @@ class Run:
             finished=open_tasks == 0,
         )
         self._files.write_info(self._info)
+        if self._info.finished:
+            self._journal.compact()
 
 
 async def _guarded(agent: Agent, context: Context, value: Any) -> Any:
@@ -336,9 +341,11 @@ def _plain(output: Any) -> tuple[Any, str | None]:
     """Return an output as JSON types, or one line of why it cannot be kept."""
     try:
         plain = msgspec.json.decode(msgspec.json.encode(output))
-        msgspec.msgpack.encode(plain)
+        size_bytes = len(msgspec.msgpack.encode(plain))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return None, f"its output is not JSON: {_line(error)}"
+    if size_bytes > MAX_RESULT_BYTES:
+        return None, too_large("its output", size_bytes)
     return plain, None
 
 

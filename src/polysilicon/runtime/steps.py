@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -16,6 +16,7 @@ from polysilicon import schedule
 from polysilicon.errors import InputError, StepError, StepTimeoutError, ToolError, printable
 from polysilicon.runtime.journal import Journal, JournalError
 from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.types import MAX_RESULT_BYTES, too_large
 from polysilicon.workload.record import Kind, StepRecord
 
 T = TypeVar("T")
@@ -30,7 +31,8 @@ class Usage:
 
     `served_s` is the seconds of all attempts, without the back-off between them. `began_s` and
     `ended_s` are told by work that runs in a thread or process of its own, which has to wait for a
-    core before it begins, and whose result waits for this one: neither is service.
+    core before it begins, and whose result waits for this one: neither is service. Of a step with
+    effects, `idempotency_key` is the same however often it is tried, also on resumption.
     """
 
     cpu_s: float | None = None
@@ -45,6 +47,7 @@ class Usage:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
+    idempotency_key: str = ""
 
     def again(self) -> None:
         """Forget the moments of an attempt that failed."""
@@ -107,6 +110,7 @@ class StepCall:
         arguments: what, with kind, name and model, makes its identity.
         timeout_s: limit of one attempt.
         retries: further attempts after a failure.
+        effects: it changes something outside, so that it is journaled before it begins, too.
     """
 
     kind: Kind
@@ -116,6 +120,7 @@ class StepCall:
     arguments: Any = None
     timeout_s: float
     retries: int = 0
+    effects: bool = False
 
 
 @dataclass(slots=True)
@@ -168,28 +173,38 @@ class StepRunner:
         ready_s = self._clock()
         pool = self._choose(call)
         usage = Usage()
+        times: dict[str, Any] = {"step_id": step_id, "parent_ids": parents, "ready_s": ready_s}
+        if call.effects:
+            usage.idempotency_key = self._key(scope.task.task_id, step_id)
+            # Unless an end comes, all that will be known of it is that it was cut off.
+            mark = _record(scope, call, pool, usage, {**times, "outcome": "cancelled"})
+            await self._kept(self._journal.begin_step(mark))
         start_s, outcome, data, error = await self._attempts(scope, call, pool, work, usage)
         end_s = self._clock()
         if usage.ended_s is not None:
             end_s = min(end_s, usage.ended_s)
-        record = _record(
-            scope, call, pool, usage,
-            {
-                "step_id": step_id, "parent_ids": parents, "ready_s": ready_s,
-                "start_s": start_s, "end_s": end_s, "outcome": outcome,
-            },
-        )  # fmt: skip
-        try:
-            self._journal.end_step(record, data)
-        except JournalError as failure:
-            self.fatal = failure  # an agent may catch it, but the run must stop
-            raise
+        times |= {"start_s": start_s, "end_s": end_s, "outcome": outcome}
+        record = _record(scope, call, pool, usage, times)
+        await self._kept(self._journal.end_step(record, data))
         scope.followed(parents, step_id)
         scope.task.attained_s += end_s - start_s
         self._count(usage)
         if error is not None:
             raise error
         return cast("T", _decode("ok", data, result_type))
+
+    async def _kept(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Await a write of the journal; where it fails the run must stop, whoever catches that."""
+        try:
+            await writing
+        except JournalError as failure:
+            self.fatal = failure
+            raise
+
+    def _key(self, task_id: str, step_id: str) -> str:
+        """Return what names a step to the outside: 32 hexadecimal digits."""
+        what = f"{self._journal.run}\0{task_id}\0{step_id}".encode()
+        return hashlib.blake2b(what, digest_size=16).hexdigest()
 
     async def _replayed(
         self, scope: Scope, record: StepRecord, data: bytes, result_type: Any
@@ -312,12 +327,15 @@ def _encode_result(result: Any) -> bytes:
     """Return a step's result as msgpack.
 
     Raises:
-        ToolError: it holds what JSON cannot.
+        ToolError: it holds what JSON cannot, or is too large.
     """
     try:
-        return msgspec.msgpack.encode(result)
-    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        data = msgspec.msgpack.encode(result)
+    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise ToolError(f"its result is not JSON: {error}") from error
+    if len(data) > MAX_RESULT_BYTES:
+        raise ToolError(too_large("its result", len(data)))
+    return data
 
 
 def _encode_error(error: StepError) -> bytes:

@@ -11,6 +11,9 @@ import msgspec
 if TYPE_CHECKING:
     from polysilicon.runtime.context import Context
 
+MAX_RESULT_BYTES = 64 * 2**20
+"""Most that a step may return, or a task put out, encoded: the journal keeps it, and memory too."""
+
 Message = Mapping[str, str]
 """One chat message: `{"role": "system" | "user" | "assistant", "content": text}`."""
 
@@ -198,3 +201,12 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Callable[[], Iterable[dict[str, Any]]] | None = None
     grade: Callable[[dict[str, Any], Any], float | None] | None = None
     help: str = ""
+
+
+def too_large(what: str, size_bytes: int) -> str:
+    """Return the line for a result over `MAX_RESULT_BYTES`."""
+    size, limit = size_bytes / 2**20, MAX_RESULT_BYTES / 2**20
+    return (
+        f"{what} is {size:.0f} MiB, over the limit of {limit:.0f} MiB; "
+        "write it to a file and return the path"
+    )

@@ -1,0 +1,138 @@
+"""Runs broken at random moments: what was lost, what ran twice, what became of the ledger.
+
+Kills by SIGKILL, full disks (a limit on file sizes), a journal that another process holds, and
+crashes of the PostgreSQL server, each at a uniformly random moment of a run, again and again until
+the run is finished. Any broken promise ends the benchmark with what was broken.
+
+    python benchmarks/chaos.py            100 mishaps, a quarter of a minute for ten
+    python benchmarks/chaos.py 1000 40    1,000 mishaps, and 40 kills of the four bundled agents
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from chaos_runs import Tally, Trial
+from postgres_server import Server, missing
+
+MISHAPS = 100
+ON_SQLITE = (("kill", 10), ("full", 1), ("busy", 1))
+ON_POSTGRES = (("kill", 10), ("restart", 1))
+OWN = (("light", 5), ("full", 1))
+BUNDLED = ("support", "coder", "researcher", "pipeline")
+Weighted = tuple[tuple[str, int], ...]
+
+
+class Chaos:
+    """Breaks runs in folders under `root`, with mishaps drawn from `rng`."""
+
+    def __init__(self, root: Path, rng: random.Random, server: Server | None) -> None:
+        self._root, self._rng, self._server = root, rng, server
+        self._expected: dict[tuple[str, bool], tuple[Any, float]] = {}
+        self._runs = 0
+        self.tallies: dict[tuple[str, bool], Tally] = {}
+        self.runs: Counter[tuple[str, bool]] = Counter()
+
+    def _trial(self, agent: str, postgres: bool, tally: Tally) -> Trial:  # noqa: FBT001
+        self._runs += 1
+        server = self._server if postgres else None
+        address = server.address() if server is not None else None
+        return Trial(self._root / str(self._runs), agent, address, tally, server)
+
+    def _unbroken(self, agent: str, postgres: bool) -> tuple[Any, float]:  # noqa: FBT001
+        """Return what the run must become, and how many seconds it takes."""
+        where = (agent, postgres)
+        if where not in self._expected:
+            for _ in range(1 if agent in BUNDLED else 2):  # the very first has to load modules
+                trial = self._trial(agent, postgres, Tally())
+                span_s = trial.start()
+            self._expected[where] = (trial.checked(), span_s)
+        return self._expected[where]
+
+    def one_run(self, agent: str, postgres: bool, kinds: Weighted, limit: int) -> int:  # noqa: FBT001
+        """Break one run until it is finished, or `limit` mishaps came; return how many came."""
+        expected, span_s = self._unbroken(agent, postgres)
+        tally = self.tallies.setdefault((agent, postgres), Tally())
+        before = tally.mishaps.total()
+        trial = self._trial(agent, postgres, tally)
+        while not trial.finished:
+            if tally.mishaps.total() - before < limit:
+                names, weights = zip(*kinds, strict=True)
+                mishap = self._rng.choices(names, weights)[0]
+                trial.start(self._rng.uniform(0.0, span_s), mishap)
+            else:
+                trial.start()
+        found = trial.checked()
+        for what, value in expected.items():
+            assert found[what] == value, f"{agent}: {what} differ: {found[what]} not {value}"
+        self.runs[agent, postgres] += 1
+        return tally.mishaps.total() - before
+
+
+def _page(chaos: Chaos, seconds: float) -> Table:
+    title = (
+        f"{seconds:.0f} s; nothing lost, no finished step again, every ledger as of an unbroken run"
+    )
+    table = Table(
+        "agent",
+        "journal",
+        "runs",
+        "starts",
+        "mishaps",
+        "steps",
+        "cut off, tried again",
+        title=title,
+    )
+    for (agent, postgres), tally in chaos.tallies.items():
+        mishaps = ", ".join(f"{n} {kind}" for kind, n in tally.mishaps.items() if n)
+        cells = (chaos.runs[agent, postgres], tally.starts, mishaps, tally.kept, tally.again)
+        table.add_row(agent, "PostgreSQL" if postgres else "SQLite", *map(str, cells))
+    return table
+
+
+def _break_many(chaos: Chaos, rng: random.Random, wanted: int, bundled: int, both: bool) -> None:  # noqa: FBT001
+    done = 0
+    while done < bundled:
+        for agent in BUNDLED:
+            done += chaos.one_run(agent, postgres=False, kinds=(("kill", 1),), limit=bundled - done)
+    done = 0
+    while done < wanted:
+        postgres = both and rng.random() < 0.3
+        names, weights = zip(*OWN, strict=True)
+        agent = rng.choices(names, weights)[0]
+        kinds = ON_POSTGRES if postgres else ON_SQLITE
+        done += chaos.one_run(agent, postgres, kinds, min(5, wanted - done))
+        if sys.stderr.isatty():
+            print(f"{done} mishaps", end="\r", file=sys.stderr)
+
+
+def main() -> None:
+    """Break runs, and print what came of it."""
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    wanted, bundled = (*numbers, *(MISHAPS, 0)[len(numbers) :])
+    rng, begin_s = random.Random(wanted), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        if missing() is None:
+            with Server() as server:
+                chaos = Chaos(Path(folder), rng, server)
+                _break_many(chaos, rng, wanted, bundled, both=True)
+        else:
+            print(missing())
+            chaos = Chaos(Path(folder), rng, None)
+            _break_many(chaos, rng, wanted, bundled, both=False)
+    Console(file=sys.stdout).print(_page(chaos, time.monotonic() - begin_s))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""A few breaks of each kind; `benchmarks/chaos.py` does many."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from chaos_runs import Tally, Trial
+from postgres_server import Server, missing
+
+
+def compare(folder: Path, agent: str, server: Server | None, mishap: str, times: int) -> None:
+    """Check that a run that `mishap` happens to is in the end as one that nothing happens to."""
+    address = server.address() if server is not None else None
+    rng = random.Random(f"{agent}/{mishap}")
+    unbroken = Trial(folder / "unbroken", agent, address, Tally())
+    span_s = unbroken.start()
+    expected = unbroken.checked()
+    assert unbroken.tally.again == 0
+    for number in range(20):
+        trial = Trial(folder / str(number), agent, address, Tally(), server)
+        while trial.tally.mishaps[mishap] < times and not trial.finished:
+            trial.start(rng.uniform(0.2, 0.8) * span_s, mishap)
+        while not trial.finished:
+            trial.start()
+        assert trial.checked() == expected
+        if trial.tally.mishaps[mishap]:
+            return
+        span_s *= 0.7  # the first start of all had to load its modules
+    raise AssertionError(f"no {mishap} came before the end")
+
+
+@pytest.mark.parametrize("agent", ["light", "full"])
+def test_a_run_that_is_killed_is_as_one_that_is_not(tmp_path: Path, agent: str) -> None:
+    compare(tmp_path, agent, None, "kill", 2)
+
+
+@pytest.mark.parametrize("mishap", ["full", "busy"])
+def test_a_full_disk_and_a_held_database_lose_nothing(tmp_path: Path, mishap: str) -> None:
+    compare(tmp_path, "light", None, mishap, 1)
+
+
+@pytest.mark.parametrize("mishap", ["kill", "restart"])
+def test_kills_and_crashes_of_the_server_lose_nothing(tmp_path: Path, mishap: str) -> None:
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with Server() as server:
+        compare(tmp_path, "light", server, mishap, 1)

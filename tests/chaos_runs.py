@@ -1,0 +1,282 @@
+"""Runs that are broken at random moments and go on, and what must hold of them.
+
+Each start of a run is a process of its own, forked from one that has all modules loaded, so that a
+break costs little more than the work that it cuts off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import random
+import resource
+import sqlite3
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from polysilicon import Context
+from polysilicon.errors import PolysiliconError, ToolError
+from polysilicon.runtime.journal import Committed
+from polysilicon.runtime.journals import open_journal
+from polysilicon.runtime.loader import load_agent, sample_inputs
+from polysilicon.runtime.run import Job, Run, RunOptions
+from polysilicon.workload.run_folder import RunFolder
+from postgres_server import Server
+
+_NOTES = "CHAOS_NOTES"
+_FLEET = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*"]\n'
+_TASKS = 6
+_LIMIT_S = 180.0
+
+
+async def effect(label: str, seconds: float, idempotency_key: str) -> str:
+    """Change the world: leave a line that says who did what, in which start of the run."""
+    note(label, idempotency_key)
+    await asyncio.sleep(seconds)
+    return label
+
+
+def note(label: str, idempotency_key: str) -> str:
+    """The same, as it is done in a worker process."""
+    with Path(os.environ[_NOTES]).open("a") as stream:
+        stream.write(f"{os.environ['CHAOS_START']} {label} {idempotency_key}\n")
+    return label
+
+
+def large(size: int) -> str:
+    """Return more than the journal keeps in a row."""
+    return "x" * size
+
+
+def fails() -> None:
+    """Fail, which is a result too."""
+    raise ValueError("as it should")
+
+
+async def light(ctx: Context, value: dict[str, Any]) -> list[Any]:
+    """Branches, a map, and a tail of steps with effects, all in the run's own process."""
+
+    async def change(within: Context, name: str, seconds: float) -> str:
+        return str(await within.call(effect, f"{ctx.task_id}:{name}", seconds, name=name))
+
+    async def item(within: Context, number: int) -> str:
+        await change(within, f"map{number}", 0.004)
+        return await change(within, f"then{number}", 0.001)
+
+    first = await change(ctx, "first", 0.002)
+    mapped = await ctx.map(item, range(value["width"]), limit=3)
+    tail = [await change(ctx, f"tail{n}", 0.03 * ctx.rng.random()) for n in range(20)]
+    return [first, *mapped, *tail]
+
+
+async def full(ctx: Context, value: dict[str, Any]) -> list[Any]:
+    """Functions in worker processes, sandboxes, large results and failures."""
+    before = await ctx.call(note, f"{ctx.task_id}:before", name="before")
+    code = await ctx.run_code("sum(range(n))", inputs={"n": value["width"]})
+    size = len(await ctx.call(large, 100_000 + value["width"]))
+    try:
+        await ctx.call(fails)
+    except ToolError as error:
+        before += str(error)
+    after = await ctx.call(note, f"{ctx.task_id}:after", name="after")
+    return [before, code.value, size, after]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done to runs, and how often it found them at work."""
+
+    starts: int = 0
+    mishaps: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
+    again: int = 0
+
+
+def _jobs(agent: str) -> list[Job]:
+    if agent in ("light", "full"):
+        given = f"{Path(__file__).resolve()}:{agent}"
+        inputs: list[dict[str, Any]] = [{"width": 2 + n % 3} for n in range(_TASKS)]
+    else:
+        given, inputs = agent, sample_inputs(load_agent(agent))[:1]
+    return [Job(agent=load_agent(given), given_as=given, inputs=inputs)]
+
+
+def _start(folder: str, agent: str, address: str | None, number: int, file_bytes: int) -> None:
+    """Run or go on with a run; the whole of a process."""
+    log = os.open(f"{folder}/../log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ |= {_NOTES: f"{folder}/../notes", "CHAOS_START": str(number)}
+    if file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
+    bundled = agent not in ("light", "full")
+    fleet = None if bundled else str(Path(folder).parent / "fleet.toml")
+    try:
+        run = Run(Path(folder), _jobs(agent), RunOptions(fleet=fleet, journal=address))
+        asyncio.run(run.execute())
+    except PolysiliconError as error:
+        print(f"start {number}: {error}", flush=True)
+        sys.exit(3)
+
+
+def _needed(label: str) -> str | None:
+    """Return the effect whose result an effect waits for, as the agents here are written."""
+    task, _, name = label.partition(":")
+    stem, number = name.rstrip("0123456789"), name.lstrip("abcdefghijklmnopqrstuvwxyz")
+    if stem == "tail" and int(number):
+        return f"{task}:tail{int(number) - 1}"
+    needed = {"then": f"map{number}", "map": "first", "after": "before", "tail": "first"}.get(stem)
+    return f"{task}:{needed}" if needed else None
+
+
+class Trial:
+    """One run in a folder of its own, started until it is finished.
+
+    Args:
+        folder: where it is made.
+        agent: `light`, `full`, or a bundled agent.
+        address: of the journal; None is a file in the run's folder.
+        tally: counts over all trials.
+        server: the journal's, where it is to crash.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        agent: str,
+        address: str | None,
+        tally: Tally,
+        server: Server | None = None,
+    ) -> None:
+        self.root, self.run, self.agent, self.address = folder, folder / "run", agent, address
+        self.tally, self._server = tally, server
+        self.finished = False
+        self._number = 0
+        self._ended: list[Committed] = []
+        self.run.mkdir(parents=True)
+        (folder / "fleet.toml").write_text(_FLEET)
+        (folder / "notes").touch()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["chaos_runs", "polysilicon.runtime.machine"])
+        self._context = context
+
+    def start(self, after_s: float | None = None, mishap: str = "kill") -> float:
+        """Start the run once, and let `mishap` happen to it `after_s` seconds later.
+
+        Returns:
+            Seconds until it ended.
+        """
+        if not (self.run / "run.json").exists():
+            # Nobody was told of the run yet, so nothing of it was promised.
+            for path in self.run.iterdir():
+                if path.name != "journal.json":
+                    path.unlink()
+            self._ended.clear()
+        self._number += 1
+        self.tally.starts += 1
+        file_bytes = random.Random(after_s).randrange(40_000, 200_000) if mishap == "full" else 0
+        file_bytes = 0 if after_s is None else file_bytes
+        arguments = (str(self.run), self.agent, self.address, self._number, file_bytes)
+        process = self._context.Process(target=_start, args=arguments)
+        begin_s = time.monotonic()
+        process.start()
+        try:
+            if after_s is not None:
+                self._break(process, after_s, mishap)
+            process.join(_LIMIT_S)
+        finally:
+            process.kill()
+            process.join()
+        seconds = time.monotonic() - begin_s
+        self.tally.mishaps["full"] += bool(file_bytes) and process.exitcode == 3
+        self._look(process.exitcode)
+        return seconds
+
+    def _break(self, process: Any, after_s: float, mishap: str) -> None:
+        process.join(after_s)
+        if process.exitcode is not None or mishap == "full":
+            return
+        path = self.run / "journal.sqlite"
+        if mishap == "kill":
+            process.kill()
+        elif mishap == "restart" and self._server is not None:
+            self._server.kill()
+            self._server.start()
+        elif mishap == "busy" and path.exists():
+            other = sqlite3.connect(path, timeout=5, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(0.2)
+            other.execute("COMMIT")
+            other.close()
+        else:
+            return
+        self.tally.mishaps[mishap] += 1
+
+    def _look(self, exitcode: int | None) -> None:
+        """Check what must hold whenever the run's process is gone."""
+        if not (self.run / "run.json").exists():
+            return
+        log = (self.root / "log").read_text()
+        assert exitcode in (0, 3, -9), log
+        ended = self._journaled()
+        # A step that ran again would have other times and another number.
+        assert ended[: len(self._ended)] == self._ended, "steps that ended were lost or ran again"
+        before = {f"{step.record.task_id}:{step.record.name}" for step in self._ended}
+        now = {f"{step.record.task_id}:{step.record.name}" for step in ended}
+        for line in (self.root / "notes").read_text().splitlines():
+            start, label, _ = line.split()
+            again = int(start) == self._number and label in before
+            assert not again, f"start {start} did {label} again, which had ended"
+            needed = _needed(label)
+            assert needed is None or needed in now, f"{label} began before {needed} was committed"
+        self._ended = ended
+        self.finished = RunFolder(self.run).info().finished
+        assert self.finished or exitcode != 0, log
+
+    def _journaled(self) -> list[Committed]:
+        """Return the steps that ended, in the order of commits."""
+        journal = open_journal(self.run, self.address, follows=True)
+        try:
+            return journal.ended(0, 1_000_000)
+        finally:
+            journal.close()
+
+    def checked(self) -> dict[str, Any]:
+        """Check what must hold of a finished run, and return what must be as in any other."""
+        assert self.finished
+        files = RunFolder(self.run)
+        tasks = files.tasks()
+        assert len(tasks) == files.info().tasks == len(_jobs(self.agent)[0].inputs)
+        keys: dict[str, set[str]] = {}
+        for line in (self.root / "notes").read_text().splitlines():
+            _, label, key = line.split()
+            keys.setdefault(label, set()).add(key)
+            self.tally.again += 1
+        self.tally.again -= len(keys)  # effects tried again: begun, cut off, and not known to end
+        assert all(len(found) == 1 for found in keys.values()), keys
+        assert len(set.union(set(), *keys.values())) == len(keys)
+        steps = list(files.workload().steps())
+        self.tally.kept += len(steps)
+        what = attrgetter("task_id", "name", "kind", "model", "outcome")
+        own = self.agent in ("light", "full")
+        # The bundled agents give their tools files of the run's folder, so ids differ by run there.
+        known = {(s.task_id, s.step_id): s.step_id if own else s.name for s in steps}
+        return {
+            "steps": Counter(
+                (
+                    *what(step),
+                    known[step.task_id, step.step_id],
+                    *sorted(known[step.task_id, parent] for parent in step.parent_ids),
+                )
+                for step in steps
+            ),
+            "count": len(steps),
+            "tasks": {t.task_id: (t.ok, t.output, t.quality, t.error) for t in tasks},
+            "effects": set(keys),
+        }
