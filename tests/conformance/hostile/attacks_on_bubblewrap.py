@@ -172,13 +172,12 @@ ATTACKS = [
         "shared",
         "descriptors",
         "ok",
-        "import os\n"
-        "for n in range(1024):\n"
+        _REPORT + "for n in range(1024):\n"
         "    try:\n"
         "        target = os.readlink(f'/proc/self/fd/{n}')\n"
         "    except OSError:\n"
         "        continue\n"
-        "    if not target.startswith(('/dev/null', 'pipe:')):\n"
+        "    if n != report and not target.startswith(('/dev/null', 'pipe:')):\n"
         "        print('BREACH', n, target)",
     ),
     Attack(
@@ -510,11 +509,13 @@ ATTACKS = [
         "forging",
         "report_read_back",
         "timeout",
-        _REPORT + "end = os.open(f'/proc/self/fd/{report}', os.O_RDONLY)\n"
-        "out = os.open('/proc/self/fd/1', os.O_RDONLY)\n"
-        "while True:\n"
-        "    os.write(report, b'x')\n"
-        "    os.read(end, 1)",
+        _REPORT + "out = os.open('/proc/self/fd/1', os.O_RDONLY)\n"
+        "try:\n"
+        "    end = os.open(f'/proc/self/fd/{report}', os.O_RDONLY)\n"
+        "except OSError:\n"
+        "    end = report\n"
+        "os.read(end, 2)\n"
+        "print('BREACH', 'read a report')",
     ),
     Attack(
         "forging",

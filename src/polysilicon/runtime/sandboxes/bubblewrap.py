@@ -17,6 +17,7 @@ import resource
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -259,7 +260,8 @@ class _Child:
     def _start(self) -> tuple[int, int]:
         """Start the process; return the descriptors of its output and of its report."""
         output, output_in = os.pipe()
-        report, report_in = os.pipe()
+        # A pipe could be opened again by the code, and emptied before it is read here.
+        report, report_in = (end.detach() for end in socket.socketpair())
         info = os.dup(report_in)  # bwrap closes the descriptor it tells the process's number on
         payload, filter_ = _sealed(self._payload), _sealed(seccomp.program())
         try:
