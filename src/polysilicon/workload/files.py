@@ -23,12 +23,6 @@ SUFFIXES = (".parquet", ".jsonl")
 _BLOCK_BYTES = 4 * 2**20
 _ROW_GROUP = 131_072
 _FEW_VALUES = ("cores",)
-_ENCODED = pa.schema(
-    pa.field(f.name, pa.dictionary(pa.int32(), f.type) if f.name in TEXTS else f.type)
-    for f in SCHEMA
-)
-"""The schema with texts as they are encoded in Parquet. A reader sees plain texts: the file does
-not keep Arrow's own schema. Texts that are dictionary-encoded already are written much faster."""
 
 
 def read(path: Path) -> Workload:
@@ -62,30 +56,40 @@ def write(workload: Workload, path: Path) -> None:
 
 
 @contextmanager
-def stream(path: Path, suffix: str = ".parquet") -> Iterator[Callable[[Any], None]]:
+def stream(
+    path: Path, suffix: str = ".parquet", *, ids_repeat: bool = True
+) -> Iterator[Callable[[Any], None]]:
     """Give what appends tables in the columns of the step record to a new file.
 
-    Memory is that of one table. Texts may be dictionary-encoded. Combine it with `atomic`, for a
-    file that breaks off is broken.
+    Memory is that of one table. Texts may be dictionary-encoded, and are then written much faster;
+    a reader sees plain texts, for the file does not keep Arrow's own schema. Combine it with
+    `atomic`, for a file that breaks off is broken.
 
     Args:
         path: of the file.
         suffix: `.parquet` or `.jsonl`, whatever the path ends in.
+        ids_repeat: tasks use the same ids of steps, as generated ones do, and a dictionary of them
+            pays; else they are all different, as those of traces are, and it costs time and room.
     """
     if suffix == ".jsonl":
         encode = msgspec.json.Encoder().encode
         with path.open("wb", buffering=2**20) as file:
             yield lambda table: file.writelines(encode(row) + b"\n" for row in rows(table))
         return
+    encoded = [name for name in TEXTS if ids_repeat or name != "step_id"]
+    schema = pa.schema(
+        pa.field(f.name, pa.dictionary(pa.int32(), f.type) if f.name in encoded else f.type)
+        for f in SCHEMA
+    )
     with pq.ParquetWriter(
         path,
-        _ENCODED,
+        schema,
         compression="zstd",
-        use_dictionary=[*TEXTS, "parent_ids.list.element", *_FEW_VALUES],
+        use_dictionary=[*encoded, *_FEW_VALUES, *(["parent_ids.list.element"] * ids_repeat)],
         write_statistics=["arrival_s"],
         store_schema=False,
     ) as writer:
-        yield lambda table: writer.write_table(table.cast(_ENCODED), row_group_size=_ROW_GROUP)
+        yield lambda table: writer.write_table(table.cast(schema), row_group_size=_ROW_GROUP)
 
 
 def tables(path: Path) -> Iterator[Any]:

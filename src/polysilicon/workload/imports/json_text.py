@@ -15,21 +15,27 @@ from polysilicon.workload.imports.source import HEAD_BYTES, Source
 
 LINE_BYTES = 16 * 2**20
 """A longer line is cut between elements instead of being decoded at once."""
+_BLANK = ord(" ")
 
 
 class Text:
     """A JSON document, or a part of one that is a document too, and where it lies.
 
     Attributes:
-        data: the bytes.
+        data: the bytes, or a view of them where they lie among others.
         path: of its file.
         at: offset in the decompressed file.
     """
 
     __slots__ = ("at", "data", "path")
 
-    def __init__(self, data: bytes, path: str, at: int) -> None:
+    def __init__(self, data: bytes | memoryview, path: str, at: int) -> None:
         self.data, self.path, self.at = data, path, at
+
+    def is_list(self) -> bool:
+        """Tell whether the document begins as a list."""
+        begin = bytes(self.data[:64]).lstrip() or bytes(self.data).lstrip()
+        return begin[:1] == b"["
 
     def where(self, place: int = 0) -> str:
         """Return file and offset of a place in the document."""
@@ -68,18 +74,26 @@ def _lines(
     path = str(source.path)
     rest, offset, sure = b"", 0, b"\n" in source.head.strip()
     for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n") if rest else chunk.split(b"\n")
-        if whole and not sure:
-            # The head ended within the first line, which may be the first of one large object.
-            sure = _decodes(whole[0])
+        end = chunk.find(b"\n")
+        if end < 0:
+            rest += chunk
+        else:
+            line: bytes | memoryview = rest + chunk[:end]
             if not sure:
-                begun = b"\n".join([*whole, rest])
-                yield from _cut(chain([begun], chunks), path, 0, findings, keys)
-                return
-        for line in whole:
-            if line and not line.isspace():
-                yield Text(line, path, offset)
-            offset += len(line) + 1
+                # The head ended within the first line, which may be the first of one large object.
+                sure = _decodes(line)
+                if not sure:
+                    begun = rest + chunk
+                    yield from _cut(chain([begun], chunks), path, 0, findings, keys)
+                    return
+            view, begin = memoryview(chunk), 0
+            while end >= 0:
+                if len(line) and not (line[0] <= _BLANK and bytes(line).isspace()):
+                    yield Text(line, path, offset)
+                offset += len(line) + 1
+                begin, end = end + 1, chunk.find(b"\n", end + 1)
+                line = view[begin:end]
+            rest = chunk[begin:]
         if len(rest) > LINE_BYTES:
             line_of = _Line(rest, chunks)
             yield from _cut(line_of.chunks(), path, offset, findings, keys)
@@ -135,7 +149,7 @@ def _looks_like_lines(head: bytes) -> bool:
     return _decodes(line) or (second[:1] == b"{" and bool(ended) and _decodes(second))
 
 
-def _decodes(line: bytes) -> bool:
+def _decodes(line: bytes | memoryview) -> bool:
     try:
         msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -187,13 +201,13 @@ def broken(
     whole: list[Piece] = []
     if early:
         try:
-            whole.extend(pieces([text.data], *keys))
+            whole.extend(pieces([bytes(text.data)], *keys))
         except BrokenJsonError:
             return whole
     return whole
 
 
-def plain(data: bytes) -> Any:
+def plain(data: bytes | memoryview) -> Any:
     """Decode JSON without types.
 
     Raises:

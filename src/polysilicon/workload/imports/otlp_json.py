@@ -151,8 +151,7 @@ def _columns(text: Text, findings: Findings) -> Columns:
     data = text.data
     columns = no_columns()
     try:
-        several = data.lstrip()[:1] == b"["
-        requests = _decode_several(data) if several else [_decode(data)]
+        requests = _decode_several(data) if text.is_list() else [_decode(data)]
     except (msgspec.ValidationError, UnicodeDecodeError):
         requests = _one_by_one(text, findings)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -125,8 +125,7 @@ def _of_text(text: Text, findings: Findings) -> Iterator[tuple[str, Attributes]]
         msgspec.DecodeError: it is no JSON.
     """
     try:
-        several = text.data.lstrip()[:1] == b"["
-        requests = _decode_several(text.data) if several else [_decode(text.data)]
+        requests = _decode_several(text.data) if text.is_list() else [_decode(text.data)]
     except (msgspec.ValidationError, UnicodeDecodeError):
         yield from _of_document(text.where(), plain(text.data), findings)
         return

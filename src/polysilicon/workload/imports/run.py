@@ -134,7 +134,7 @@ def _import(
     with atomic(output) as final:
         first = final.with_suffix(".first.parquet")
         try:
-            with stream(first) as put:
+            with stream(first, ids_repeat=False) as put:
                 for where, found in _read(sources, names, clock, findings, options):
                     with closing(found):
                         for table in found:
@@ -364,6 +364,6 @@ def _finish(first: Path, final: Path, suffix: str, later_s: float) -> None:
     if suffix == ".parquet" and later_s == 0:
         first.replace(final)
         return
-    with stream(final, suffix) as put:
+    with stream(final, suffix, ids_repeat=False) as put:
         for table in tables(first):
             put(shifted(table, later_s))

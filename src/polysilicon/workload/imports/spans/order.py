@@ -122,7 +122,8 @@ def _arrange(parent: Ints, nodes: Ints, start_ns: Ints, end_ns: Ints) -> _Branch
     before[nodes[order[~is_end] - size]] = ended[~is_end]
     node = nodes[by_end]
     groups = group[by_end]
-    heads = np.searchsorted(groups, groups)
+    begin = np.flatnonzero(np.append(True, groups[1:] != groups[:-1])[:size])
+    heads = np.repeat(begin, np.diff(begin, append=size))
     first = np.zeros(len(parent), np.int64)
     first[node] = heads
     # Branches before one that is itself before: those that did not come last. It only grows.
