@@ -23,9 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from polysilicon.catalog.fleet import Pool
+from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.pools import RunningPool
-from polysilicon.runtime.steps import Scope, StepCall, StepRunner, TaskState, Usage
+from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
+from polysilicon.runtime.steps import StepRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -51,7 +53,7 @@ async def ours(tasks: int, address: str | None = None) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(Path(folder), address)
         pool = RunningPool(Pool(name="local"), None, 64, lambda c, _s: (c, None), 1.0)
-        runner = StepRunner(journal, [pool], time.perf_counter)
+        runner = StepRunner(journal, Dispatcher([pool]), time.perf_counter)
         each: list[float] = []
 
         async def task(number: int) -> None:

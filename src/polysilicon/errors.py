@@ -69,7 +69,16 @@ class StepTimeoutError(StepError):
 
 
 class EngineError(StepError):
-    """An engine could not answer a request."""
+    """An engine could not answer a request.
+
+    Args:
+        text: in one line.
+        of_request: the request is at fault, and no other engine would answer it either.
+    """
+
+    def __init__(self, text: str, *, of_request: bool = False) -> None:
+        self.of_request = of_request
+        super().__init__(text)
 
 
 class SandboxError(StepError):

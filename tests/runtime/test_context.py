@@ -17,13 +17,15 @@ from polysilicon.catalog.fleet import Pool
 from polysilicon.errors import InputError, StepTimeoutError, ToolError
 from polysilicon.runtime import search
 from polysilicon.runtime.context import Context, Resources
+from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.journal import JournalError
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
-from polysilicon.runtime.steps import Scope, StepRunner, TaskState
+from polysilicon.runtime.scope import Scope, TaskState
+from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Document
 from polysilicon.workload.record import StepRecord
 
@@ -107,7 +109,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
         journal = SqliteJournal(folder)
         pool = RunningPool(Pool(name="local"), engine, 2, lambda c, _s: (c, None), 1.0)
         begin_s = time.monotonic()
-        runner = StepRunner(journal, [pool], lambda: time.monotonic() - begin_s)
+        runner = StepRunner(journal, Dispatcher([pool]), lambda: time.monotonic() - begin_s)
         resources = Resources(
             runner=runner, workers=Workers(2), cpu=SharedCpu(),
             model="smollm2-135m-instruct", cores=2, clock=lambda: time.monotonic() - begin_s,
@@ -450,7 +452,7 @@ def test_a_mark_is_committed_before_the_effect(tmp_path: Path) -> None:
 def test_a_result_that_is_too_large_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polysilicon.runtime.steps.MAX_RESULT_BYTES", 1000)
+    monkeypatch.setattr("polysilicon.runtime.results.MAX_RESULT_BYTES", 1000)
 
     async def scenario(ctx: Context) -> None:
         with pytest.raises(ToolError, match="is 65 MiB, over the limit of 64 MiB; write it to a f"):

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from types import SimpleNamespace
 
 import pytest
 
 from polysilicon.catalog.fleet import Pool
 from polysilicon.runtime.pools import Gate, RunningPool
+from polysilicon.schedule import BATCH, INTERACTIVE
 
 
 def _task(attained_s: float) -> SimpleNamespace:
-    return SimpleNamespace(attained_s=attained_s)
+    return SimpleNamespace(attained_s=attained_s, klass=BATCH, deadline_s=math.inf)
 
 
 def test_the_waiting_step_with_least_service_enters_first() -> None:
@@ -118,3 +120,51 @@ def test_what_a_pool_serves() -> None:
     assert running.load("cpu") == (0.5, 4.0, 4.0)
     endpoint = RunningPool(pool, engine, 0, lambda cpu_s, service_s: (None, None), 1.0)
     assert not endpoint.serves("tool", "search", "cpu")
+
+
+def test_steps_of_a_name_have_a_mean_of_their_own() -> None:
+    gate = Gate(1)
+    assert gate.service_s("chat") == 1.0  # nothing served yet: a second stands in
+    for name, service_s in (("chat", 4.0), ("plan", 0.5)):
+        gate.running += 1
+        gate.leave(service_s, name)
+    assert (gate.service_s("chat"), gate.service_s("plan")) == (4.0, 0.5)
+    assert gate.service_s("other") == gate.mean_s
+
+
+def test_somebody_who_waits_goes_first_and_then_who_would_be_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("polysilicon.runtime.pools.time.monotonic", lambda: now_s)
+
+    async def scenario() -> list[str]:
+        gate, order = Gate(1), []
+
+        async def step(name: str, klass: int, deadline_s: float) -> None:
+            nonlocal now_s
+            await gate.enter(SimpleNamespace(attained_s=0.0, klass=klass, deadline_s=deadline_s))
+            order.append(name)
+            await asyncio.sleep(0)
+            now_s += 1.0
+            gate.leave()
+
+        async with asyncio.TaskGroup() as group:
+            for name, klass, deadline_s in (
+                ("first", BATCH, math.inf), ("batch", BATCH, math.inf), ("due", BATCH, 3.5),
+                ("person", INTERACTIVE, math.inf),
+            ):  # fmt: skip
+                group.create_task(step(name, klass, deadline_s))
+        return order
+
+    assert asyncio.run(scenario()) == ["first", "person", "due", "batch"]
+
+
+def test_the_prefix_cache_saves_what_the_prompt_took() -> None:
+    engine = SimpleNamespace(model="m1")
+    pool = RunningPool(Pool(name="p"), engine, 2, lambda cpu_s, service_s: (None, None), 1.0)
+    assert pool.saved_s({"p": 500}) == 0.0
+    pool.prefilled(100, 0.5)
+    pool.prefilled(0, 0.5)  # all of it cached: tells nothing
+    assert pool.saved_s({"p": 500, "q": 9}) == pytest.approx(2.5)
+    assert pool.saved_s({"q": 9}) == 0.0

@@ -99,6 +99,31 @@ def test_killed_at_any_moment_it_goes_on_with_the_same_ledger(tmp_path: Path) ->
     assert found[0] == found[1]
 
 
+@pytest.mark.usefixtures("local_model")
+def test_steps_go_on_at_home_where_an_endpoint_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(
+        '[[pool]]\nname = "here"\nserves = ["llm:*"]\nmodel = "smollm2-135m-instruct"\n'
+        '[[pool]]\nname = "gone"\noffer = "aws/g6.xlarge"\nregion = "us-east-1"\n'
+        'serves = ["llm:*"]\nengine = "openai"\nendpoint = "http://127.0.0.1:9/v1"\n'
+        'model = "smollm2-135m-instruct"\nprice = { usd_per_hour = 1e-9 }\n'
+    )
+    (tmp_path / "policy.toml").write_text('[[slo]]\nagent = "chatty"\np99_s = 60.0\n')
+    options = ("--fleet", str(tmp_path / "fleet.toml"), "--policy", str(tmp_path / "policy.toml"))
+    code, out, err = ended(start(tmp_path, "chatty", [{"text": "Hello!"}] * 2, *options))
+    assert code == 0, err
+    assert json.loads(out)["ok"] == 2
+    folder = run_folder(tmp_path)
+    assert folder.info().policy == options[3]
+    assert [step.pool for step in folder.workload().steps()] == ["here"] * 4
+    lines = [json.loads(x) for x in (folder.path / "decisions.jsonl").read_text().splitlines()]
+    gone = [line for line in lines if line["pool"] == "gone"]
+    assert [line["attempt"] for line in gone] == [0] * len(gone)
+    assert len(gone) <= 3  # after as many failures it is left alone
+    after = {line["step_id"]: line for line in lines if line["attempt"] == 1}
+    assert after[gone[0]["step_id"]]["pool"] == "here"
+    assert "it failed" in after[gone[0]["step_id"]]["why"][1]["refused"]
+
+
 def test_its_tools_end_when_it_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.touch()
@@ -269,6 +294,7 @@ def test_a_resumed_run_that_had_ended_changes_nothing(tmp_path: Path) -> None:
         (["run", "support", "--model", "cut.gguf"], "cut.gguf: llama.cpp cannot load the model"),
         (["run", "support", "--model", "nosuch"], "there is no model 'nosuch'"),
         (["run", "support", "--fleet", "none.toml"], "none.toml: cannot read"),
+        (["run", "support", "--policy", "none.toml"], "none.toml: cannot read"),
         (["run", "support", "--journal", "mysql://u:p@h/d"], "expected postgresql://user@host"),
         (["run", "--resume", "nowhere"], "nowhere: this is not a run folder"),
         (["run", "support", "--resume", "nowhere"], "--resume takes no agent"),

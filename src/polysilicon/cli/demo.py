@@ -32,8 +32,9 @@ def command(
     """Run the bundled agents for real here: what each step took, cost, and would cost elsewhere."""
     from polysilicon.cli.run import here  # noqa: PLC0415 - heavy, and not for --help
     from polysilicon.cli.running import fetch_model, run_and_report  # noqa: PLC0415
+    from polysilicon.runtime.folder import new_folder  # noqa: PLC0415
     from polysilicon.runtime.loader import load_agent, sample_inputs  # noqa: PLC0415
-    from polysilicon.runtime.run import Job, Run, RunOptions, new_folder  # noqa: PLC0415
+    from polysilicon.runtime.run import Job, Run, RunOptions  # noqa: PLC0415
 
     jobs = []
     for name, count in TASKS.items():

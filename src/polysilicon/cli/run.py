@@ -9,9 +9,10 @@ import click
 
 from polysilicon.cli.output import json_option
 from polysilicon.errors import InputError
+from polysilicon.runtime.folder import new_folder
 from polysilicon.runtime.inputs import read_inputs
 from polysilicon.runtime.loader import load_agent, sample_inputs
-from polysilicon.runtime.run import Job, Run, RunOptions, new_folder
+from polysilicon.runtime.run import Job, Run, RunOptions
 from polysilicon.workload.run_folder import RunFolder
 
 
@@ -33,6 +34,11 @@ from polysilicon.workload.run_folder import RunFolder
 @click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
 @click.option(
     "--fleet", type=Path, help="Fleet file (TOML): pools and endpoints. Default: this machine."
+)
+@click.option(
+    "--policy",
+    type=Path,
+    help="Policy file (TOML): SLOs, where data may be, shares of vendors. Default: all is allowed.",
 )
 @click.option(
     "--concurrency",
@@ -75,9 +81,9 @@ def command(
     """
     from polysilicon.cli.running import fetch_model, run_and_report  # noqa: PLC0415 - heavy
 
-    settings = RunOptions(
-        model=here(options.pop("model")), fleet=here(options.pop("fleet")), **options
-    )
+    for name in ("model", "fleet", "policy"):
+        options[name] = here(options[name])
+    settings = RunOptions(**options)
     if resume is not None:
         run = _resumed(resume, settings, agent, input_path, limit)
     elif agent is None:
@@ -118,6 +124,7 @@ def _resumed(
     kept = RunOptions(
         model=settings.model or info.model,
         fleet=settings.fleet or info.fleet,
+        policy=settings.policy or info.policy,
         concurrency=settings.concurrency,
         task_timeout_s=settings.task_timeout_s,
         journal=settings.journal,

@@ -19,8 +19,9 @@ from polysilicon.runtime.executor import IDEMPOTENCY_KEY, Workers, has_effects, 
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.sandboxes import open_sandbox
+from polysilicon.runtime.scope import Scope, StepCall, Usage
 from polysilicon.runtime.search import Index, open_index
-from polysilicon.runtime.steps import Scope, StepCall, StepRunner, Usage
+from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.together import together
 from polysilicon.runtime.types import (
     ChatRequest,

@@ -118,7 +118,8 @@ async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool
             open_engine, "llama.cpp", path=path, concurrency=pool.concurrency, threads=here
         )
     usd_per_s = cost.share_usd(local, float(here))
-    return RunningPool(pool, engine, here, _by_core(local), usd_per_s)
+    watts = cost.share_joules(local, float(here))  # of one second
+    return RunningPool(pool, engine, here, _by_core(local), usd_per_s, watts)
 
 
 def _key(pool: Pool) -> str | None:

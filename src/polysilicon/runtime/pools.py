@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
 
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL, Pool
+from polysilicon.runtime.health import Health
 from polysilicon.runtime.types import Engine
 
 Price = Callable[[float | None, float], tuple[float | None, float | None]]
@@ -27,10 +28,16 @@ _UNKNOWN_S = 1.0
 """Stands for the mean service of a pool that served nothing yet, so that price and queue count."""
 
 
-class Attained(Protocol):
-    """Whoever waits at a gate: its service so far decides its turn."""
+_MOST_NAMES = 1000
+"""Names of steps whose mean service is kept; those of others is that of all."""
+
+
+class Waiter(Protocol):
+    """Whoever waits at a gate; `deadline_s` is by `time.monotonic`, infinite without one."""
 
     attained_s: float
+    klass: int
+    deadline_s: float
 
 
 class Gate:
@@ -40,14 +47,15 @@ class Gate:
         self.cap = cap
         self.running = 0
         self.mean_s = 0.0
-        self._waiting: list[tuple[asyncio.Future[None], Attained, float]] = []
+        self._means: dict[str, float] = {}
+        self._waiting: list[tuple[asyncio.Future[None], Waiter, float]] = []
 
     @property
     def waiting(self) -> int:
         """How many steps wait."""
         return len(self._waiting)
 
-    async def enter(self, task: Attained) -> None:
+    async def enter(self, task: Waiter) -> None:
         """Wait for room; whoever enters must call `leave`."""
         if self.running < self.cap and not self._waiting:
             self.running += 1
@@ -64,12 +72,13 @@ class Gate:
                 self._waiting.remove(entry)
             raise
 
-    def leave(self, service_s: float | None = None) -> None:
-        """Make room; `service_s` updates the mean that queue lengths are judged by."""
+    def leave(self, service_s: float | None = None, name: str = "") -> None:
+        """Make room; `service_s` updates the means that queues, and steps of `name`, go by."""
         self.running -= 1
         if service_s is not None:
-            step = (service_s - self.mean_s) * _SMOOTHING
-            self.mean_s = self.mean_s + step if self.mean_s else service_s
+            self.mean_s = _smoothed(self.mean_s, service_s)
+            if name in self._means or len(self._means) < _MOST_NAMES:
+                self._means[name] = _smoothed(self._means.get(name, 0.0), service_s)
         # Who was cancelled while waiting may not have taken itself off the list yet.
         self._waiting = [entry for entry in self._waiting if not entry[0].done()]
         for _ in range(schedule.admit(self.running, len(self._waiting), self.cap)):
@@ -79,16 +88,25 @@ class Gate:
 
     def _next(self) -> int:
         """Return which of the waiting steps runs next."""
-        n, now_s = len(self._waiting), time.monotonic()
+        now_s = time.monotonic()
+        tasks = [task for _, task, _ in self._waiting]
         return schedule.next_step(
-            np.array([task.attained_s for _, task, _ in self._waiting], np.float64),
+            np.array([task.attained_s for task in tasks], np.float64),
             np.array([since_s for _, _, since_s in self._waiting], np.float64),
-            np.full(n, schedule.BATCH),
-            np.full(n, np.inf),
-            np.zeros(n),
+            np.array([task.klass for task in tasks], np.int64),
+            np.array([task.deadline_s for task in tasks], np.float64) - now_s - self.mean_s,
+            np.zeros(len(tasks)),
             now_s,
             STARVE_S,
         )
+
+    def service_s(self, name: str) -> float:
+        """Return the mean service of steps of a name; of all steps, or a guess, where none is."""
+        return self._means.get(name) or self.mean_s or _UNKNOWN_S
+
+
+def _smoothed(mean: float, new: float) -> float:
+    return mean + (new - mean) * _SMOOTHING if mean else new
 
 
 class RunningPool:
@@ -100,14 +118,25 @@ class RunningPool:
         cores: cores for tools; 0 for an endpoint.
         price: dollars and joules of a step.
         usd_per_s: dollars for a second of all of it.
+        watts: of all of it; None where that is not known.
     """
 
     def __init__(
-        self, pool: Pool, engine: Engine | None, cores: int, price: Price, usd_per_s: float
+        self,
+        pool: Pool,
+        engine: Engine | None,
+        cores: int,
+        price: Price,
+        usd_per_s: float,
+        watts: float | None = None,
     ) -> None:
         self.name = pool.name
         self.offer_name = pool.offer
         self.region = LOCAL if pool.offer == LOCAL else pool.region
+        self.units = pool.units
+        self.watts = watts
+        self.health = Health()
+        self._token_s = 0.0
         self.engine = engine
         self.price = price
         self._pool = pool
@@ -126,9 +155,22 @@ class RunningPool:
             return False
         return resource != "engine" or self.engine is None or what == self.engine.model
 
-    def load(self, resource: str) -> tuple[float, float, float]:
-        """Return dollars a second of one step's share, and mean service and queue in seconds."""
+    def load(self, resource: str, name: str = "") -> tuple[float, float, float]:
+        """Return dollars a second of one step's share, mean service and queue in seconds."""
         gate = self.gates[resource]
         ahead = max(0, gate.running + gate.waiting + 1 - gate.cap)
-        mean_s = gate.mean_s or _UNKNOWN_S
-        return self._usd_per_s / gate.cap, mean_s, mean_s * ahead / gate.cap
+        queue_s = (gate.mean_s or _UNKNOWN_S) * ahead / gate.cap
+        return self._usd_per_s / gate.cap, gate.service_s(name), queue_s
+
+    def prefilled(self, tokens: int, seconds: float) -> None:
+        """Note how long it took to the first token, with so many prompt tokens that were new."""
+        if tokens > 0 and seconds > 0:
+            self._token_s = _smoothed(self._token_s, seconds / tokens)
+
+    def saved_s(self, prompts: Mapping[str, int]) -> float:
+        """Return seconds that the prefix cache saves a task, by the prompt it last left here.
+
+        Args:
+            prompts: pool → tokens of the task's last prompt there.
+        """
+        return self._token_s * prompts.get(self.name, 0)

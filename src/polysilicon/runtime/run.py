@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import math
 import random
 import signal
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
+from polysilicon import schedule
+from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.errors import InputError, PolysiliconError, ToolError, printable
 from polysilicon.runtime.context import Context, Resources
+from polysilicon.runtime.dispatch import Dispatcher, written
+from polysilicon.runtime.folder import locked
 from polysilicon.runtime.journal import JournalError, PendingTask, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine
 from polysilicon.runtime.models import DEFAULT_MODEL
+from polysilicon.runtime.scope import Scope, TaskState
 from polysilicon.runtime.setup import AgentSetup
-from polysilicon.runtime.steps import Counters, Scope, StepRunner, TaskState
+from polysilicon.runtime.steps import Counters, StepRunner
 from polysilicon.runtime.together import together
 from polysilicon.runtime.types import MAX_RESULT_BYTES, Agent, too_large
 from polysilicon.runtime.watchdog import TaskBlockedError, Watchdog
@@ -46,11 +51,13 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: tasks under way at once.
         task_timeout_s: limit of a task.
         blocked_limit_s: how long an agent may run without an `await`.
+        policy: path of a policy file; None allows everything.
         journal: address of the database of the journal; None is a file in the run's folder.
     """
 
     model: str | None = None
     fleet: str | None = None
+    policy: str | None = None
     concurrency: int = 16
     task_timeout_s: float = 1800.0
     blocked_limit_s: float = _BLOCKED_LIMIT_S
@@ -78,42 +85,6 @@ class Progress:
     started_s: float = field(default_factory=time.monotonic)
 
 
-def new_folder(runs: Path, name: str) -> Path:
-    """Make the folder of a new run: `<runs>/<date>-<time>-<name>`, counted up where it exists.
-
-    Raises:
-        InputError: it cannot be made.
-    """
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
-        folder = runs / f"{stamp}-{name}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise InputError(
-                f"cannot make the run folder: {error.strerror}", where=str(folder)
-            ) from error
-        return folder
-    raise InputError("too many runs in one second", where=str(runs))
-
-
-def _locked(folder: Path) -> IO[bytes]:
-    """Take the folder for this process; the lock goes with the file, or with the process.
-
-    Raises:
-        InputError: another process runs it.
-    """
-    lock = (folder / "lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise InputError("this run is under way in another process", where=str(folder)) from error
-    return lock
-
-
 class Run:
     """One run in one folder; made anew or from the folder of an interrupted one.
 
@@ -131,7 +102,7 @@ class Run:
             raise InputError("two agents of one run have the same name")
         self._jobs = jobs
         self._options = options
-        self._lock = _locked(folder)
+        self._lock = locked(folder)
         self._journal = open_journal(folder, options.journal)
         self._offset_s = last_end_s(self._journal)
         self._begin_s = time.monotonic()
@@ -154,6 +125,7 @@ class Run:
             agents={job.agent.name: job.given_as for job in self._jobs},
             model=self._options.model or DEFAULT_MODEL,
             fleet=self._options.fleet,
+            policy=self._options.policy,
         )
         self._files.write_info(info)
         return info
@@ -168,6 +140,7 @@ class Run:
         if main is not None and hasattr(signal, "SIGTERM"):
             loop.add_signal_handler(signal.SIGTERM, main.cancel)
         machine = None
+        policy = read_policy(Path(self._options.policy)) if self._options.policy else Policy()
         try:
             self.progress.phase = "loading the model"
             machine = await open_machine(self._options.model, self._options.fleet)
@@ -177,7 +150,7 @@ class Run:
                 model=self._options.model or machine.model,
             )
             async with Watchdog(self._options.blocked_limit_s):
-                await self._tasks(machine)
+                await self._tasks(machine, policy)
         except BaseException:
             with suppress(PolysiliconError):  # the first failure tells more than this one would
                 self._write()
@@ -201,9 +174,20 @@ class Run:
                 for n, value in enumerate(job.inputs)
             )
 
-    async def _tasks(self, machine: Machine) -> None:
+    async def _tasks(self, machine: Machine, policy: Policy) -> None:
+        """Run the pending tasks under the policy, and write down why steps went where they went."""
+        with ExitStack() as stack:
+            tell = None
+            if len(machine.pools) > 1 or policy != Policy():
+                tell = stack.enter_context(written(self.folder / "decisions.jsonl"))
+            dispatcher = Dispatcher(machine.pools, policy, tell)
+            for step in self._journal.steps() if policy.vendor_share_max else ():
+                dispatcher.spend(step.offer, step.cost_usd)
+            await self._run_pending(machine, dispatcher)
+
+    async def _run_pending(self, machine: Machine, dispatcher: Dispatcher) -> None:
         """Prepare the agents, then run the pending tasks, the agents taking turns."""
-        runner = StepRunner(self._journal, machine.pools, self._clock)
+        runner = StepRunner(self._journal, dispatcher, self._clock)
         self.progress.counters = runner.counters
         resources = machine.resources(runner, self._clock)
         pending = _interleaved(self._journal.pending())
@@ -246,12 +230,17 @@ class Run:
         before = [record for record, _ in history.values()]
         arrival_s = min((r.arrival_s for r in before if r.arrival_s is not None), default=arrival_s)
         start_s = min((r.ready_s for r in before if r.ready_s is not None), default=self._clock())
+        slo = resources.runner.policy.slo_of(task.agent)
+        limit_s = slo.p99_s if slo else math.inf
         state = TaskState(
             task_id=task.task_id,
             agent=task.agent,
             arrival_s=arrival_s,
             rng=random.Random(task.task_id),  # noqa: S311 - no secret
             history=history,
+            klass=schedule.INTERACTIVE if slo and slo.interactive else schedule.BATCH,
+            deadline_s=time.monotonic() - self._clock() + arrival_s + limit_s,
+            data_class=agent.data_class,
         )
         self.progress.active[task.task_id] = state
         context = Context(resources, Scope(state), self._agent_folder(task.agent))

@@ -5,122 +5,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import msgspec
-import numpy as np
 
-from polysilicon import schedule
-from polysilicon.errors import InputError, StepError, StepTimeoutError, ToolError, printable
+from polysilicon.errors import (
+    EngineError,
+    InputError,
+    StepError,
+    StepTimeoutError,
+)
+from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.journal import Journal, JournalError
 from polysilicon.runtime.pools import RunningPool
-from polysilicon.runtime.types import MAX_RESULT_BYTES, too_large
-from polysilicon.workload.record import Kind, StepRecord
+from polysilicon.runtime.results import decode_result, encode_error, encode_result
+from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
+from polysilicon.workload.record import StepRecord
 
 T = TypeVar("T")
 _BACKOFF_S = 0.1
-_FAILURES: dict[str, type[StepError]] = {k.__name__: k for k in StepError.__subclasses__()}
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
-
-
-@dataclass(slots=True)
-class Usage:
-    """What a step used, filled in by the work as it goes; names as in the step record.
-
-    `served_s` is the seconds of all attempts, without the back-off between them. `began_s` and
-    `ended_s` are told by work that runs in a thread or process of its own, which has to wait for a
-    core before it begins, and whose result waits for this one: neither is service. Of a step with
-    effects, `idempotency_key` is the same however often it is tried, also on resumption.
-    """
-
-    cpu_s: float | None = None
-    cores: float | None = None
-    wait_s: float | None = None
-    startup_s: float | None = None
-    memory_bytes: int | None = None
-    first_token_s: float | None = None
-    began_s: float | None = None
-    ended_s: float | None = None
-    served_s: float = 0.0
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
-    idempotency_key: str = ""
-
-    def again(self) -> None:
-        """Forget the moments of an attempt that failed."""
-        self.first_token_s = self.began_s = self.ended_s = None
-
-
-@dataclass(slots=True)
-class TaskState:
-    """What the runtime keeps of a task while it runs."""
-
-    task_id: str
-    agent: str
-    arrival_s: float
-    rng: random.Random
-    history: dict[str, tuple[StepRecord, bytes]] = field(default_factory=dict)
-    occurrences: dict[str, int] = field(default_factory=dict)
-    attained_s: float = 0.0
-    running: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Scope:
-    """A line of steps within a task: the task itself, or one item of a `map`.
-
-    `frontier` holds the steps that ended and that no later step has followed yet: the parents of
-    the next one.
-    """
-
-    task: TaskState
-    path: str = ""
-    frontier: tuple[str, ...] = ()
-
-    def step_id(self, kind: Kind, name: str, model: str | None, what: bytes) -> str:
-        """Return the id of a step: the same in every run of the same work.
-
-        It names the content, not the moment, so that steps that run at once keep their ids
-        however they interleave; equal steps of one scope are counted, and are interchangeable.
-        """
-        head = f"{kind}\0{name}\0{model or ''}\0".encode()
-        digest = hashlib.blake2b(head + what, digest_size=5).hexdigest()
-        base = f"{self.path}{name}-{digest}"
-        occurrence = self.task.occurrences.get(base, 0)
-        self.task.occurrences[base] = occurrence + 1
-        return f"{base}.{occurrence}" if occurrence else base
-
-    def followed(self, parents: tuple[str, ...], step_id: str) -> None:
-        """Put a step that ended in place of its parents."""
-        self.frontier = (*(s for s in self.frontier if s not in parents), step_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCall:
-    """What a step is.
-
-    Attributes:
-        kind: as in the step record.
-        name: the operation.
-        model: of `llm` and `embed` steps, else None.
-        resource: what it waits for: `engine` (a slot), `cpu` (a core), or `wait` (others).
-        arguments: what, with kind, name and model, makes its identity.
-        timeout_s: limit of one attempt.
-        retries: further attempts after a failure.
-        effects: it changes something outside, so that it is journaled before it begins, too.
-    """
-
-    kind: Kind
-    name: str
-    model: str | None = None
-    resource: str = "cpu"
-    arguments: Any = None
-    timeout_s: float
-    retries: int = 0
-    effects: bool = False
 
 
 @dataclass(slots=True)
@@ -138,15 +45,16 @@ class StepRunner:
 
     Args:
         journal: where steps that ended are kept.
-        pools: the fleet.
+        dispatcher: chooses the pools.
         clock: seconds since the start of the run.
     """
 
     def __init__(
-        self, journal: Journal, pools: list[RunningPool], clock: Callable[[], float]
+        self, journal: Journal, dispatcher: Dispatcher, clock: Callable[[], float]
     ) -> None:
         self._journal = journal
-        self._pools = pools
+        self._dispatcher = dispatcher
+        self.policy = dispatcher.policy
         self._clock = clock
         self.counters = Counters()
         self.fatal: JournalError | None = None
@@ -171,7 +79,8 @@ class StepRunner:
         if known is not None:
             return cast("T", await self._replayed(scope, *known, result_type))
         ready_s = self._clock()
-        pool = self._choose(call)
+        pool = self._dispatcher.choose(call, scope.task, step_id)
+        assert pool is not None  # it leaves none out yet
         usage = Usage()
         times: dict[str, Any] = {"step_id": step_id, "parent_ids": parents, "ready_s": ready_s}
         if call.effects:
@@ -179,19 +88,21 @@ class StepRunner:
             # Unless an end comes, all that will be known of it is that it was cut off.
             mark = _record(scope, call, pool, usage, {**times, "outcome": "cancelled"})
             await self._kept(self._journal.begin_step(mark))
-        start_s, outcome, data, error = await self._attempts(scope, call, pool, work, usage)
+        start_s, pool, data, error = await self._attempts(scope, call, (pool, step_id), work, usage)
+        outcome = "ok" if error is None else error.outcome
         end_s = self._clock()
         if usage.ended_s is not None:
             end_s = min(end_s, usage.ended_s)
         times |= {"start_s": start_s, "end_s": end_s, "outcome": outcome}
         record = _record(scope, call, pool, usage, times)
+        self._dispatcher.spend(pool.offer_name, record.cost_usd)
         await self._kept(self._journal.end_step(record, data))
         scope.followed(parents, step_id)
         scope.task.attained_s += end_s - start_s
         self._count(usage)
         if error is not None:
             raise error
-        return cast("T", _decode("ok", data, result_type))
+        return cast("T", decode_result("ok", data, result_type))
 
     async def _kept(self, writing: Coroutine[Any, Any, None]) -> None:
         """Await a write of the journal; where it fails the run must stop, whoever catches that."""
@@ -215,7 +126,7 @@ class StepRunner:
         scope.followed(record.parent_ids, record.step_id)
         if record.start_s is not None and record.end_s is not None:
             scope.task.attained_s += record.end_s - record.start_s
-        return _decode(record.outcome, data, result_type)
+        return decode_result(record.outcome, data, result_type)
 
     def _identity(self, call: StepCall) -> bytes:
         try:
@@ -228,65 +139,125 @@ class StepRunner:
         self,
         scope: Scope,
         call: StepCall,
-        pool: RunningPool,
+        place: tuple[RunningPool, str],
         work: Callable[[RunningPool, Usage], Awaitable[Any]],
         usage: Usage,
-    ) -> tuple[float, str, bytes, StepError | None]:
-        """Try until it succeeds or retries run out: start, outcome, encoded result, error."""
+    ) -> tuple[float, RunningPool, bytes, StepError | None]:
+        """Try until it succeeds or retries run out: start, last pool, encoded result, error.
+
+        A pool whose engine fails costs no retry while another one may take the step.
+        """
+        pool, step_id = place
         start_s: float | None = None
-        for attempt in range(call.retries + 1):
-            gate = pool.gates[call.resource]
-            await gate.enter(scope.task)
+        failed: list[RunningPool] = []
+        tries, retries = 0, call.retries
+        while True:
+            pool = await self._entered(scope.task, call, pool, step_id, tries)
             begin_s = self._clock()
             start_s = begin_s if start_s is None else start_s
             usage.again()
             scope.task.running.append(call.name)
+            tells = True  # whether its seconds tell how fast the pool is
             try:
-                async with asyncio.timeout(call.timeout_s):
-                    result = await work(pool, usage)
-                if attempt == 0 and usage.began_s is not None:
+                result = await self._attempt(call, pool, work, usage)
+                if tries == 0 and usage.began_s is not None:
                     start_s = usage.began_s
-                return start_s, "ok", _encode_result(result), None
-            except TimeoutError:
-                failure: StepError = StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s")
+                self._learn(scope.task, pool, usage, begin_s)
+                return start_s, pool, encode_result(result), None
             except StepError as error:
-                failure = error
+                failure, tells = error, not isinstance(error, EngineError)
                 usage.cpu_s = _sum(usage.cpu_s, error.cpu_s)
             finally:
                 scope.task.running.remove(call.name)
                 served_s = self._clock() - begin_s
                 usage.served_s += served_s
-                gate.leave(served_s)
-            if attempt < call.retries:
-                back_off_s = _BACKOFF_S * 2**attempt * (0.5 + scope.task.rng.random())
-                usage.wait_s = (usage.wait_s or 0.0) + back_off_s
-                await asyncio.sleep(back_off_s)
-        assert start_s is not None
-        return start_s, failure.outcome, _encode_error(failure), failure
+                pool.gates[call.resource].leave(served_s if tells else None, call.name)
+            tries += 1
+            if isinstance(failure, EngineError) and not failure.of_request:
+                failed.append(pool)
+                other = self._dispatcher.choose(
+                    call, scope.task, step_id, attempt=tries, without=failed
+                )
+                if other is not None:
+                    pool = other
+                    continue
+            if retries == 0:
+                return start_s, pool, encode_error(failure), failure
+            usage.wait_s = (usage.wait_s or 0.0) + await _back_off(
+                scope.task.rng, call.retries - retries
+            )
+            retries -= 1
+            failed.clear()
+            pool = self._dispatcher.choose(call, scope.task, step_id, attempt=tries) or pool
 
-    def _choose(self, call: StepCall) -> RunningPool:
-        """Return the pool that takes the step.
+    async def _entered(
+        self, task: TaskState, call: StepCall, pool: RunningPool, step_id: str, tries: int
+    ) -> RunningPool:
+        """Wait for room; a pool that failed for others meanwhile is left for one that is up."""
+        while True:
+            gate = pool.gates[call.resource]
+            await gate.enter(task)
+            now_s = time.monotonic()
+            if pool.health.up(now_s):
+                return pool
+            other = self._dispatcher.choose(call, task, step_id, attempt=tries, without=[pool])
+            if other is None or not other.health.up(now_s):
+                return pool
+            gate.leave()
+            pool = other
+
+    async def _attempt(
+        self,
+        call: StepCall,
+        pool: RunningPool,
+        work: Callable[[RunningPool, Usage], Awaitable[Any]],
+        usage: Usage,
+    ) -> Any:
+        """Try once, and note what that tells of the pool.
 
         Raises:
-            InputError: no pool serves it.
+            StepError: it failed, or ran late.
         """
-        what = call.model or call.name
-        eligible = np.array([p.serves(call.kind, what, call.resource) for p in self._pools])
-        loads = [p.load(call.resource) if ok else (0.0, 0.0, 0.0)
-                 for p, ok in zip(self._pools, eligible, strict=True)]  # fmt: skip
-        price, work_s, queue_s = (np.array(column) for column in zip(*loads, strict=True))
-        index = schedule.choose(
-            price, work_s, np.zeros(len(price)), queue_s, eligible, np.inf, 1e-6
-        )
-        if index < 0:
-            mend = "add it to `serves` of a pool, or choose another model"
-            raise InputError(f"no pool serves {call.kind}:{what}", mend=mend)
-        return self._pools[index]
+        pool.health.begun()
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                result = await work(pool, usage)
+        except TimeoutError as error:
+            if call.resource == "engine":
+                pool.health.failed(time.monotonic())
+            raise StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s") from error
+        except EngineError as error:
+            if error.of_request:
+                pool.health.succeeded()
+            else:
+                pool.health.failed(time.monotonic())
+            raise
+        except BaseException:
+            pool.health.left()
+            raise
+        pool.health.succeeded()
+        return result
+
+    def _learn(self, task: TaskState, pool: RunningPool, usage: Usage, begin_s: float) -> None:
+        """Note what a prompt tells of a pool's prefix cache and of how fast it takes prompts in."""
+        if usage.prompt_tokens is None:
+            return
+        task.prompts[pool.name] = usage.prompt_tokens
+        if usage.first_token_s is not None:
+            new = usage.prompt_tokens - (usage.cached_tokens or 0)
+            pool.prefilled(new, usage.first_token_s - begin_s)
 
     def _count(self, usage: Usage) -> None:
         self.counters.steps += 1
         self.counters.output_tokens += usage.output_tokens or 0
         self.counters.prompt_tokens += (usage.prompt_tokens or 0) - (usage.cached_tokens or 0)
+
+
+async def _back_off(rng: random.Random, number: int) -> float:
+    """Wait before a retry, the first of which has number 0, and return for how many seconds."""
+    back_off_s: float = _BACKOFF_S * 2**number * (0.5 + rng.random())
+    await asyncio.sleep(back_off_s)
+    return back_off_s
 
 
 def _record(
@@ -303,6 +274,7 @@ def _record(
         pool=pool.name,
         offer=pool.offer_name,
         region=pool.region,
+        data_class=scope.task.data_class,
         arrival_s=scope.task.arrival_s,
         first_token_s=usage.first_token_s,
         prompt_tokens=usage.prompt_tokens,
@@ -321,30 +293,3 @@ def _record(
 
 def _sum(one: float | None, other: float | None) -> float | None:
     return None if one is None and other is None else (one or 0.0) + (other or 0.0)
-
-
-def _encode_result(result: Any) -> bytes:
-    """Return a step's result as msgpack.
-
-    Raises:
-        ToolError: it holds what JSON cannot, or is too large.
-    """
-    try:
-        data = msgspec.msgpack.encode(result)
-    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
-        raise ToolError(f"its result is not JSON: {error}") from error
-    if len(data) > MAX_RESULT_BYTES:
-        raise ToolError(too_large("its result", len(data)))
-    return data
-
-
-def _encode_error(error: StepError) -> bytes:
-    return msgspec.msgpack.encode([type(error).__name__, printable(str(error))])
-
-
-def _decode(outcome: str | None, data: bytes, result_type: Any) -> Any:
-    """Return a journaled result, or raise the journaled error."""
-    if outcome == "ok":
-        return msgspec.msgpack.decode(data, type=result_type)
-    name, text = msgspec.msgpack.decode(data, type=tuple[str, str])
-    raise _FAILURES.get(name, StepError)(text)

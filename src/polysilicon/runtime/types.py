@@ -193,6 +193,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
         grade: `grade(input, output)` is 1.0 for the right outcome, 0.0 for the wrong one, None
             where the input does not tell.
         help: one line.
+        data_class: what the residency rules of a policy call its data.
     """
 
     name: str
@@ -201,6 +202,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Callable[[], Iterable[dict[str, Any]]] | None = None
     grade: Callable[[dict[str, Any], Any], float | None] | None = None
     help: str = ""
+    data_class: str | None = None
 
 
 def too_large(what: str, size_bytes: int) -> str:

@@ -122,6 +122,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         agents: agent name → how it was named on the command line.
         model: model of `chat` steps.
         fleet: path of the fleet file, or None for this machine alone.
+        policy: path of the policy file, or None where everything is allowed.
         offer: what the machine is priced as, in words.
         wall_s: seconds from start to end, over all resumptions; None while it runs.
         tasks: how many tasks it was given.
@@ -134,6 +135,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     agents: dict[str, str]
     model: str
     fleet: str | None = None
+    policy: str | None = None
     offer: str = ""
     wall_s: float | None = None
     tasks: int = 0

@@ -123,7 +123,7 @@ class LlamaCpp:
                 self._embedder = self._start(embedding=True)
         reply = self._embedder.handle_embeddings({"input": texts})
         if "error" in reply:
-            raise EngineError(f"llama.cpp: {reply['error']['message']}")
+            raise EngineError(f"llama.cpp: {reply['error']['message']}", of_request=True)
         rows = sorted(reply["data"], key=lambda row: row["index"])
         usage = reply.get("usage", {})
         return EmbedResult(
@@ -209,7 +209,7 @@ def _body(request: ChatRequest, model: str) -> dict[str, Any]:
         try:
             body["grammar"] = xllamacpp.json_schema_to_grammar(schema)
         except (RuntimeError, ValueError) as error:
-            raise EngineError(f"llama.cpp: bad schema: {error}") from error
+            raise EngineError(f"llama.cpp: bad schema: {error}", of_request=True) from error
     return body
 
 

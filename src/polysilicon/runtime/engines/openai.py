@@ -13,6 +13,7 @@ from polysilicon.runtime.engines.llamacpp import parse_json, request_body
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
 _CONNECT_S = 10.0
+_OF_REQUEST = (400, 413, 422)  # bad, too large, cannot be processed
 _KEEP_S = 2.0  # servers close idle connections after five seconds or more
 
 
@@ -101,7 +102,7 @@ class OpenAI:
         try:
             async with self._client.stream("POST", "chat/completions", json=body) as response:
                 if response.is_error:
-                    raise EngineError(self._refusal(response, await response.aread()))
+                    raise self._refusal(response, await response.aread())
                 async for line in response.aiter_lines():
                     data = line.removeprefix("data:").strip()
                     if not line.startswith("data:") or data == "[DONE]":
@@ -122,7 +123,7 @@ class OpenAI:
         try:
             response = await self._client.post("embeddings", json=body)
             if response.is_error:
-                raise EngineError(self._refusal(response, response.content))
+                raise self._refusal(response, response.content)
             reply = msgspec.json.decode(response.content)
             rows = sorted(reply["data"], key=lambda row: row["index"])
             vectors = [row["embedding"] for row in rows]
@@ -133,9 +134,11 @@ class OpenAI:
         tokens = (reply.get("usage") or {}).get("prompt_tokens", 0)
         return EmbedResult(vectors=vectors, prompt_tokens=tokens)
 
-    def _refusal(self, response: httpx.Response, content: bytes) -> str:
-        text = content[:300].decode(errors="replace")
-        return f"{self._client.base_url}: HTTP {response.status_code}: {' '.join(text.split())}"
+    def _refusal(self, response: httpx.Response, content: bytes) -> EngineError:
+        text = " ".join(content[:300].decode(errors="replace").split())
+        code = response.status_code
+        of_request = code in _OF_REQUEST
+        return EngineError(f"{self._client.base_url}: HTTP {code}: {text}", of_request=of_request)
 
     async def close(self) -> None:
         """Close the connections."""

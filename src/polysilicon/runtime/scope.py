@@ -1,0 +1,118 @@
+"""A task while it runs: its state, its lines of steps, and what a step is."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from polysilicon import schedule
+from polysilicon.workload.record import Kind, StepRecord
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a step used, filled in by the work as it goes; names as in the step record.
+
+    `served_s` is the seconds of all attempts, without the back-off between them. `began_s` and
+    `ended_s` are told by work that runs in a thread or process of its own, which has to wait for a
+    core before it begins, and whose result waits for this one: neither is service. Of a step with
+    effects, `idempotency_key` is the same however often it is tried, also on resumption.
+    """
+
+    cpu_s: float | None = None
+    cores: float | None = None
+    wait_s: float | None = None
+    startup_s: float | None = None
+    memory_bytes: int | None = None
+    first_token_s: float | None = None
+    began_s: float | None = None
+    ended_s: float | None = None
+    served_s: float = 0.0
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    idempotency_key: str = ""
+
+    def again(self) -> None:
+        """Forget the moments of an attempt that failed."""
+        self.first_token_s = self.began_s = self.ended_s = None
+
+
+@dataclass(slots=True)
+class TaskState:
+    """What the runtime keeps of a task while it runs.
+
+    `deadline_s` is by `time.monotonic`. `prompts` has the tokens of its last prompt on each pool,
+    which that pool's prefix cache may still hold.
+    """
+
+    task_id: str
+    agent: str
+    arrival_s: float
+    rng: random.Random
+    history: dict[str, tuple[StepRecord, bytes]] = field(default_factory=dict)
+    occurrences: dict[str, int] = field(default_factory=dict)
+    attained_s: float = 0.0
+    running: list[str] = field(default_factory=list)
+    klass: int = schedule.BATCH
+    deadline_s: float = math.inf
+    data_class: str | None = None
+    prompts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Scope:
+    """A line of steps within a task: the task itself, or one item of a `map`.
+
+    `frontier` holds the steps that ended and that no later step has followed yet: the parents of
+    the next one.
+    """
+
+    task: TaskState
+    path: str = ""
+    frontier: tuple[str, ...] = ()
+
+    def step_id(self, kind: Kind, name: str, model: str | None, what: bytes) -> str:
+        """Return the id of a step: the same in every run of the same work.
+
+        It names the content, not the moment, so that steps that run at once keep their ids
+        however they interleave; equal steps of one scope are counted, and are interchangeable.
+        """
+        head = f"{kind}\0{name}\0{model or ''}\0".encode()
+        digest = hashlib.blake2b(head + what, digest_size=5).hexdigest()
+        base = f"{self.path}{name}-{digest}"
+        occurrence = self.task.occurrences.get(base, 0)
+        self.task.occurrences[base] = occurrence + 1
+        return f"{base}.{occurrence}" if occurrence else base
+
+    def followed(self, parents: tuple[str, ...], step_id: str) -> None:
+        """Put a step that ended in place of its parents."""
+        self.frontier = (*(s for s in self.frontier if s not in parents), step_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCall:
+    """What a step is.
+
+    Attributes:
+        kind: as in the step record.
+        name: the operation.
+        model: of `llm` and `embed` steps, else None.
+        resource: what it waits for: `engine` (a slot), `cpu` (a core), or `wait` (others).
+        arguments: what, with kind, name and model, makes its identity.
+        timeout_s: limit of one attempt.
+        retries: further attempts after a failure.
+        effects: it changes something outside, so that it is journaled before it begins, too.
+    """
+
+    kind: Kind
+    name: str
+    model: str | None = None
+    resource: str = "cpu"
+    arguments: Any = None
+    timeout_s: float
+    retries: int = 0
+    effects: bool = False

@@ -1,0 +1,259 @@
+"""Where steps go: by price, deadline, cache, health and policy; and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from polysilicon.catalog.fleet import Pool
+from polysilicon.catalog.policy import Policy, Residency
+from polysilicon.errors import EngineError, InputError
+from polysilicon.runtime.dispatch import Decision, Dispatcher, written
+from polysilicon.runtime.journals.sqlite import SqliteJournal
+from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
+from polysilicon.runtime.steps import StepRunner
+
+CALL = StepCall(kind="llm", name="chat", model="m", resource="engine", timeout_s=5.0)
+PERSONAL = Residency(data_class="personal", regions=("eu-*", "local"))
+
+
+def pool(
+    name: str, offer: str = "local", usd_per_s: float = 1.0, *, region: str = "", **more: Any
+) -> RunningPool:
+    given = Pool(name=name, offer=offer, region=region, concurrency=1, **more)
+    engine = SimpleNamespace(model="m")
+
+    def price(_cpu_s: float | None, service_s: float) -> tuple[float, None]:
+        return usd_per_s * service_s, None
+
+    return RunningPool(given, engine, 0, price, usd_per_s)
+
+
+def here_and_there() -> tuple[RunningPool, RunningPool]:
+    """A dear pool at home, and a cheap one far away."""
+    return pool("home", usd_per_s=2.0), pool("away", "aws/x", 1.0, region="us-east-1")
+
+
+def task(**more: Any) -> TaskState:
+    return TaskState("t", "agent", 0.0, random.Random(1), **more)
+
+
+def taken(dispatcher: Dispatcher, state: TaskState, **more: Any) -> str | None:
+    found = dispatcher.choose(CALL, state, "s", **more)
+    return None if found is None else found.name
+
+
+def busy(of: RunningPool, seconds: float) -> None:
+    """Let a step of some seconds be under way."""
+    of.gates["engine"].mean_s = seconds
+    of.gates["engine"].running = 1
+
+
+def test_the_cheapest_takes_it_and_why_is_told() -> None:
+    told: list[Decision] = []
+    home, away = here_and_there()
+    dispatcher = Dispatcher([home, away], tell=told.append)
+    assert taken(dispatcher, task()) == "away"
+    (decision,) = told
+    assert (decision.task_id, decision.step_id, decision.pool) == ("t", "s", "away")
+    scores = {c.pool: c.score_usd for c in decision.why}
+    # A second of work, priced, and a millionth of a thousandth of a dollar for the waiting.
+    assert scores == {"home": pytest.approx(2.0), "away": pytest.approx(1.0)}
+    assert min(scores, key=lambda name: scores[name]) == decision.pool
+
+
+def test_a_deadline_buys_a_dearer_pool_that_is_free() -> None:
+    home, away = pool("home", usd_per_s=0.002), pool("away", "aws/x", 0.001)
+    busy(away, 30.0)
+    away.gates["engine"].leave(30.0, "chat")
+    home.gates["engine"].running = 1
+    home.gates["engine"].leave(30.0, "chat")
+    busy(away, 30.0)
+    dispatcher = Dispatcher([home, away])
+    assert taken(dispatcher, task()) == "away"
+    assert taken(dispatcher, task(deadline_s=time.monotonic() + 40.0)) == "home"
+
+
+def test_latency_as_the_objective_forgets_prices() -> None:
+    home, away = pool("home", usd_per_s=9.0), pool("away", "aws/x", 1.0)
+    busy(away, 3.0)
+    assert taken(Dispatcher([home, away]), task()) == "away"
+    assert taken(Dispatcher([home, away], Policy(objective="latency")), task()) == "home"
+
+
+def test_energy_as_the_objective_needs_known_power() -> None:
+    home, away = here_and_there()
+    with pytest.raises(InputError, match="pool 'home': its power is not known"):
+        Dispatcher([home, away], Policy(objective="energy"))
+    home.watts, away.watts = 10.0, 300.0
+    assert taken(Dispatcher([home, away], Policy(objective="energy")), task()) == "home"
+
+
+def test_a_prompt_in_the_cache_draws_the_next_step() -> None:
+    home, away = pool("home", usd_per_s=1.1), pool("away", "aws/x", 1.0)
+    for each in (home, away):
+        each.prefilled(1000, 0.5)
+    dispatcher = Dispatcher([home, away])
+    assert taken(dispatcher, task()) == "away"
+    assert taken(dispatcher, task(prompts={"home": 800})) == "home"
+
+
+def test_data_stays_where_it_may_be() -> None:
+    told: list[Decision] = []
+    home, away = here_and_there()
+    dispatcher = Dispatcher([home, away], Policy(residency=(PERSONAL,)), told.append)
+    assert taken(dispatcher, task(data_class="personal")) == "home"
+    assert told[0].why[1].refused == "the data may not be in region 'us-east-1'"
+    assert taken(dispatcher, task(data_class="public")) == "away"
+    with pytest.raises(InputError, match=r"no pool take llm:m: away: the data may not be in"):
+        taken(Dispatcher([away], Policy(residency=(PERSONAL,))), task(data_class="personal"))
+
+
+def test_a_vendor_over_its_share_gets_nothing_until_it_is_not() -> None:
+    home, away = here_and_there()
+    dispatcher = Dispatcher([home, away], Policy(vendor_share_max={"aws": 0.5}))
+    spent = {"home": 0.0, "away": 0.0}
+    for _ in range(100):
+        name = taken(dispatcher, task())
+        assert name is not None
+        usd = 2.0 if name == "home" else 1.0
+        spent[name] += usd
+        dispatcher.spend("local" if name == "home" else "aws/x", usd)
+    assert 0.45 < spent["away"] / sum(spent.values()) < 0.52
+
+
+def test_a_fleet_over_its_supply_is_refused() -> None:
+    home, away = pool("home"), pool("away", "aws/x", units=3)
+    with pytest.raises(InputError, match="pool 'away': it has 3 units of aws/x; .* allows 2"):
+        Dispatcher([home, away], Policy(supply_max={"aws/x": 2}))
+    assert taken(Dispatcher([home, away], Policy(supply_max={"aws/x": 3})), task()) is not None
+
+
+def test_pools_that_failed_are_passed_over_and_rather_used_than_none() -> None:
+    home, away = here_and_there()
+    dispatcher = Dispatcher([home, away])
+    assert taken(dispatcher, task(), without=[away]) == "home"
+    assert taken(dispatcher, task(), without=[away, home]) is None
+    for _ in range(3):
+        away.health.failed(time.monotonic())
+    assert taken(dispatcher, task()) == "home"
+    for _ in range(3):
+        home.health.failed(time.monotonic())
+    assert taken(dispatcher, task()) == "away"
+
+
+def test_no_pool_for_a_step_is_told() -> None:
+    other = StepCall(kind="llm", name="chat", model="n", resource="engine", timeout_s=5.0)
+    with pytest.raises(InputError, match="no pool serves llm:n; add it to `serves`"):
+        Dispatcher(list(here_and_there())).choose(other, task(), "s")
+
+
+def test_decisions_are_written_a_line_each(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    for _ in range(2):  # a run that is resumed goes on in the same file
+        with written(path) as tell:
+            taken(Dispatcher(list(here_and_there()), tell=tell), task())
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    assert [line["pool"] for line in lines] == ["away", "away"]
+    assert lines[0]["why"][0]["pool"] == "home"
+
+
+def steps(
+    folder: Path, pools: list[RunningPool], answers: dict[str, list[Any]], **call: Any
+) -> tuple[Any, list[Any], list[Decision]]:
+    """Run a step whose engine answers so, pool by pool; what came, the records, the decisions."""
+    told: list[Decision] = []
+
+    async def work(of: RunningPool, usage: Usage) -> str:
+        answer = answers[of.name].pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        usage.prompt_tokens = 7
+        return answer
+
+    async def main() -> Any:
+        journal = SqliteJournal(folder)
+        begin_s = time.monotonic()
+        runner = StepRunner(
+            journal, Dispatcher(pools, tell=told.append), lambda: time.monotonic() - begin_s
+        )
+        try:
+            given = StepCall(
+                kind="llm", name="chat", model="m", resource="engine", timeout_s=5.0, **call
+            )
+            return await runner.run(Scope(task()), given, work, str)
+        except EngineError as error:
+            return error
+        finally:
+            journal.close()
+
+    found = asyncio.run(main())
+    journal = SqliteJournal(folder)
+    records = list(journal.steps())
+    journal.close()
+    return found, records, told
+
+
+def test_the_next_best_pool_takes_what_one_failed(tmp_path: Path) -> None:
+    pools = list(here_and_there())
+    answers = {"away": [EngineError("gone")], "home": ["yes"]}
+    found, (record,), told = steps(tmp_path, pools, answers)
+    assert (found, record.pool, record.outcome) == ("yes", "home", "ok")
+    assert [(d.attempt, d.pool) for d in told] == [(0, "away"), (1, "home")]
+    assert told[1].why[1].refused == "it failed for this step"
+    assert [p.health.failures for p in pools] == [0, 1]
+    assert pools[1].load("engine", "chat")[1] == 1.0  # how fast it failed says nothing of its speed
+
+
+def test_where_all_fail_the_error_is_the_last_one(tmp_path: Path) -> None:
+    answers = {"away": [EngineError("gone")], "home": [EngineError("also gone")]}
+    found, (record,), _ = steps(tmp_path, list(here_and_there()), answers)
+    assert str(found) == "also gone"
+    assert (record.pool, record.outcome) == ("home", "error")
+
+
+def test_a_retry_begins_with_all_pools_again(tmp_path: Path) -> None:
+    gone = EngineError("gone")
+    answers = {"away": [gone, "yes"], "home": [gone]}
+    found, (record,), told = steps(tmp_path, list(here_and_there()), answers, retries=1)
+    assert (found, record.pool) == ("yes", "away")
+    assert [d.pool for d in told] == ["away", "home", "away"]
+
+
+def test_a_request_that_nobody_would_answer_is_not_the_pools_fault(tmp_path: Path) -> None:
+    pools = list(here_and_there())
+    answers = {"away": [EngineError("HTTP 400", of_request=True)], "home": ["never asked"]}
+    found, (record,), _ = steps(tmp_path, pools, answers)
+    assert str(found) == "HTTP 400"
+    assert (record.pool, pools[1].health.failures) == ("away", 0)
+
+
+def test_who_waits_for_a_pool_that_fails_goes_elsewhere(tmp_path: Path) -> None:
+    home, away = here_and_there()
+
+    async def work(of: RunningPool, usage: Usage) -> str:
+        if of is away:
+            await asyncio.sleep(0.01)
+            raise EngineError("gone")
+        return of.name
+
+    async def main() -> list[str]:
+        journal = SqliteJournal(tmp_path)
+        runner = StepRunner(journal, Dispatcher([home, away]), time.monotonic)
+        home.gates["engine"].mean_s = 1e6  # so that all of them would rather wait for the other
+        scopes = [Scope(task()) for _ in range(6)]
+        try:
+            return await asyncio.gather(*(runner.run(one, CALL, work, str) for one in scopes))
+        finally:
+            journal.close()
+
+    assert asyncio.run(main()) == ["home"] * 6
+    assert away.health.failures == 3  # the others did not try it any more

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from polysilicon.runtime.health import FAILURES, Health
+
+
+def drained() -> Health:
+    health = Health()
+    for _ in range(FAILURES):
+        assert health.up(100.0)
+        health.begun()
+        health.failed(100.0)
+    return health
+
+
+def test_failures_in_a_row_drain_it() -> None:
+    assert not drained().up(100.5)
+    health = Health()
+    for _ in range(3 * FAILURES):  # one success between is enough
+        health.failed(1.0)
+        health.succeeded()
+    assert health.up(1.0)
+
+
+def test_one_probe_at_a_time() -> None:
+    health = drained()
+    assert health.up(101.0)
+    health.begun()
+    assert not health.up(101.0)
+    health.left()  # it was cancelled, and tells nothing
+    assert health.up(101.0)
+    health.begun()
+    health.succeeded()
+    assert health.up(101.0)
+    health.begun()
+    assert health.up(101.0)  # whole again: more than one
+
+
+def test_probes_that_fail_come_ever_later_up_to_a_minute() -> None:
+    health, now_s, pauses = drained(), 101.0, []
+    for _ in range(8):
+        assert health.up(now_s)
+        health.begun()
+        health.failed(now_s)
+        pause_s = next(s for s in (1, 2, 4, 8, 16, 32, 60, 61) if health.up(now_s + s))
+        pauses.append(pause_s)
+        now_s += pause_s
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
