@@ -13,7 +13,7 @@ from polysilicon.workload.imports.findings import Findings
 
 def blocks(content: bytes, step: int, size: int, findings: Findings | None = None) -> list[bytes]:
     chunks = (content[at : at + step] for at in range(0, len(content), step))
-    return list(row_blocks(chunks, b",", "t.csv", findings or Findings(), size))
+    return list(row_blocks(chunks, b",", "t.csv", findings or Findings(), size, lambda: False))
 
 
 @pytest.mark.parametrize("step", [1, 5, 64])

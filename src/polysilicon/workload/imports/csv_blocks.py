@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -14,7 +14,12 @@ _QUOTE, _LINE_ENDS = 34, (10, 13)
 
 
 def row_blocks(
-    chunks: Iterable[bytes], delimiter: bytes, where: str, findings: Findings, size: int
+    chunks: Iterable[bytes],
+    delimiter: bytes,
+    where: str,
+    findings: Findings,
+    size: int,
+    is_cut: Callable[[], bool],
 ) -> Iterator[bytes]:
     """Yield a stream in blocks of whole rows.
 
@@ -26,6 +31,7 @@ def row_blocks(
         where: the file, named in errors.
         findings: counts a bad row.
         size: bytes of a block, about; a row that goes on for more beyond its chunk is too long.
+        is_cut: asked at the end: the stream broke off, and its last row is not whole.
 
     Raises:
         InputError: a row is too long, or is bad and not to be skipped.
@@ -48,11 +54,12 @@ def row_blocks(
         held, length, done = [whole[end:]], length - end, done + end
     whole = b"".join(held)
     end, is_open = _end_of_rows(whole, delimiter)
-    if is_open:
+    broke_off = is_cut()
+    if is_open or broke_off:
         whole = whole[:end]
     if whole:
         yield whole
-    if is_open:
+    if is_open and not broke_off:
         mend = "the rows after it are in it; close it, or leave them out with --skip-bad"
         spot = f"{where}, byte {done + end}"
         findings.bad("a quote is not closed", where=spot, mend=mend)

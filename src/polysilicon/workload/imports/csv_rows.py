@@ -136,7 +136,12 @@ def _tables(
     )
     stream = Stream(source)
     skipped, rows = _first_line(source.head)[1] + 1, 0
-    for block in row_blocks(stream.chunks(), delimiter.encode(), where, findings, BLOCK_BYTES):
+    chunks, mark = stream.chunks(), delimiter.encode()
+
+    def is_cut() -> bool:
+        return bool(source.damage)
+
+    for block in row_blocks(chunks, mark, where, findings, BLOCK_BYTES, is_cut):
         # The names of the file are not used: they may be there twice, be empty or hold anything.
         read = pcsv.ReadOptions(
             use_threads=False,

@@ -54,8 +54,8 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class _Watched(Source):
     """A source that tells how far it was read, in decompressed bytes; each byte once."""
 
-    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, told: Callable[[int], None], *, skip_bad: bool) -> None:
+        super().__init__(path, skip_bad=skip_bad)
         self._told = told
         self._furthest = 0
 
@@ -125,7 +125,11 @@ def _import(
 ) -> Imported:
     """Import, as `import_files` does."""
     clock = Clock()
-    sources = [_Watched(path, told) if told else Source(path) for path in paths]
+    skip_bad = findings.skip_bad
+    sources = [
+        _Watched(path, told, skip_bad=skip_bad) if told else Source(path, skip_bad=skip_bad)
+        for path in paths
+    ]
     _tell_apart(sources)
     # Only tables have columns that a user can name.
     named = named or ("table" if options.columns else "")
@@ -140,6 +144,10 @@ def _import(
                         for table in found:
                             sound = _sound(table, where, findings)
                             put(done.add(done.fresh(sound, where, findings)))
+            for source in sources:
+                if source.damage:
+                    what = f"{source.path.name}: {source.damage}, and nothing after that was read"
+                    findings.bad(what, where=str(source.path))
             _finish(first, final, output.suffix, -min(done.least_s, 0.0))
         except MemoryError as error:
             what = "reading it takes more memory than there is"
