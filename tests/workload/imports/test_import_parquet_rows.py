@@ -37,7 +37,7 @@ def test_columns_of_all_types_come_as_they_are(
     }
     table = pa.table(columns)
     path = written(tmp_path, columns)
-    for most, count in ((parquet_rows.MOST_BYTES, 1), (50, 2)):
+    for most, count in ((parquet_rows.MOST_BYTES, 1), (30, 2)):
         monkeypatch.setattr(parquet_rows, "MOST_BYTES", most)
         found = list(parquet_tables(path, list(columns)))
         assert pa.concat_tables(found).cast(table.schema).equals(table)

@@ -277,9 +277,10 @@ class _Totals:
         task, names = codes_of(table["task_id"])
         marks = np.array([_mark(name) for name in names], np.uint64)
         known = np.isin(marks, self._seen)
-        for name in np.array(names, object)[known].tolist():
+        steps = np.bincount(task, minlength=len(names))
+        for at in np.flatnonzero(known).tolist():
             what = "there is another task with this id"
-            findings.bad(what, where=f"{where}, task {name}")
+            _leave_task(findings, what, int(steps[at]), where=f"{where}, task {names[at]}")
         self._seen = np.union1d(self._seen, marks)
         return table.filter(pa.array(~known[task])) if known.any() else table
 
@@ -289,6 +290,17 @@ class _Totals:
         self.steps += int(table.num_rows)
         self.least_s = min(self.least_s, _least(table))
         return table
+
+
+def _leave_task(findings: Findings, what: str, steps: int, *, where: str, mend: str = "") -> None:
+    """Count the steps of a task that is left out whole.
+
+    Raises:
+        InputError: bad records are not to be skipped.
+    """
+    reason = f"steps of a task that is left out: {_plain(what)}"
+    findings.bad(reason, where=where, mend=mend, exactly=what, count=steps)
+    findings.note("tasks that are left out with all their steps", 1)
 
 
 def _mark(name: str) -> int:
@@ -329,15 +341,17 @@ def _without_bad_rows(table: Any, where: str, findings: Findings) -> Any:
     later = shifted(table, -min(_least(table), 0.0))
     task, names = codes_of(table["task_id"])
     left = np.zeros(len(names) + 1, np.bool_)  # the last one stands for no task
+    sizes = np.bincount(task % len(left), minlength=len(left))
     for breach in breaches(later):
         bad = np.flatnonzero(pc.fill_null(breach.rows, fill_value=False).to_numpy())
         fresh = bad[~left[task[bad]]]
         for row in fresh[np.unique(task[fresh], return_index=True)[1]].tolist():
             what, mend = breach.told(row)
-            exactly = f"{breach.field}: {what}"
+            what = f"{breach.field}: {what}"
             named = names[task[row]] if task[row] >= 0 else ""
             place = f"{where}, task {named}" if named else where
-            findings.bad(_plain(exactly), where=place, mend=mend, exactly=exactly)
+            steps = int(sizes[task[row]])
+            _leave_task(findings, what, steps, where=place, mend=mend)
         left[task[fresh]] = True
     return table.filter(pa.array(~left[task])) if left.any() else table
 
@@ -355,8 +369,8 @@ def _sound_parts(table: Any, where: str, findings: Findings) -> Iterator[Any]:
     codes, names = codes_of(table["task_id"])
     if len(names) <= 1:
         place = f"{where}, task {names[0]}" if names else where
-        exactly = f"{fault.field}: {fault.what}"
-        findings.bad(_plain(exactly), where=place, mend=fault.mend, exactly=exactly)
+        what = f"{fault.field}: {fault.what}"
+        _leave_task(findings, what, table.num_rows, where=place, mend=fault.mend)
         return
     for half in (codes < len(names) // 2, codes >= len(names) // 2):
         yield from _sound_parts(table.filter(pa.array(half)), where, findings)
