@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from polysilicon.errors import InputError
 from polysilicon.workload import files, transform
+from polysilicon.workload.checks import SCHEMA
 from polysilicon.workload.files import read, write
 from polysilicon.workload.record import StepRecord
 from polysilicon.workload.transform import (
@@ -237,3 +239,45 @@ def test_run_folders_are_taken_too(path: Path, tmp_path: Path) -> None:
     folder.mkdir()
     shutil.copy(path, folder / "steps.parquet")
     assert scale(folder, tmp_path / "o.parquet", rng=rng()).steps == 30
+
+
+@pytest.mark.parametrize(
+    ("rate", "tasks"), [(1e-308, None), (1e-320, None), (1e-14, None), (1e-10, 10**8)]
+)
+def test_a_rate_that_moves_tasks_out_of_all_time_is_refused(
+    path: Path, tmp_path: Path, rate: float, tasks: int | None
+) -> None:
+    output = tmp_path / "o.jsonl"
+    with pytest.raises(InputError, match=r"w\.parquet: tasks would arrive as late as .* --rate"):
+        scale(path, output, rate=rate, tasks=tasks, rng=rng())
+    assert not output.exists()
+
+
+def test_tasks_that_arrive_out_of_all_time_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.jsonl"
+    write(Workload.from_records([*task(0, 0.0), *task(1, 1.7e308), *task(2, 5.0)]), path)
+    for tasks in (2, 3, 7):
+        with pytest.raises(InputError, match="as late as"):
+            scale(path, tmp_path / "o.jsonl", tasks=tasks, rng=rng())
+
+
+@pytest.mark.parametrize(
+    ("parents", "what"),
+    [
+        ({"a": ["zz"]}, "task t, parent_ids: parent 'zz' is not a step of task 't'"),
+        ({"a": ["b"], "b": ["a"], "c": ["a"]}, "task t, parent_ids: steps wait for each other"),
+    ],
+)
+def test_single_steps_of_an_unsound_task_are_refused(
+    tmp_path: Path, parents: dict[str, list[str]], what: str
+) -> None:
+    path, output = tmp_path / "w.parquet", tmp_path / "o.parquet"
+    rows = [
+        {**dict.fromkeys(SCHEMA.names), "task_id": "t", "step_id": name, "name": "x", "kind": kind,
+         "parent_ids": parents.get(name)}
+        for name, kind in (("a", "llm"), ("b", "llm"), ("c", "tool"))
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)
+    with pytest.raises(InputError, match=what):
+        cut_steps(path, output, Cut(kind="tool"))
+    assert not output.exists()

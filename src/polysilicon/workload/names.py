@@ -1,7 +1,8 @@
-"""Names of agents and models that a workload has, and those that it has not."""
+"""Names that a workload has, and those that it has not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow.compute as pc
@@ -37,3 +38,11 @@ class Names:
             known = f"there are: {', '.join(there[:MOST_NAMED])}{more}" if there else "none is told"
             mend = nearest(name, there) or known
             raise InputError(f"no step is of {column} {name!r}", where=f"--{column}", mend=mend)
+
+
+def unused_mark(names: Iterable[str]) -> str:
+    """Return a mark that stands in no name."""
+    mark, known = "~", list(names)
+    while any(mark in name for name in known):
+        mark += "~"
+    return mark

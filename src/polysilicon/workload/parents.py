@@ -8,11 +8,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from polysilicon.errors import InputError
+from polysilicon.workload.checks import find_fault
+
 Mask = npt.NDArray[np.bool_]
 
 
-def inherited(table: Any, kept: Mask) -> list[list[str]]:
-    """Return the parents of each kept row, of which none is cut."""
+def inherited(table: Any, kept: Mask, where: str) -> list[list[str]]:
+    """Return the parents of each kept row, of which none is cut.
+
+    Args:
+        table: whole tasks.
+        kept: which rows are, shape (rows,).
+        where: the file, named in errors.
+
+    Raises:
+        InputError: a step of a task breaks a rule, such as a parent that is not there.
+    """
+    if fault := find_fault(table):
+        spot = f"{where}, task {table['task_id'][fault.row]}, {fault.field}"
+        raise InputError(fault.what, where=spot, mend="mend the workload before it is cut")
     keys = list(zip(table["task_id"].to_pylist(), table["step_id"].to_pylist(), strict=True))
     parents = [ids or [] for ids in table["parent_ids"].to_pylist()]
     row_of = {key: row for row, key in enumerate(keys)}

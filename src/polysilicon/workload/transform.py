@@ -22,13 +22,15 @@ from polysilicon.errors import InputError
 from polysilicon.workload.checks import breaches, codes_of, first_true
 from polysilicon.workload.files import check_other, check_suffix, stream, tables
 from polysilicon.workload.imports.gather import whole_tasks
-from polysilicon.workload.names import Names
+from polysilicon.workload.names import Names, unused_mark
 from polysilicon.workload.parents import inherited
 from polysilicon.workload.run_folder import RunFolder
 
+LATEST_S = 1e15
+"""Thirty million years: far later, seconds are lost in the last digits of a moment."""
+
 MOMENTS = ("arrival_s", "ready_s", "start_s", "first_token_s", "end_s")
 HASH_BYTES = 10
-
 TABLE_ROWS = 131_072
 
 Floats = npt.NDArray[np.float64]
@@ -69,6 +71,12 @@ class Arrivals(msgspec.Struct, frozen=True, kw_only=True):
         if len(known) < 2:
             return 0.0
         return float(known.max() - known.min()) * len(known) / (len(known) - 1)
+
+    def moved(self, rounds: int, rate: float) -> float:
+        """Return the last first moment after some rounds at a rate; infinite where that is."""
+        late_s = float(np.fmax.reduce(self.first_s, initial=0.0))
+        late_s += rounds * self.period_s if rounds else 0.0
+        return self.begin_s + (late_s - self.begin_s) / rate
 
 
 def steps_of(path: Path) -> Iterator[Any]:
@@ -141,10 +149,14 @@ def scale(
     if wanted < 1 or not count:
         raise InputError("a workload without tasks", where=str(path))
     rounds, rest = divmod(wanted, count)
+    last_s = known.moved(rounds - (not rest), rate)
+    if not last_s <= LATEST_S:
+        what = f"tasks would arrive as late as {last_s:g} s, and {LATEST_S:g} s is the latest"
+        raise InputError(what, where=str(path), mend="give a larger --rate or fewer --tasks")
     last = np.zeros(count, dtype=np.bool_)
     first = np.argsort(known.first_s, kind="stable")[:rest]
     last[first if rounds else rng.choice(count, size=rest, replace=False)] = True
-    mark = _unused(known.names)
+    mark = unused_mark(known.names)
     at_once = max(1, TABLE_ROWS // max(known.steps, 1))  # a small workload is read once for many
 
     def made() -> Iterator[Any]:
@@ -243,7 +255,7 @@ def cut_steps(path: Path, output: Path, cut: Cut) -> Written:
     for one another still does.
 
     Raises:
-        InputError: the workload cannot be read, or nothing is left.
+        InputError: the workload cannot be read, its steps break a rule, or nothing is left.
     """
     there = Names()
 
@@ -255,7 +267,7 @@ def cut_steps(path: Path, output: Path, cut: Cut) -> Written:
                 moment_s = np.where(np.isnan(moment_s), _floats(table[column]), moment_s)
             matching = np.asarray(_matching(table, cut).to_numpy(zero_copy_only=False))
             kept = matching & _in_time(moment_s, cut)
-            parents = pa.array(inherited(table, kept), pa.list_(pa.string()))
+            parents = pa.array(inherited(table, kept, str(path)), pa.list_(pa.string()))
             yield _with(table.filter(pa.array(kept)), {"parent_ids": parents})
         there.check(agent=cut.agent, model=cut.model)
 
@@ -379,14 +391,6 @@ def _later(table: Any, by_s: Any) -> Any:
 def _with(table: Any, columns: dict[str, Any]) -> Any:
     """Return a table with other columns of some names."""
     return pa.table({name: columns.get(name, table[name]) for name in table.column_names})
-
-
-def _unused(names: Iterable[str]) -> str:
-    """Return a mark that stands in no name."""
-    mark, known = "~", list(names)
-    while any(mark in name for name in known):
-        mark += "~"
-    return mark
 
 
 def _floats(column: Any) -> Floats:

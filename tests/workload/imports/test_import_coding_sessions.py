@@ -123,4 +123,5 @@ def test_a_call_that_is_there_twice_is_a_task_that_cannot_be_used() -> None:
         imported(text, "coding-sessions")
     said, rows = imported(text, "coding-sessions", skip_bad=True)
     assert rows == []
-    assert said.skipped[0].count == 1
+    assert said.skipped[0].count == 2
+    assert said.skipped[0].reason.startswith("steps of a task that is left out: step_id: ")

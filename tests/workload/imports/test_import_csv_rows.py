@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from polysilicon.errors import InputError
 from polysilicon.workload.imports import csv_rows as module
+from polysilicon.workload.imports import source as source_module
 from polysilicon.workload.imports.csv_rows import Stream, csv_rows, header
 from polysilicon.workload.imports.findings import Findings
 from polysilicon.workload.imports.source import Source
@@ -62,7 +65,7 @@ def test_bytes_that_are_no_utf8_are_replaced_and_told(tmp_path: Path) -> None:
 
 
 def test_a_quote_that_is_not_closed_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a quote is not closed; rows after it may be in it"):
+    with pytest.raises(InputError, match="byte 8: a quote is not closed; the rows after"):
         rows(tmp_path, b'a,b\n1,2\n3,"4\n5,6\n')
 
 
@@ -83,17 +86,50 @@ def test_a_row_larger_than_a_block_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_BYTES", 1000)
-    with pytest.raises(InputError, match="no CSV: "):
+    monkeypatch.setattr(source_module, "CHUNK_BYTES", 500)
+    with pytest.raises(InputError, match="byte 4: a row of more than 1,000 bytes"):
         rows(tmp_path, b"a,b\n1," + b"x" * 10_000 + b"\n2,3\n")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_a_stream_gives_what_was_asked_for(size: int, tmp_path: Path) -> None:
+def test_a_stream_gives_whole_characters(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "CHUNK_BYTES", size)
     content = "é€𐍈a".encode() * 50
     stream = Stream(source(tmp_path, content))
-    pieces = []
-    while piece := stream.read(size):
-        pieces.append(piece)
-    assert b"".join(pieces) == content
-    assert all(len(piece) == size for piece in pieces[:-1])
+    pieces = list(stream.chunks())
+    assert "".join(piece.decode() for piece in pieces) == content.decode()
     assert not stream.replaced
+
+
+def test_rows_are_numbered_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 8)
+    monkeypatch.setattr(source_module, "CHUNK_BYTES", 4)
+    findings = Findings(skip_bad=True)
+    assert len(rows(tmp_path, b"a,b\n" + b"1,2\n3\n" * 20, findings)) == 20
+    assert [(s.reason, s.count) for s in findings.skipped] == [
+        ("a row has not 2 cells, as the header has", 20)
+    ]
+    with pytest.raises(InputError, match="row 39: a row has not 2 cells"):
+        rows(tmp_path, b"a,b\n" + b"1,2\n\n" * 38 + b"3\n")
+
+
+def test_a_header_longer_than_the_head_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no names of columns"):
+        rows(tmp_path, b"a,b," + b"x" * 70_000 + b"\n1,2,3\n")
+
+
+def test_python_runs_on_no_other_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a thread aborts the process where an import ends before the file does."""
+    threads = set()
+    plain = Source.chunks
+
+    def chunks(self: Source) -> Iterator[bytes]:
+        for chunk in plain(self):
+            threads.add(threading.get_ident())
+            yield chunk
+
+    monkeypatch.setattr(Source, "chunks", chunks)
+    assert len(rows(tmp_path, b"a,b\n" + b"1,2\n" * 10)) == 10
+    assert threads == {threading.get_ident()}

@@ -328,3 +328,25 @@ def test_a_line_that_is_nested_without_end_is_counted(tmp_path) -> None:
     done = import_files([path], tmp_path / "w.parquet", named="table", skip_bad=True)
     assert done.steps == 3
     assert [skip.count for skip in done.skipped] == [1]
+
+
+@pytest.mark.parametrize("name", ["trace.csv", "trace.jsonl"])
+def test_what_is_skipped_and_what_is_imported_add_up(name: str) -> None:
+    """Of ten lines three are bad, and a task of two sound lines breaks a rule."""
+    columns = ("task_id", "step_id", "kind", "prompt_tokens", "cached_tokens")
+    rows = [(f"t{n // 2}", str(n % 2), "llm", 10, 20 if n == 5 else 0) for n in range(10)]
+    bad = {1: (*rows[1][:3], "x", 0), 8: (*rows[8][:3], -3, 0)}
+    rows = [bad.get(n, row) for n, row in enumerate(rows)]
+    if name.endswith("csv"):
+        lines = [",".join(columns), *(",".join(map(str, row)) for row in rows)]
+        lines[4] += ",0"
+    else:
+        lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in rows]
+        lines[3] += "}"
+    said, steps = imported("\n".join(lines) + "\n", "table", name=name, skip_bad=True)
+    assert (said.tasks, said.steps, len(steps)) == (4, 5, 5)
+    counts = {skip.reason: skip.count for skip in said.skipped}
+    assert sum(counts.values()) + said.steps == 10
+    whole = [reason for reason in counts if reason.startswith("steps of a task that is left out: ")]
+    assert [counts[reason] for reason in whole] == [2]
+    assert "tasks that are left out with all their steps: 1" in said.notes

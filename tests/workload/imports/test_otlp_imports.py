@@ -319,6 +319,35 @@ def test_an_element_that_is_too_large_is_refused(
         done(tmp_path, big.encode())
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_empty_spans_are_cut_finely_and_make_no_rows(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pieces", "json_text"):
+        monkeypatch.setattr(f"polysilicon.workload.imports.{name}.PIECE_BYTES", 1_000)
+    monkeypatch.setattr(json_text, "CHUNK_BYTES", 500)
+    monkeypatch.setattr("polysilicon.workload.imports.source.CHUNK_BYTES", 500)
+    rows = []
+    plain = span_rows.batch_of
+    monkeypatch.setattr(
+        span_rows, "batch_of", lambda f, *a, **k: rows.append(f) or plain(f, *a, **k)
+    )
+    lines = [
+        json.dumps(request(*some)) for some in (TWO[:1], [{}] * 2000, [{"spanId": "a"}, TWO[1]])
+    ]
+    result, steps = done(tmp_path, ("\n".join(lines) + end).encode())
+    assert len(steps) == 2
+    assert skipped(result) == {"span without trace or span identifier": 2001}
+    assert sum(len(found[0]) for found in rows) == 2
+    source = Source(tmp_path / "trace0")
+    texts = json_text.documents(source, Findings(), otlp_json.ARRAYS, otlp_json.KEPT)
+    assert max(len(text.data) for text in texts) < 2_500
+    empty = b"".join(b"\x12\x00" for _ in range(50))
+    message = protobuf(*TWO) + b"\x0a" + bytes([len(empty) + 2, 0x12, len(empty)]) + empty
+    result, steps = done(tmp_path, message, named="otlp-proto")
+    assert (len(steps), skipped(result)) == (2, {"span without trace or span identifier": 50})
+
+
 def test_spans_spill_to_a_folder_that_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         json.dumps(request({**span(n, float(n % 7), n % 7 + 0.5), "traceId": f"{n % 90 + 1:032x}"}))

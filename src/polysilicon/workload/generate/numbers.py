@@ -29,6 +29,9 @@ _Z = np.linspace(-Z_MOST, Z_MOST, KNOTS)
 _P = ndtr(_Z)
 _P99 = float(ndtri(0.99))
 
+LARGEST = 2.0**53
+"""The largest number that is drawn: what counts whole things holds it exactly."""
+
 MOST_KNOTS = 400
 _ATOM = 1 / MOST_KNOTS
 
@@ -78,6 +81,23 @@ class Number(
             raise InputError(f"{smallest:g} is below {least:g} or not finite", where=where)
         if self.most is not None and not 0 <= self.most < np.inf:
             raise InputError(f"most is {self.most:g}", where=where)
+        self._check_size(where)
+
+    def _check_size(self, where: str) -> None:
+        """Refuse a law whose values cannot be calculated with.
+
+        Raises:
+            InputError: so it is.
+        """
+        with np.errstate(all="ignore"):
+            whole, table = self._whole(), self.table()
+            top = float(np.abs(table).max())
+        if not top <= LARGEST:
+            mend = "give a smaller p99, or most" if self.median is not None else ""
+            what = f"its values go up to {top:g}, which is above {LARGEST:g}"
+            raise InputError(what, where=where, mend=mend)
+        if not np.isfinite(whole).all():
+            raise InputError("p99 is too far above the median", where=where)
 
     def _check_quantiles(self, where: str) -> None:
         """Refuse quantiles that are none.
@@ -90,18 +110,21 @@ class Number(
             raise InputError("p and v must be of one length, two or more", where=where)
         if p[0] != 0 or p[-1] != 1 or not (np.diff(p) >= 0).all():
             raise InputError("p must rise from 0 to 1", where=where)
-        if not np.isfinite(v).all() or not (np.diff(v) >= 0).all():
+        if not np.isfinite(v).all() or not (v[1:] >= v[:-1]).all():
             raise InputError("v must be finite and must not fall", where=where)
 
     def table(self) -> Floats:
         """Return the value at each knot of the grid of normals, shape (KNOTS,)."""
-        if self.value is not None:
-            values = np.full(KNOTS, float(self.value))
-        elif self.median is not None and self.p99 is not None:
-            values = self.median * np.exp(_Z * np.log(self.p99 / self.median) / _P99)
-        else:
-            values = _between(np.array(self.p), np.array(self.v))
+        values = self._whole()
         return values if self.most is None else np.minimum(values, self.most)
+
+    def _whole(self) -> Floats:
+        """Return what `table` does, as if there were no `most`."""
+        if self.value is not None:
+            return np.full(KNOTS, float(self.value))
+        if self.median is not None and self.p99 is not None:
+            return np.asarray(self.median * np.exp(_Z * np.log(self.p99 / self.median) / _P99))
+        return _between(np.array(self.p), np.array(self.v))
 
     @property
     def fixed(self) -> bool:

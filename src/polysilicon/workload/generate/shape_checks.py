@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from polysilicon.errors import InputError, nearest
+from polysilicon.workload.generate.numbers import LARGEST
+from polysilicon.workload.generate.program import MOST_TOKENS
 from polysilicon.workload.generate.shape import (
     DRAWN,
     MOST_WIDTH,
@@ -64,6 +66,8 @@ def _check_step(step: StepShape, where: str) -> None:
     """
     if step.new_tokens and step.start_tokens is None:
         raise InputError("new_tokens without start_tokens", where=where)
+    if not 0 <= (step.context_tokens or 0) <= MOST_TOKENS:
+        raise InputError(f"context_tokens must be from 1 to {MOST_TOKENS:g}", where=where)
     for name in ("start_tokens", "cached_share", *PLAIN):
         number = getattr(step, name)
         if number is not None:
@@ -89,8 +93,8 @@ def _check_chain(shape: Shape, where: str) -> None:
             if ids.count(each) > 1:
                 raise InputError(f"{kind} {each!r} is there twice", where=where)
     places = list(shape.ends_at)
-    if not places or places[0] != 1 or places != sorted(set(places)):
-        raise InputError("ends_at must rise from 1", where=where)
+    if not places or places[0] != 1 or places != sorted(set(places)) or places[-1] > LARGEST:
+        raise InputError(f"ends_at must rise from 1, to {LARGEST:g} at most", where=where)
     _check_weights(shape.begin, stages, f"{where}, begin")
     for stage in shape.stages:
         _check_stage(stage, steps, stages, len(places), f"{where}, stage {stage.id}")
@@ -130,8 +134,8 @@ def _check_stage(
         raise InputError("a stage has steps, one kind of them in lanes", where=where)
     for some in stage.steps:
         _known(some.step, steps, where)
-        if not some.counts or min(some.counts) < 0 or not sum(some.counts) > 0:
-            raise InputError("counts are weights, not all zero", where=where)
+        if not some.counts or min(some.counts) < 0 or not 0 < sum(some.counts) < float("inf"):
+            raise InputError("counts are finite weights, not all zero", where=where)
         if len(some.counts) > MOST_WIDTH:
             raise InputError(f"more than {MOST_WIDTH} steps at once", where=where)
     if len(stage.end) not in (1, places) or not all(0 <= e <= 1 for e in stage.end):
@@ -152,8 +156,8 @@ def _check_weights(weights: dict[str, float], known: list[str], where: str) -> N
         _known(name, known, where)
         if not 0 <= weight < float("inf"):
             raise InputError(f"weight {weight:g} of {name}", where=where)
-    if not sum(weights.values()) > 0:
-        raise InputError("all weights are zero", where=where)
+    if not 0 < sum(weights.values()) < float("inf"):
+        raise InputError("all weights are zero, or their sum is not finite", where=where)
 
 
 def _known(name: str, known: list[str], where: str) -> None:

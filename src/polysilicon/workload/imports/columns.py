@@ -20,6 +20,9 @@ from polysilicon.workload.imports.findings import Findings
 MOST = 2**53
 """The largest whole number that is taken: a float still holds it exactly."""
 
+LONGEST_TEXT = 4096
+"""Bytes of an identifier or a name: a million rows are held in memory."""
+
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _TIME = r"([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)"
 _SHAPES: dict[int, str] = {
@@ -72,7 +75,12 @@ class Rows:
 
     def texts(self, name: str, *, needed: bool = False) -> Any:
         """Return a column as texts; an empty one is null."""
-        return self._checked(name, as_texts(self._column(name)), "is not text", needed=needed)
+        made = as_texts(self._column(name))
+        values = self._checked(name, made, "is not text", needed=needed)
+        long = pc.greater(pc.binary_length(values), LONGEST_TEXT)
+        what = f"{name} has more than {LONGEST_TEXT:,} bytes"
+        self.reject(np.asarray(pc.fill_null(long, fill_value=False)), what)
+        return values
 
     def wholes(self, name: str, *, needed: bool = False) -> Any:
         """Return a column as whole numbers that are not negative."""

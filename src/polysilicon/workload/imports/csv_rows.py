@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,8 +12,9 @@ import pyarrow.csv as pcsv
 
 from polysilicon.errors import InputError, printable
 from polysilicon.workload.imports.columns import Rows
+from polysilicon.workload.imports.csv_blocks import row_blocks
 from polysilicon.workload.imports.findings import Findings
-from polysilicon.workload.imports.source import Source
+from polysilicon.workload.imports.source import HEAD_BYTES, Source
 
 BLOCK_BYTES = 4 * 2**20
 BOM = b"\xef\xbb\xbf"
@@ -24,13 +24,12 @@ _NO_ROWS = ("Empty CSV file", "Could not skip initial")
 """What Arrow says of a file of a header alone."""
 
 
-class Stream(io.RawIOBase):
-    """The decompressed content of a source as a file of UTF-8 that is read once.
+class Stream:
+    """The decompressed content of a source as pieces of UTF-8.
 
     Arrow cannot tell of a row that is no UTF-8, so none reaches it.
 
     Attributes:
-        quotes: how many marks of quotation were read; a whole file of CSV has an even number.
         replaced: bytes that are no UTF-8 were replaced.
 
     Args:
@@ -38,38 +37,21 @@ class Stream(io.RawIOBase):
     """
 
     def __init__(self, source: Source) -> None:
-        super().__init__()
-        self._chunks = source.chunks()
-        self._rest = b""
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self.quotes = 0
+        self._source = source
         self.replaced = False
 
-    def readable(self) -> bool:
-        """Return True: Arrow asks."""
-        return True
+    def chunks(self) -> Iterator[bytes]:
+        """Yield pieces; a character that lies in two of the source's comes with the second."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for found in self._source.chunks():
+            yield self._utf8(found, decoder)
+        yield self._utf8(b"", decoder)
 
-    def read(self, size: int = -1) -> bytes:
-        """Return as many bytes as were asked for; fewer only at the end."""
-        pieces, have = [self._rest], len(self._rest)
-        while size < 0 or have < size:
-            found = next(self._chunks, b"")
-            chunk = self._utf8(found)
-            if not found and not chunk:
-                break
-            self.quotes += chunk.count(b'"')
-            pieces.append(chunk)
-            have += len(chunk)
-        whole = b"".join(pieces)
-        cut = have if size < 0 else size
-        self._rest = whole[cut:]
-        return whole[:cut]
-
-    def _utf8(self, chunk: bytes) -> bytes:
-        """Return bytes as UTF-8; a character that lies in two pieces comes with the second."""
-        if chunk.isascii() and chunk and not self._decoder.getstate()[0]:
+    def _utf8(self, chunk: bytes, decoder: codecs.IncrementalDecoder) -> bytes:
+        """Return bytes as UTF-8; no bytes end them."""
+        if chunk.isascii() and chunk and not decoder.getstate()[0]:
             return chunk
-        text = self._decoder.decode(chunk, final=not chunk)
+        text = decoder.decode(chunk, final=not chunk)
         if "\ufffd" in text and b"\xef\xbf\xbd" not in chunk:
             self.replaced = True
         return text.encode()
@@ -139,19 +121,11 @@ def _tables(
     """Yield the columns, of bytes, that are named `c0`, `c1`, … by their place."""
     where = str(source.path)
     short: list[tuple[int, int]] = []
-    skipped = _first_line(source.head)[1] + 1
 
     def on_wrong_width(row: Any) -> str:
-        short.append((row.number - skipped, row.actual_columns))
+        short.append((row.number, row.actual_columns))
         return "skip"
 
-    # The names of the file are not used: they may be there twice, be empty or hold anything.
-    read = pcsv.ReadOptions(
-        use_threads=False,
-        block_size=BLOCK_BYTES,
-        column_names=[f"c{i}" for i in range(width)],
-        skip_rows=skipped,
-    )
     parse = pcsv.ParseOptions(
         delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_wrong_width
     )
@@ -161,35 +135,57 @@ def _tables(
         strings_can_be_null=True,
     )
     stream = Stream(source)
-    try:
-        with pcsv.open_csv(pa.PythonFile(stream, mode="r"), read, parse, convert) as reader:
-            for batch in reader:
-                _tell_short(short, findings, width, where)
-                yield pa.table(batch)
-    except pa.ArrowInvalid as error:
-        if not any(words in str(error) for words in _NO_ROWS):
-            what = f"no CSV: {printable(str(error))[:160]}"
-            raise InputError(what, where=where) from error
-    _tell_short(short, findings, width, where)
+    skipped, rows = _first_line(source.head)[1] + 1, 0
+    chunks, mark = stream.chunks(), delimiter.encode()
+
+    def is_cut() -> bool:
+        return bool(source.damage)
+
+    for block in row_blocks(chunks, mark, where, findings, BLOCK_BYTES, is_cut):
+        # The names of the file are not used: they may be there twice, be empty or hold anything.
+        read = pcsv.ReadOptions(
+            use_threads=False,
+            block_size=len(block) + 1,
+            column_names=[f"c{i}" for i in range(width)],
+            skip_rows=skipped,
+        )
+        try:
+            # Arrow reads on threads of its own, which must not run Python: where an import ends
+            # early, such a thread would end the process with an abort.
+            table = pcsv.read_csv(pa.BufferReader(block), read, parse, convert)
+        except pa.ArrowInvalid as error:
+            if not any(words in str(error) for words in _NO_ROWS):
+                what = f"no CSV: {printable(str(error))[:160]}"
+                raise InputError(what, where=where) from error
+            continue
+        finally:
+            before, skipped = rows - skipped, 0
+        rows += table.num_rows + len(short)
+        _tell_short(short, before, findings, width, where)
+        yield table
     if stream.replaced:
         findings.note("bytes that are no UTF-8 were replaced")
-    if stream.quotes % 2:
-        mend = "rows after it may be in it; close it, or go on with --skip-bad"
-        findings.bad("a quote is not closed", where=where, mend=mend)
 
 
-def _tell_short(short: list[tuple[int, int]], findings: Findings, width: int, where: str) -> None:
-    """Count the rows of a wrong number of cells that were found since the last time."""
+def _tell_short(
+    short: list[tuple[int, int]], before: int, findings: Findings, width: int, where: str
+) -> None:
+    """Count the rows of a block that have a wrong number of cells; `before` it were other rows."""
     for number, count in short:
         mend = f"this one has {count}; leave such rows out with --skip-bad"
-        spot = f"{where}, row {number}"
+        spot = f"{where}, row {before + number}"
         findings.bad(f"a row has not {width} cells, as the header has", where=spot, mend=mend)
     short.clear()
 
 
 def _first_line(head: bytes) -> tuple[bytes, int]:
-    """Return the first line that is not blank, without a byte order mark, and those before it."""
-    for number, line in enumerate(head.removeprefix(BOM).split(b"\n")):
+    """Return the first line that is not blank, without a byte order mark, and those before it.
+
+    One that goes beyond the head is no line of names.
+    """
+    lines = head.removeprefix(BOM).split(b"\n")
+    for number, line in enumerate(lines):
         if line.strip():
-            return line.strip(b"\r"), number
+            cut = number == len(lines) - 1 and len(head) >= HEAD_BYTES
+            return b"" if cut else line.strip(b"\r"), number
     return b"", 0

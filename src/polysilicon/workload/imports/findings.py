@@ -28,7 +28,9 @@ class Findings:
         self._skipped: Counter[str] = Counter()
         self._notes: dict[str, int] = {}
 
-    def bad(self, reason: str, *, where: str, mend: str = "", exactly: str = "") -> None:
+    def bad(
+        self, reason: str, *, where: str, mend: str = "", exactly: str = "", count: int = 1
+    ) -> None:
         """Count a malformed record, which is left out.
 
         Args:
@@ -36,6 +38,7 @@ class Findings:
             where: file and offset, line or row.
             mend: what to do about it.
             exactly: the reason with what it is about; said where bad records end the import.
+            count: of records that are left out for it.
 
         Raises:
             InputError: bad records are not to be skipped.
@@ -43,7 +46,7 @@ class Findings:
         if not self.skip_bad:
             advice = mend or "leave such records out with --skip-bad"
             raise InputError(exactly or reason, where=where, mend=advice)
-        self._skipped[reason] += 1
+        self._skipped[reason] += count
 
     def leave(self, reason: str, count: int = 1) -> None:
         """Count records that are sound but are no steps, such as spans that hold others."""

@@ -20,6 +20,9 @@ from polysilicon.workload.checks import codes_of
 MOST_ROWS = 2**20
 """Rows that are gathered in memory."""
 
+MOST_BYTES = 512 * 2**20
+"""Bytes that are, where rows have long texts."""
+
 PARTS = 64
 TABLE_ROWS = 131_072
 
@@ -36,11 +39,12 @@ def whole_tasks(tables: Iterable[Any], most_rows: int = MOST_ROWS) -> Iterator[A
     """
     source = iter(tables)
     held: list[Any] = []
-    rows = 0
+    rows = size = 0
     for table in source:
         held.append(table)
         rows += table.num_rows
-        if rows > most_rows:
+        size += table.nbytes
+        if rows > most_rows or size > MOST_BYTES:
             break
     else:
         yield from _gathered(held)

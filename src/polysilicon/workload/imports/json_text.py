@@ -10,12 +10,17 @@ from typing import Any
 import msgspec
 
 from polysilicon.workload.imports.findings import Findings
-from polysilicon.workload.imports.pieces import BrokenJsonError, Piece, pieces
-from polysilicon.workload.imports.source import HEAD_BYTES, Source
+from polysilicon.workload.imports.pieces import PIECE_BYTES, BrokenJsonError, Piece, pieces
+from polysilicon.workload.imports.source import CHUNK_BYTES, HEAD_BYTES, Source
 
 LINE_BYTES = 16 * 2**20
 """A longer line is cut between elements instead of being decoded at once."""
 _BLANK = ord(" ")
+_DENSE = 12
+"""Bytes for each object: with fewer, as where objects are empty, they take much more than a line.
+
+OTLP and Langfuse have at least 18 in what a step needs.
+"""
 
 
 class Text:
@@ -61,7 +66,11 @@ def documents(
     if not _looks_like_lines(source.head):
         yield from _cut(chunks, path, 0, findings, (arrays, kept))
         return
-    yield from _lines(chunks, source, findings, (arrays, kept))
+    for text in _lines(chunks, source, findings, (arrays, kept)):
+        if len(text.data) > PIECE_BYTES and _is_dense(text.data):
+            yield from _cut(_slices(bytes(text.data)), path, text.at, findings, (arrays, kept))
+        else:
+            yield text
 
 
 def _lines(
@@ -101,6 +110,16 @@ def _lines(
             offset += line_of.bytes
     if rest.strip():
         yield Text(rest, path, offset)
+
+
+def _is_dense(line: bytes | memoryview) -> bool:
+    """Tell whether a line has so many objects that it is not to be decoded at once."""
+    return bytes(line).count(b"{") * _DENSE > len(line)
+
+
+def _slices(line: bytes) -> Iterator[bytes]:
+    """Yield a line in pieces."""
+    return (line[at : at + CHUNK_BYTES] for at in range(0, len(line), CHUNK_BYTES))
 
 
 class _Line:

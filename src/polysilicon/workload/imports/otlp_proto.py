@@ -18,7 +18,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from polysilicon.workload.imports.findings import Findings
 from polysilicon.workload.imports.source import MOST_RATIO, Source
-from polysilicon.workload.imports.spans.rows import Row, batch_of, batches, columns_of, row_of
+from polysilicon.workload.imports.spans.rows import (
+    NAMELESS,
+    Row,
+    batch_of,
+    batches,
+    columns_of,
+    row_of,
+)
 from polysilicon.workload.imports.spans.told import Told, named_role, plan_of
 from polysilicon.workload.imports.spans.traces import read_files
 from polysilicon.workload.imports.spans.vocabulary import FIRST_TOKEN_EVENTS
@@ -49,7 +56,7 @@ def spans(source: Source, findings: Findings, options: Options) -> Iterator[Any]
     Raises:
         InputError: a message is bad, and bad ones are not to be skipped.
     """
-    found = (columns_of(_rows(held)) for _, held in resources(source, findings))
+    found = (columns_of(_rows(held, findings)) for _, held in resources(source, findings))
     return batches(found, options.time_unit)
 
 
@@ -73,7 +80,7 @@ def spans_of_request(body: bytes, findings: Findings, where: str = "request") ->
         InputError: it is none, and bad ones are not to be skipped.
     """
     held = _message(body, ExportTraceServiceRequest, where, findings)
-    return batch_of(columns_of(_rows(held)))
+    return batch_of(columns_of(_rows(held, findings)))
 
 
 def _framing(head: bytes) -> str:
@@ -198,15 +205,17 @@ def _message(payload: bytes, kind: Any, where: str, findings: Findings) -> list[
     return [message] if kind is ResourceSpans else list(message.resource_spans)
 
 
-def _rows(held: list[Any]) -> list[Row]:
-    """Return the rows of the spans of some resources."""
+def _rows(held: list[Any], findings: Findings) -> list[Row]:
+    """Return the rows of the spans of some resources, without those that name no span or trace."""
     rows: list[Row] = []
     for resource in held:
         above: Told = {}
         _tell(resource.resource.attributes, above)
         service: Told = {"service": above["service"]} if "service" in above else {}
         for scope in resource.scope_spans:
-            rows += [_row(span, service) for span in scope.spans]
+            named = [span for span in scope.spans if span.span_id and span.trace_id]
+            findings.leave(NAMELESS, len(scope.spans) - len(named))
+            rows += [_row(span, service) for span in named]
     return rows
 
 

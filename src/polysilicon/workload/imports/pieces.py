@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 PIECE_BYTES = 4 * 2**20
-LONGEST_ELEMENT = 64 * 2**20
+LONGEST_ELEMENT = 32 * 2**20
 """One span, or whatever else the elements are, is not larger in any sound trace."""
 
 DEEPEST = 512
@@ -55,7 +55,8 @@ class _Marks:
         slash = values == 92
         if slash.any():
             quote[quote] = ~_escaped(marks, slash, quote)
-        outside = (np.cumsum(quote) & 1) == 0
+        # Only whether a number is odd matters, which a byte that overflows still tells.
+        outside = (np.cumsum(quote, dtype=np.uint8) & 1) == 0
         bracket = outside & ~quote & ~slash
         self.at: Ints = marks[bracket]
         self.byte = values[bracket]

@@ -54,8 +54,8 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class _Watched(Source):
     """A source that tells how far it was read, in decompressed bytes; each byte once."""
 
-    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, told: Callable[[int], None], *, skip_bad: bool) -> None:
+        super().__init__(path, skip_bad=skip_bad)
         self._told = told
         self._furthest = 0
 
@@ -125,7 +125,11 @@ def _import(
 ) -> Imported:
     """Import, as `import_files` does."""
     clock = Clock()
-    sources = [_Watched(path, told) if told else Source(path) for path in paths]
+    skip_bad = findings.skip_bad
+    sources = [
+        _Watched(path, told, skip_bad=skip_bad) if told else Source(path, skip_bad=skip_bad)
+        for path in paths
+    ]
     _tell_apart(sources)
     # Only tables have columns that a user can name.
     named = named or ("table" if options.columns else "")
@@ -140,6 +144,10 @@ def _import(
                         for table in found:
                             sound = _sound(table, where, findings)
                             put(done.add(done.fresh(sound, where, findings)))
+            for source in sources:
+                if source.damage:
+                    what = f"{source.path.name}: {source.damage}, and nothing after that was read"
+                    findings.bad(what, where=str(source.path))
             _finish(first, final, output.suffix, -min(done.least_s, 0.0))
         except MemoryError as error:
             what = "reading it takes more memory than there is"
@@ -269,9 +277,10 @@ class _Totals:
         task, names = codes_of(table["task_id"])
         marks = np.array([_mark(name) for name in names], np.uint64)
         known = np.isin(marks, self._seen)
-        for name in np.array(names, object)[known].tolist():
+        steps = np.bincount(task, minlength=len(names))
+        for at in np.flatnonzero(known).tolist():
             what = "there is another task with this id"
-            findings.bad(what, where=f"{where}, task {name}")
+            _leave_task(findings, what, int(steps[at]), where=f"{where}, task {names[at]}")
         self._seen = np.union1d(self._seen, marks)
         return table.filter(pa.array(~known[task])) if known.any() else table
 
@@ -281,6 +290,17 @@ class _Totals:
         self.steps += int(table.num_rows)
         self.least_s = min(self.least_s, _least(table))
         return table
+
+
+def _leave_task(findings: Findings, what: str, steps: int, *, where: str, mend: str = "") -> None:
+    """Count the steps of a task that is left out whole.
+
+    Raises:
+        InputError: bad records are not to be skipped.
+    """
+    reason = f"steps of a task that is left out: {_plain(what)}"
+    findings.bad(reason, where=where, mend=mend, exactly=what, count=steps)
+    findings.note("tasks that are left out with all their steps", 1)
 
 
 def _mark(name: str) -> int:
@@ -321,15 +341,17 @@ def _without_bad_rows(table: Any, where: str, findings: Findings) -> Any:
     later = shifted(table, -min(_least(table), 0.0))
     task, names = codes_of(table["task_id"])
     left = np.zeros(len(names) + 1, np.bool_)  # the last one stands for no task
+    sizes = np.bincount(task % len(left), minlength=len(left))
     for breach in breaches(later):
         bad = np.flatnonzero(pc.fill_null(breach.rows, fill_value=False).to_numpy())
         fresh = bad[~left[task[bad]]]
         for row in fresh[np.unique(task[fresh], return_index=True)[1]].tolist():
             what, mend = breach.told(row)
-            exactly = f"{breach.field}: {what}"
+            what = f"{breach.field}: {what}"
             named = names[task[row]] if task[row] >= 0 else ""
             place = f"{where}, task {named}" if named else where
-            findings.bad(_plain(exactly), where=place, mend=mend, exactly=exactly)
+            steps = int(sizes[task[row]])
+            _leave_task(findings, what, steps, where=place, mend=mend)
         left[task[fresh]] = True
     return table.filter(pa.array(~left[task])) if left.any() else table
 
@@ -347,8 +369,8 @@ def _sound_parts(table: Any, where: str, findings: Findings) -> Iterator[Any]:
     codes, names = codes_of(table["task_id"])
     if len(names) <= 1:
         place = f"{where}, task {names[0]}" if names else where
-        exactly = f"{fault.field}: {fault.what}"
-        findings.bad(_plain(exactly), where=place, mend=fault.mend, exactly=exactly)
+        what = f"{fault.field}: {fault.what}"
+        _leave_task(findings, what, table.num_rows, where=place, mend=fault.mend)
         return
     for half in (codes < len(names) // 2, codes >= len(names) // 2):
         yield from _sound_parts(table.filter(pa.array(half)), where, findings)

@@ -7,11 +7,13 @@ that a small file cannot keep a machine busy for days.
 
 from __future__ import annotations
 
+import io
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -24,6 +26,12 @@ LONGEST_LINE = 64 * 2**20
 
 MOST_RATIO = 200
 """Decompressed over compressed bytes; traces of JSON reach 60."""
+
+_AHEAD_BYTES = 2**16
+"""Arrow reads so many compressed bytes at once."""
+
+_STEP_BYTES = 32
+"""Compressed bytes in front of a damage are decompressed in steps of so many."""
 
 FREE_BYTES = 256 * 2**20
 """Decompressed bytes that any file may have."""
@@ -42,16 +50,21 @@ class Source:
     Attributes:
         name: of the file without its suffixes; of several files of an import, each has its own.
         prefix: of the ids of tasks that only this file tells apart; empty where it is the only one.
+        damage: where its compressed data was found broken; empty where they were not.
 
     Args:
         path: a file, compressed or not.
+        skip_bad: where compressed data are broken, what comes before is the content.
 
     Raises:
         InputError: it is missing, cannot be read, or is no plain file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, skip_bad: bool = False) -> None:
         self.path = path
+        self._skip_bad = skip_bad
+        self.damage = ""
+        self._last = b""  # what comes right before the damage
         self.name = path.name.split(".")[0] or path.name
         self.prefix = ""
         try:
@@ -99,22 +112,64 @@ class Source:
         Raises:
             InputError: it cannot be read or decompressed, or is larger than a trace can be.
         """
+        if not self.compression:
+            yield from self._plain()
+            return
         limit = max(FREE_BYTES, self.size_bytes * MOST_RATIO)
         done = 0
         try:
-            with self._open() as stream:
-                while chunk := stream.read(CHUNK_BYTES):
-                    done += len(chunk)
-                    if self.compression and done > limit:
-                        what = f"decompresses to more than {limit:,} bytes"
-                        mend = "decompress it yourself if you trust it"
-                        raise InputError(what, where=str(self.path), mend=mend)
-                    yield bytes(chunk)
-        except (OSError, pa.ArrowException, EOFError) as error:
-            if self.compression and not isinstance(error, PermissionError):
-                what = f"{self.compression} data is broken after {done:,} bytes: {error}"
-                raise InputError(what, where=str(self.path)) from error
+            with pa.OSFile(str(self.path)) as file:
+                stream = pa.CompressedInputStream(file, self.compression)
+                try:
+                    while chunk := stream.read(CHUNK_BYTES):
+                        done += len(chunk)
+                        if done > limit:
+                            what = f"decompresses to more than {limit:,} bytes"
+                            mend = "decompress it yourself if you trust it"
+                            raise InputError(what, where=str(self.path), mend=mend)
+                        yield chunk
+                except (OSError, pa.ArrowException, EOFError) as error:
+                    if not self.damage:
+                        self._last = self._before_damage(done, file.tell(), error)
+                    yield self._last
+        except PermissionError as error:
             raise self._unreadable(error) from error
+
+    def _plain(self) -> Iterator[bytes]:
+        """Yield the content of a file that is not compressed."""
+        try:
+            with self.path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _before_damage(self, done: int, place: int, error: BaseException) -> bytes:
+        """Return what can be decompressed beyond some bytes, and note the damage that follows.
+
+        Args:
+            done: bytes that were decompressed.
+            place: how far the file was read.
+            error: of the decompressor, which gave nothing of what it had read last.
+
+        Raises:
+            InputError: bad records are not to be skipped, or nothing comes before the damage.
+        """
+        found = bytearray()
+        with self.path.open("rb") as file, suppress(OSError, pa.ArrowException, EOFError):
+            drops = pa.PythonFile(_Drops(file, place - 2 * _AHEAD_BYTES), mode="r")
+            stream = pa.CompressedInputStream(drops, self.compression)
+            left = done
+            while left and (chunk := stream.read(min(left, CHUNK_BYTES))):
+                left -= len(chunk)
+            while len(found) < CHUNK_BYTES and (byte := stream.read(1)):
+                found += byte
+        what = f"{self.compression} data is broken after {done + len(found):,} bytes"
+        if not self._skip_bad or not done + len(found):
+            mend = "import what comes before with --skip-bad" if done + len(found) else ""
+            raise InputError(f"{what}: {error}", where=str(self.path), mend=mend) from error
+        self.damage = what
+        return bytes(found)
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield the offset of each line that is not blank, and the line without its end.
@@ -134,14 +189,33 @@ class Source:
             if len(rest) > LONGEST_LINE:
                 what = f"a line of more than {LONGEST_LINE:,} bytes"
                 raise InputError(what, where=f"{self.path}, byte {offset}")
-        if rest and not rest.isspace():
+        # A line that damage cuts may look whole: `12` of `123`.
+        if rest and not rest.isspace() and not self.damage:
             yield offset, rest.rstrip(b"\r")
-
-    def _open(self) -> Any:
-        if self.compression:
-            return pa.input_stream(str(self.path), compression=self.compression)
-        return self.path.open("rb")
 
     def _unreadable(self, error: BaseException) -> InputError:
         reason = getattr(error, "strerror", None) or error
         return InputError(f"cannot be read: {reason}", where=str(self.path))
+
+
+class _Drops(io.RawIOBase):
+    """A file that gives a few bytes at once from some place on.
+
+    A decompressor that fails gives nothing of what it was given last, so that is to be little.
+
+    Args:
+        file: compressed.
+        place: in it.
+    """
+
+    def __init__(self, file: BinaryIO, place: int) -> None:
+        super().__init__()
+        self._file, self._place = file, place
+
+    def readable(self) -> bool:
+        """Return True: Arrow asks."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return some bytes; none only at the end."""
+        return self._file.read(size if self._file.tell() < self._place else _STEP_BYTES)

@@ -9,15 +9,14 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.json as pj
-import pyarrow.parquet as pq
 
 from polysilicon.errors import InputError, printable
 from polysilicon.workload.imports.columns import Rows, note_unread
 from polysilicon.workload.imports.csv_rows import BLOCK_BYTES, BOM, MOST_COLUMNS, csv_rows, header
 from polysilicon.workload.imports.findings import Findings
+from polysilicon.workload.imports.parquet_rows import opened, parquet_tables
 from polysilicon.workload.imports.source import HEAD_BYTES, Source
 
-BATCH_ROWS = 65_536
 _MAGIC = b"PAR1"
 _MOST_BRACKETS = 1000
 """Opening brackets of a line that Arrow's parser is given."""
@@ -33,7 +32,7 @@ def names_of(source: Source) -> list[str]:
         InputError: it is no table.
     """
     if source.head.startswith(_MAGIC):
-        with _parquet(source) as file:
+        with opened(source.path) as file:
             return [str(name) for name in file.schema_arrow.names]
     if _is_json(source):
         return _fields(source)
@@ -97,35 +96,12 @@ def _fields(source: Source) -> list[str]:
     return list(fields)[:MOST_COLUMNS]
 
 
-def _parquet(source: Source) -> Any:
-    """Open a Parquet file.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        return pq.ParquetFile(source.path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        what = f"not a Parquet file: {printable(str(error))[:160]}"
-        raise InputError(what, where=str(source.path)) from error
-
-
 def _parquet_rows(source: Source, findings: Findings, names: Sequence[str]) -> Iterator[Rows]:
     start = 0
-    with _parquet(source) as file:
-        where = str(source.path)
-        known = list(file.schema_arrow.names)
-        for name in names:
-            if known.count(name) > 1:
-                raise InputError(f"column {name!r} is there twice", where=where)
-        try:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(names)):
-                place = partial(_parquet_row, start)
-                yield Rows(pa.table(batch), start, where, findings, place)
-                start += batch.num_rows
-        except (pa.ArrowException, OSError, ValueError) as error:
-            what = f"broken Parquet: {printable(str(error))[:160]}"
-            raise InputError(what, where=where) from error
+    for table in parquet_tables(source.path, names):
+        place = partial(_parquet_row, start)
+        yield Rows(table, start, str(source.path), findings, place)
+        start += table.num_rows
 
 
 def _parquet_row(start: int, row: int) -> str:

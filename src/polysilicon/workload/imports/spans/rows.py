@@ -28,6 +28,7 @@ BATCH_ROWS = 8_192
 """Rows that are turned into a table at once: few enough to lie in the processor's cache."""
 
 LONGEST_ID = 128
+NAMELESS = "span without trace or span identifier"
 
 SCHEMA: Any = pa.schema(
     [

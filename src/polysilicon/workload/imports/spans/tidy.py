@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from polysilicon.workload.imports.findings import Findings
 from polysilicon.workload.imports.spans.forest import Forest, Ints, grow
+from polysilicon.workload.imports.spans.rows import NAMELESS
 
 
 def numbers(column: Any) -> Ints:
@@ -21,9 +22,7 @@ def usable(spans: Any, findings: Findings) -> Any:
     """Return the spans that can be used, with their columns in one piece each."""
     table = spans.combine_chunks()
     named = pc.and_(pc.is_valid(table["trace"]), pc.is_valid(table["span"]))
-    findings.leave(
-        "span without trace or span identifier", int(pc.sum(pc.invert(named)).as_py() or 0)
-    )
+    findings.leave(NAMELESS, int(pc.sum(pc.invert(named)).as_py() or 0))
     begun = pc.greater(table["start_ns"], 0)
     lost = pc.and_(named, pc.invert(begun))
     findings.leave("span without a start", int(pc.sum(lost).as_py() or 0))
