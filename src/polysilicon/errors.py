@@ -81,6 +81,10 @@ class EngineError(StepError):
         super().__init__(text)
 
 
+class PlacementError(StepError):
+    """No pool may take a step, by the policy."""
+
+
 class SandboxError(StepError):
     """A sandbox could not start or died; errors of the sandboxed code are results, not this."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from polysilicon.catalog.fleet import Pool
 from polysilicon.catalog.policy import Policy, Residency
-from polysilicon.errors import EngineError, InputError
+from polysilicon.errors import EngineError, InputError, PlacementError, StepError
 from polysilicon.runtime.dispatch import Decision, Dispatcher, written
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.pools import RunningPool
@@ -47,8 +47,12 @@ def task(**more: Any) -> TaskState:
 
 
 def taken(dispatcher: Dispatcher, state: TaskState, **more: Any) -> str | None:
-    found = dispatcher.choose(CALL, state, "s", **more)
-    return None if found is None else found.name
+    found = dispatcher.choose(CALL, state, **more)
+    if found is None:
+        return None
+    dispatcher.tell(found, state, "s", 0)
+    dispatcher.settle(found, None)
+    return found.pool.name
 
 
 def busy(of: RunningPool, seconds: float) -> None:
@@ -113,8 +117,10 @@ def test_data_stays_where_it_may_be() -> None:
     assert taken(dispatcher, task(data_class="personal")) == "home"
     assert told[0].why[1].refused == "the data may not be in region 'us-east-1'"
     assert taken(dispatcher, task(data_class="public")) == "away"
-    with pytest.raises(InputError, match=r"no pool take llm:m: away: the data may not be in"):
-        taken(Dispatcher([away], Policy(residency=(PERSONAL,))), task(data_class="personal"))
+    alone = Dispatcher([away], Policy(residency=(PERSONAL,)))
+    assert taken(alone, task(data_class="personal")) is None
+    why = str(alone.refusal(CALL, task(data_class="personal")))
+    assert why.startswith("the policy lets no pool take llm:m: away: the data may not be in")
 
 
 def test_a_vendor_over_its_share_gets_nothing_until_it_is_not() -> None:
@@ -130,11 +136,32 @@ def test_a_vendor_over_its_share_gets_nothing_until_it_is_not() -> None:
     assert 0.45 < spent["away"] / sum(spent.values()) < 0.52
 
 
+def test_steps_under_way_count_for_the_share_of_their_vendor() -> None:
+    home, away = here_and_there()
+    dispatcher = Dispatcher([home, away], Policy(vendor_share_max={"aws": 0.25}))
+    found = [dispatcher.choose(CALL, task()) for _ in range(60)]  # none of them has ended
+    at = [choice.pool for choice in found if choice is not None]
+    assert len(at) == 60
+    # A second of work is guessed for each: a dollar away, two at home.
+    assert 0.2 < at.count(away) / (at.count(away) + 2 * at.count(home)) < 0.3
+    for choice in found:
+        assert choice is not None
+        dispatcher.settle(choice, None)
+    assert taken(dispatcher, task()) == "away"
+
+
+def test_a_share_of_nothing_is_kept_from_the_first_step_on() -> None:
+    home, away = here_and_there()
+    policy = Policy(vendor_share_max={"aws": 0.0})
+    assert taken(Dispatcher([home, away], policy), task()) == "home"
+    assert taken(Dispatcher([away], policy), task()) is None
+
+
 def test_a_fleet_over_its_supply_is_refused() -> None:
-    home, away = pool("home"), pool("away", "aws/x", units=3)
-    with pytest.raises(InputError, match="pool 'away': it has 3 units of aws/x; .* allows 2"):
-        Dispatcher([home, away], Policy(supply_max={"aws/x": 2}))
-    assert taken(Dispatcher([home, away], Policy(supply_max={"aws/x": 3})), task()) is not None
+    pools = [pool("home"), pool("one", "aws/x", units=2), pool("two", "aws/x")]
+    with pytest.raises(InputError, match="fleet: it has 3 units of aws/x; the policy allows 2"):
+        Dispatcher(pools, Policy(supply_max={"aws/x": 2}))
+    assert taken(Dispatcher(pools, Policy(supply_max={"aws/x": 3})), task()) is not None
 
 
 def test_pools_that_failed_are_passed_over_and_rather_used_than_none() -> None:
@@ -143,17 +170,17 @@ def test_pools_that_failed_are_passed_over_and_rather_used_than_none() -> None:
     assert taken(dispatcher, task(), without=[away]) == "home"
     assert taken(dispatcher, task(), without=[away, home]) is None
     for _ in range(3):
-        away.health.failed(time.monotonic())
+        away.gates["engine"].health.failed(time.monotonic())
     assert taken(dispatcher, task()) == "home"
     for _ in range(3):
-        home.health.failed(time.monotonic())
+        home.gates["engine"].health.failed(time.monotonic())
     assert taken(dispatcher, task()) == "away"
 
 
 def test_no_pool_for_a_step_is_told() -> None:
     other = StepCall(kind="llm", name="chat", model="n", resource="engine", timeout_s=5.0)
     with pytest.raises(InputError, match="no pool serves llm:n; add it to `serves`"):
-        Dispatcher(list(here_and_there())).choose(other, task(), "s")
+        Dispatcher(list(here_and_there())).choose(other, task())
 
 
 def test_decisions_are_written_a_line_each(tmp_path: Path) -> None:
@@ -190,7 +217,7 @@ def steps(
                 kind="llm", name="chat", model="m", resource="engine", timeout_s=5.0, **call
             )
             return await runner.run(Scope(task()), given, work, str)
-        except EngineError as error:
+        except StepError as error:
             return error
         finally:
             journal.close()
@@ -209,7 +236,7 @@ def test_the_next_best_pool_takes_what_one_failed(tmp_path: Path) -> None:
     assert (found, record.pool, record.outcome) == ("yes", "home", "ok")
     assert [(d.attempt, d.pool) for d in told] == [(0, "away"), (1, "home")]
     assert told[1].why[1].refused == "it failed for this step"
-    assert [p.health.failures for p in pools] == [0, 1]
+    assert [p.gates["engine"].health.failures for p in pools] == [0, 1]
     assert pools[1].load("engine", "chat")[1] == 1.0  # how fast it failed says nothing of its speed
 
 
@@ -233,7 +260,7 @@ def test_a_request_that_nobody_would_answer_is_not_the_pools_fault(tmp_path: Pat
     answers = {"away": [EngineError("HTTP 400", of_request=True)], "home": ["never asked"]}
     found, (record,), _ = steps(tmp_path, pools, answers)
     assert str(found) == "HTTP 400"
-    assert (record.pool, pools[1].health.failures) == ("away", 0)
+    assert (record.pool, pools[1].gates["engine"].health.failures) == ("away", 0)
 
 
 def test_who_waits_for_a_pool_that_fails_goes_elsewhere(tmp_path: Path) -> None:
@@ -256,4 +283,118 @@ def test_who_waits_for_a_pool_that_fails_goes_elsewhere(tmp_path: Path) -> None:
             journal.close()
 
     assert asyncio.run(main()) == ["home"] * 6
-    assert away.health.failures == 3  # the others did not try it any more
+    assert away.gates["engine"].health.failures == 3  # the others did not try it any more
+
+
+def test_a_step_is_tried_once_a_pool_where_all_fail_over_and_over(tmp_path: Path) -> None:
+    """One pool is drained, the other fails for this step only: they must not take turns."""
+    home, away = here_and_there()
+    for _ in range(3):
+        home.gates["engine"].health.failed(time.monotonic())
+    answers = {"away": [EngineError("500")] * 9, "home": [EngineError("gone")] * 9}
+    found, (record,), told = steps(tmp_path, [home, away], answers)
+    assert str(found) == "gone"
+    assert [d.pool for d in told] == ["away", "home"]
+    assert record.pool == "home"
+    assert [p.gates["engine"].running for p in (home, away)] == [0, 0]
+
+
+def test_each_attempt_is_priced_by_its_own_pool(tmp_path: Path) -> None:
+    home, away = pool("home", usd_per_s=100.0), pool("away", "aws/x", 0.01)
+
+    async def work(of: RunningPool, _usage: Usage) -> str:
+        if of is away:
+            await asyncio.sleep(0.2)
+            raise EngineError("gone")
+        return "yes"
+
+    async def main() -> None:
+        journal = SqliteJournal(tmp_path)
+        await StepRunner(journal, Dispatcher([home, away]), time.monotonic).run(
+            Scope(task()), CALL, work, str
+        )
+        journal.close()
+
+    asyncio.run(main())
+    journal = SqliteJournal(tmp_path)
+    (record,) = journal.steps()
+    journal.close()
+    assert record.pool == "home"
+    assert record.cost_usd is not None
+    assert 0.002 < record.cost_usd < 5.0  # not 0.2 s at 100 dollars
+
+
+def test_what_no_pool_may_take_is_a_step_that_failed(tmp_path: Path) -> None:
+    away = here_and_there()[1]
+
+    async def work(_pool: RunningPool, _usage: Usage) -> str:
+        raise AssertionError("it must not run")
+
+    async def once() -> str:
+        journal = SqliteJournal(tmp_path)
+        dispatcher = Dispatcher([away], Policy(residency=(PERSONAL,)))
+        runner = StepRunner(journal, dispatcher, time.monotonic)
+        state = task(data_class="personal", history=await journal.history("t"))
+        try:
+            with pytest.raises(PlacementError, match="the data may not be in region") as caught:
+                await runner.run(Scope(state), CALL, work, str)
+        finally:
+            journal.close()
+        return str(caught.value)
+
+    assert asyncio.run(once()) == asyncio.run(once())  # the second is read from the journal
+    journal = SqliteJournal(tmp_path)
+    (record,) = journal.steps()
+    journal.close()
+    assert (record.pool, record.outcome, record.cost_usd) == (None, "error", None)
+
+
+def test_a_full_disk_ends_the_telling_only() -> None:
+    with written(Path("/dev/full")) as tell:
+        dispatcher = Dispatcher(list(here_and_there()), tell=tell)
+        assert [taken(dispatcher, task()) for _ in range(3)] == ["away"] * 3
+
+
+def test_a_retry_after_a_time_out_goes_elsewhere(tmp_path: Path) -> None:
+    home, away = here_and_there()
+
+    async def work(of: RunningPool, _usage: Usage) -> str:
+        if of is away:
+            await asyncio.sleep(60)
+        return of.name
+
+    async def main() -> str:
+        journal = SqliteJournal(tmp_path)
+        call = StepCall(
+            kind="llm", name="chat", model="m", resource="engine", timeout_s=0.05, retries=1
+        )
+        runner = StepRunner(journal, Dispatcher([home, away]), time.monotonic)
+        try:
+            return await runner.run(Scope(task()), call, work, str)
+        finally:
+            journal.close()
+
+    assert asyncio.run(main()) == "home"
+    assert away.gates["engine"].health.failures == 1
+
+
+def test_tools_say_nothing_of_an_engine(tmp_path: Path) -> None:
+    given = Pool(name="home", concurrency=1)
+    home = RunningPool(given, SimpleNamespace(model="m"), 2, lambda _c, _s: (None, None), 1.0)
+    for _ in range(3):
+        home.gates["engine"].health.failed(time.monotonic())
+    tool = StepCall(kind="tool", name="add", timeout_s=5.0)
+
+    async def work(_pool: RunningPool, _usage: Usage) -> int:
+        return 1
+
+    async def main() -> int:
+        journal = SqliteJournal(tmp_path)
+        runner = StepRunner(journal, Dispatcher([home]), time.monotonic)
+        try:
+            return await runner.run(Scope(task()), tool, work, int)
+        finally:
+            journal.close()
+
+    assert asyncio.run(main()) == 1
+    assert home.gates["engine"].health.drained

@@ -21,6 +21,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -85,7 +86,7 @@ def read_fleet(path: Path) -> Fleet:
     Raises:
         InputError: no such file, not TOML, an unknown key, or pools that cannot be.
     """
-    fleet = read_toml(path, Fleet, mend="see `polysilicon run --help`")
+    fleet = read_toml(path, Fleet, mend="see docs/running.md and examples/fleet.toml")
     check(fleet, str(path))
     return fleet
 
@@ -101,19 +102,22 @@ def check(fleet: Fleet, where: str) -> None:
         place = f"{where}, pool {pool.name!r}"
         if names.count(pool.name) > 1:
             raise InputError("two pools have this name", where=place)
-        if pool.concurrency < 1 or pool.units < 1:
-            raise InputError("units and concurrency must be at least 1", where=place)
-        if pool.engine == "openai" and not pool.endpoint:
-            raise InputError(
-                "engine openai needs an endpoint", where=place, mend='add endpoint = "…"'
-            )
-        if pool.engine == "openai" and not pool.model:
-            raise InputError("engine openai needs a model", where=place, mend='add model = "…"')
-        if pool.engine == "llama.cpp" and pool.offer != LOCAL:
-            mend = "start a server there and use engine openai"
-            raise InputError(
-                "llama.cpp in process runs only on offer local", where=place, mend=mend
-            )
-        if pool.engine == "openai" and any(s.startswith(("tool", "*")) for s in pool.serves):
-            mend = 'give serves = ["llm:MODEL"]'
-            raise InputError("an endpoint serves no tools", where=place, mend=mend)
+        _check_pool(pool, place)
+
+
+def _check_pool(pool: Pool, place: str) -> None:
+    """Raise `InputError` where a pool contradicts itself."""
+    if pool.concurrency < 1 or pool.units < 1:
+        raise InputError("units and concurrency must be at least 1", where=place)
+    if isinstance(pool.price, OwnPrice) and not 0 <= pool.price.usd_per_hour < math.inf:
+        raise InputError("usd_per_hour must be a number from 0", where=place)
+    if pool.engine == "openai" and not pool.endpoint:
+        raise InputError("engine openai needs an endpoint", where=place, mend='add endpoint = "…"')
+    if pool.engine == "openai" and not pool.model:
+        raise InputError("engine openai needs a model", where=place, mend='add model = "…"')
+    if pool.engine == "llama.cpp" and pool.offer != LOCAL:
+        mend = "start a server there and use engine openai"
+        raise InputError("llama.cpp in process runs only on offer local", where=place, mend=mend)
+    if pool.engine == "openai" and any(s.startswith(("tool", "*")) for s in pool.serves):
+        mend = 'give serves = ["llm:MODEL"]'
+        raise InputError("an endpoint serves no tools", where=place, mend=mend)

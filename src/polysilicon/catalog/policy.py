@@ -31,6 +31,8 @@ import msgspec
 from polysilicon.disk import read_toml
 from polysilicon.errors import InputError
 
+_MEND = "known: objective, slo, residency, vendor_share_max, supply_max; see docs/running.md"
+
 Objective = Literal["cost", "latency", "energy"]
 
 
@@ -93,7 +95,7 @@ def read_policy(path: Path) -> Policy:
     Raises:
         InputError: no such file, not TOML, an unknown key, or rules that cannot be.
     """
-    policy = read_toml(path, Policy)
+    policy = read_toml(path, Policy, mend=_MEND)
     _check(policy, str(path))
     return policy
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import click
 
+from polysilicon.catalog.fleet import read_fleet
+from polysilicon.catalog.policy import read_policy
 from polysilicon.cli.output import json_option
 from polysilicon.errors import InputError
 from polysilicon.runtime.folder import new_folder
 from polysilicon.runtime.inputs import read_inputs
 from polysilicon.runtime.loader import load_agent, sample_inputs
 from polysilicon.runtime.run import Job, Run, RunOptions
+from polysilicon.runtime.types import Agent
 from polysilicon.workload.run_folder import RunFolder
 
 
@@ -90,6 +93,7 @@ def command(
         raise InputError("no agent given", mend="give an agent, or --resume RUN")
     else:
         loaded = load_agent(agent)
+        _check_files(settings, loaded)
         inputs = list(read_inputs(input_path)) if input_path else sample_inputs(loaded)
         if not inputs:
             raise InputError("there is no input", where=str(input_path or agent))
@@ -97,6 +101,29 @@ def command(
         fetch_model(settings.model, settings.fleet)
         run = Run(new_folder(runs, loaded.name), [job], settings)
     run_and_report(run, as_json=as_json)
+
+
+def _check_files(settings: RunOptions, agent: Agent) -> None:
+    """Read fleet and policy before a folder is made, and say what of the policy is for nobody here.
+
+    Raises:
+        InputError: one cannot be read, or is wrong.
+    """
+    if settings.fleet is not None:
+        read_fleet(Path(settings.fleet))
+    if settings.policy is None:
+        return
+    policy = read_policy(Path(settings.policy))
+    others = [f"[[slo]] of {slo.agent!r}" for slo in policy.slo if slo.agent != agent.name]
+    others += [
+        f"[[residency]] of {rule.data_class!r}"
+        for rule in policy.residency
+        if rule.data_class != agent.data_class
+    ]
+    if others:
+        has = f"data class {agent.data_class!r}" if agent.data_class else "no data class"
+        told = ", ".join(others)
+        click.echo(f"note: {told}: not this agent's, which is {agent.name!r} with {has}", err=True)
 
 
 def here(given: Path | str | None) -> str | None:

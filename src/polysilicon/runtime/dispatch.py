@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.policy import Policy
-from polysilicon.errors import InputError
+from polysilicon.errors import InputError, PlacementError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import StepCall, TaskState
 
@@ -62,6 +63,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     why: list[Candidate]
 
 
+@dataclass(slots=True)
+class Choice:
+    """A pool that was chosen; `reserved_usd` counts for its vendor until it is settled."""
+
+    pool: RunningPool
+    reserved_usd: float = 0.0
+    why: list[Candidate] = field(default_factory=list)
+
+
 class Dispatcher:
     """Chooses pools for the steps of a run.
 
@@ -94,74 +104,96 @@ class Dispatcher:
 
     def _check(self) -> None:
         """Raise `InputError` where the fleet is not allowed, or the objective not known of it."""
+        for offer, most in self.policy.supply_max.items():
+            units = sum(pool.units for pool in self._pools if pool.offer_name == offer)
+            if units > most:
+                what = f"it has {units} units of {offer}; the policy allows {most}"
+                raise InputError(what, where="fleet")
         for pool in self._pools:
-            most = self.policy.supply_max.get(pool.offer_name)
-            if most is not None and pool.units > most:
-                what = f"it has {pool.units} units of {pool.offer_name}; the policy allows {most}"
-                raise InputError(what, where=f"pool {pool.name!r}")
             if self.policy.objective == "energy" and pool.watts is None:
                 mend = "take objective cost or latency"
                 raise InputError("its power is not known", where=f"pool {pool.name!r}", mend=mend)
 
     def spend(self, offer: str | None, usd: float | None) -> None:
         """Note what a step cost on an offer, for the shares of the vendors of the fleet."""
-        if offer is not None and vendor(offer) in self._vendors:
-            self._spent_usd[self._vendors.index(vendor(offer))] += usd or 0.0
+        if usd and offer is not None and vendor(offer) in self._vendors:
+            self._spent_usd[self._vendors.index(vendor(offer))] += usd
+
+    def settle(self, choice: Choice, usd: float | None) -> None:
+        """Note what a step that was chosen cost; nothing where it did not run there."""
+        if choice.reserved_usd or usd:
+            self.spend(choice.pool.offer_name, (usd or 0.0) - choice.reserved_usd)
+            choice.reserved_usd = 0.0
+
+    def tell(self, choice: Choice, task: TaskState, step_id: str, attempt: int) -> None:
+        """Tell where a step goes, as it goes there."""
+        if self._tell is not None:
+            name = choice.pool.name
+            self._tell(Decision(
+                task_id=task.task_id, step_id=step_id, attempt=attempt, pool=name, why=choice.why
+            ))  # fmt: skip
 
     def choose(
-        self,
-        call: StepCall,
-        task: TaskState,
-        step_id: str,
-        *,
-        attempt: int = 0,
-        without: Iterable[RunningPool] = (),
-    ) -> RunningPool | None:
-        """Return the pool that takes a step; None where all that may are in `without`.
+        self, call: StepCall, task: TaskState, *, without: Sequence[RunningPool] = ()
+    ) -> Choice | None:
+        """Return the pool that takes a step; None where no other than `without` may.
+
+        Whoever gets one must `settle` it.
 
         Raises:
-            InputError: no pool serves such steps, or the policy allows none that does.
+            InputError: no pool serves such steps.
         """
         what = call.model or call.name
         if self._only is not None and self._only.serves(call.kind, what, call.resource):
-            return None if without else self._only
+            return None if without else Choice(self._only)
         serves = np.array([p.serves(call.kind, what, call.resource) for p in self._pools])
         if not serves.any():
             mend = "add it to `serves` of a pool, or choose another model"
             raise InputError(f"no pool serves {call.kind}:{what}", mend=mend)
         now_s = time.monotonic()
-        resident = np.array([self.policy.resident(task.data_class, p.region) for p in self._pools])
-        up = np.array([p.health.up(now_s) for p in self._pools])
+        resident = self._resident(task)
+        up = np.array([ok and p.gates[call.resource].health.up(now_s)
+                       for p, ok in zip(self._pools, serves, strict=True)])  # fmt: skip
         left = np.array([p not in without for p in self._pools])
         may = self._allowed(serves & left & up, resident)
         if not may.any():  # rather a pool that failed before than none
             may = self._allowed(serves & left, resident)
-        if not may.any() and not self._allowed(serves, resident).any():
-            told = self._why(serves, resident, up, left)
-            reasons = "; ".join(f"{c.pool}: {c.refused}" for c in told)
-            raise InputError(f"the policy lets no pool take {call.kind}:{what}: {reasons}")
         known = self._known(call, task, may)
         slack_s, late = self._lateness(task, now_s)
         index = schedule.choose(*known, may, slack_s, late)
         if index < 0:
             return None
+        choice = Choice(self._pools[index])
+        if self.policy.vendor_share_max:
+            price, work_s, _ = choice.pool.load(call.resource, call.name)
+            choice.reserved_usd = price * work_s
+            self.spend(choice.pool.offer_name, choice.reserved_usd)
         if self._tell is not None:
             found = schedule.scores(*known, may, slack_s, late)
-            why = self._why(serves, resident, up, left)
+            choice.why = self._why(serves, resident, up, left)
             for at in np.flatnonzero(may).tolist():
                 price, work_s, saved_s, queue_s = (float(column[at]) for column in known)
-                why[at] = Candidate(
+                choice.why[at] = Candidate(
                     pool=self._pools[at].name, score_usd=float(found[at]), usd_per_s=price,
                     work_s=work_s, saved_s=saved_s, queue_s=queue_s,
                 )  # fmt: skip
-            name = self._pools[index].name
-            self._tell(Decision(
-                task_id=task.task_id, step_id=step_id, attempt=attempt, pool=name, why=why
-            ))  # fmt: skip
-        return self._pools[index]
+        return choice
+
+    def refusal(self, call: StepCall, task: TaskState) -> PlacementError:
+        """Return why no pool may take a step."""
+        what = call.model or call.name
+        serves = np.array([p.serves(call.kind, what, call.resource) for p in self._pools])
+        every = np.ones(len(self._pools), np.bool_)
+        told = self._why(serves, self._resident(task), every, every)
+        reasons = "; ".join(f"{c.pool}: {c.refused}" for c in told)
+        return PlacementError(f"the policy lets no pool take {call.kind}:{what}: {reasons}")
+
+    def _resident(self, task: TaskState) -> Any:
+        return np.array([self.policy.resident(task.data_class, p.region) for p in self._pools])
 
     def _allowed(self, able: Any, resident: Any) -> Any:
-        spent, share = self._spent_usd, self._most_share
+        spent, share = np.maximum(self._spent_usd, 0.0), self._most_share
+        able = able & (share[self._vendor] > 0.0)  # before anything is spent, a share of 0 is kept
         return schedule.allowed(able, resident, self._vendor, spent, share)
 
     def _known(self, call: StepCall, task: TaskState, may: Any) -> tuple[Any, Any, Any, Any]:
@@ -211,11 +243,17 @@ def vendor(offer: str) -> str:
 
 @contextmanager
 def written(path: Path) -> Iterator[Callable[[Decision], None]]:
-    """Give what appends decisions to a file, a line each."""
+    """Give what appends decisions to a file, a line each; where it is full, no more are told."""
     encode = msgspec.json.Encoder().encode
-    with path.open("ab") as file:
+    with path.open("ab", buffering=0) as file:
+        full = False
 
         def tell(decision: Decision) -> None:
-            file.write(encode(decision) + b"\n")
+            nonlocal full
+            if not full:
+                try:
+                    file.write(encode(decision) + b"\n")
+                except OSError:  # the journal will say so; it is no reason to fail a task
+                    full = True
 
         yield tell

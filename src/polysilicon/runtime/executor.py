@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib
 import inspect
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from polysilicon.runtime.types import MAX_RESULT_BYTES, too_large
 
 IDEMPOTENCY_KEY = "idempotency_key"
 _LOOK_S = 2.0
+_F_SETSIG = 10  # linux/fcntl.h
 
 
 class CallResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,20 +147,31 @@ def has_effects(fn: Callable[..., Any]) -> bool:
 
 
 def _begin() -> None:
-    """Make this worker yield to the engine, and end when the run ends, however that comes about."""
-    yield_to_engine()
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    """Make this worker yield to the engine, and end when the run ends, however that comes about.
 
-
-def _end_with_the_run() -> None:
-    """Wait until the run's process is no more; kill this one, whatever it is at.
-
-    The fork server cannot be waited for instead: it lives as long as one of its workers.
+    The fork server cannot be waited for instead: it lives as long as one of its workers. On Linux
+    the kernel kills this process, whatever it is at; elsewhere a thread does, when it has its turn.
     """
+    yield_to_engine()
     run = multiprocessing.parent_process()
-    if run is not None:
-        wait([run.sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
+    if run is None:
+        return
+    if sys.platform == "linux":
+        # The run holds the other end of this pipe, which nobody writes to: its end is the signal.
+        fcntl.fcntl(run.sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(run.sentinel, _F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(run.sentinel, fcntl.F_GETFL)
+        fcntl.fcntl(run.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+        if wait([run.sentinel], 0):  # it had ended before
+            _end_with_the_run(run.sentinel)
+    else:
+        threading.Thread(target=_end_with_the_run, args=(run.sentinel,), daemon=True).start()
+
+
+def _end_with_the_run(sentinel: int) -> None:
+    """Wait until the run's process is no more, and kill this one."""
+    wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _run(module: str, name: str, arguments: bytes) -> tuple[Any, ...]:

@@ -1,18 +1,18 @@
-"""Whether a pool is up: it is drained after failures in a row, and probed by one step at a time."""
+"""Whether an engine is up: drained after failures in a row, and then probed, a step at a time."""
 
 from __future__ import annotations
 
 FAILURES = 3
-"""Failures in a row after which a pool gets no more steps."""
+"""Failures in a row after which an engine gets no more steps."""
 
 _FIRST_PROBE_S, _LAST_PROBE_S = 1.0, 60.0
 
 
 class Health:
-    """What is known of a pool from how its steps ended; moments are of one steady clock.
+    """What is known of an engine from how its steps ended; moments are of one steady clock.
 
-    A drained pool gets a single step, the probe, after a second; each probe that fails doubles the
-    time to the next one, up to a minute. A step that succeeds makes it whole again.
+    A drained engine gets a single step, the probe, after a second; each probe that fails doubles
+    the time to the next one, up to a minute. A step that succeeds makes it whole again.
     """
 
     def __init__(self) -> None:
@@ -21,27 +21,36 @@ class Health:
         self._pause_s = _FIRST_PROBE_S
         self._probing = False
 
-    def up(self, now_s: float) -> bool:
-        """Tell whether the pool may get a step now."""
-        drained = self.failures >= FAILURES
-        return not drained or (not self._probing and now_s >= self._probe_at_s)
+    @property
+    def drained(self) -> bool:
+        """Whether it gets no steps but probes."""
+        return self.failures >= FAILURES
 
-    def begun(self) -> None:
-        """Note that a step was given to the pool; to a drained one it is the probe."""
-        self._probing = self.failures >= FAILURES
+    def up(self, now_s: float) -> bool:
+        """Tell whether it may get a step now."""
+        return not self.drained or (not self._probing and now_s >= self._probe_at_s)
+
+    def begun(self) -> bool:
+        """Note that a step was given to it, and tell whether that is the probe."""
+        probes = self.drained and not self._probing
+        self._probing = self._probing or probes
+        return probes
 
     def succeeded(self) -> None:
         """Note that a step went well."""
         self.failures, self._pause_s, self._probing = 0, _FIRST_PROBE_S, False
 
-    def failed(self, now_s: float) -> None:
-        """Note that a step failed by the pool's fault."""
-        if self._probing:
+    def failed(self, now_s: float, *, probe: bool = False) -> None:
+        """Note that a step failed by its fault; those begun before it was drained tell no more."""
+        if probe:
             self._pause_s = min(2 * self._pause_s, _LAST_PROBE_S)
-        self._probing = False
+            self._probing = False
+        elif self.drained:
+            return
         self.failures += 1
         self._probe_at_s = now_s + self._pause_s
 
-    def left(self) -> None:
-        """Note that a step ended without telling anything of the pool, as a cancelled one does."""
-        self._probing = False
+    def left(self, *, probe: bool) -> None:
+        """Note that a step ended without telling anything, as a cancelled one does."""
+        if probe:
+            self._probing = False

@@ -28,6 +28,9 @@ _UNKNOWN_S = 1.0
 """Stands for the mean service of a pool that served nothing yet, so that price and queue count."""
 
 
+_TELLING_TOKENS = 32
+"""Of a prompt with fewer new tokens the first one comes after a way there and back, mostly."""
+
 _MOST_NAMES = 1000
 """Names of steps whose mean service is kept; those of others is that of all."""
 
@@ -47,6 +50,7 @@ class Gate:
         self.cap = cap
         self.running = 0
         self.mean_s = 0.0
+        self.health = Health()
         self._means: dict[str, float] = {}
         self._waiting: list[tuple[asyncio.Future[None], Waiter, float]] = []
 
@@ -135,7 +139,6 @@ class RunningPool:
         self.region = LOCAL if pool.offer == LOCAL else pool.region
         self.units = pool.units
         self.watts = watts
-        self.health = Health()
         self._token_s = 0.0
         self.engine = engine
         self.price = price
@@ -164,7 +167,7 @@ class RunningPool:
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Note how long it took to the first token, with so many prompt tokens that were new."""
-        if tokens > 0 and seconds > 0:
+        if tokens >= _TELLING_TOKENS and seconds > 0:
             self._token_s = _smoothed(self._token_s, seconds / tokens)
 
     def saved_s(self, prompts: Mapping[str, int]) -> float:

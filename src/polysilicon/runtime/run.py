@@ -148,6 +148,8 @@ class Run:
                 self._info,
                 offer=machine.priced_as,
                 model=self._options.model or machine.model,
+                fleet=self._options.fleet,
+                policy=self._options.policy,
             )
             async with Watchdog(self._options.blocked_limit_s):
                 await self._tasks(machine, policy)

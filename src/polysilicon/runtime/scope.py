@@ -16,7 +16,7 @@ from polysilicon.workload.record import Kind, StepRecord
 class Usage:
     """What a step used, filled in by the work as it goes; names as in the step record.
 
-    `served_s` is the seconds of all attempts, without the back-off between them. `began_s` and
+    Dollars and joules are those of all attempts, each by its own pool. `began_s` and
     `ended_s` are told by work that runs in a thread or process of its own, which has to wait for a
     core before it begins, and whose result waits for this one: neither is service. Of a step with
     effects, `idempotency_key` is the same however often it is tried, also on resumption.
@@ -30,7 +30,8 @@ class Usage:
     first_token_s: float | None = None
     began_s: float | None = None
     ended_s: float | None = None
-    served_s: float = 0.0
+    cost_usd: float | None = None
+    energy_j: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None

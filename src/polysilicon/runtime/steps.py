@@ -18,7 +18,7 @@ from polysilicon.errors import (
     StepError,
     StepTimeoutError,
 )
-from polysilicon.runtime.dispatch import Dispatcher
+from polysilicon.runtime.dispatch import Choice, Dispatcher
 from polysilicon.runtime.journal import Journal, JournalError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.results import decode_result, encode_error, encode_result
@@ -79,8 +79,8 @@ class StepRunner:
         if known is not None:
             return cast("T", await self._replayed(scope, *known, result_type))
         ready_s = self._clock()
-        pool = self._dispatcher.choose(call, scope.task, step_id)
-        assert pool is not None  # it leaves none out yet
+        choice = self._dispatcher.choose(call, scope.task)
+        pool = None if choice is None else choice.pool
         usage = Usage()
         times: dict[str, Any] = {"step_id": step_id, "parent_ids": parents, "ready_s": ready_s}
         if call.effects:
@@ -88,14 +88,19 @@ class StepRunner:
             # Unless an end comes, all that will be known of it is that it was cut off.
             mark = _record(scope, call, pool, usage, {**times, "outcome": "cancelled"})
             await self._kept(self._journal.begin_step(mark))
-        start_s, pool, data, error = await self._attempts(scope, call, (pool, step_id), work, usage)
+        if choice is None:
+            error: StepError | None = self._dispatcher.refusal(call, scope.task)
+            start_s, data = ready_s, encode_error(cast("StepError", error))
+        else:
+            start_s, pool, data, error = await self._attempts(
+                scope, call, (choice, step_id), work, usage
+            )
         outcome = "ok" if error is None else error.outcome
         end_s = self._clock()
         if usage.ended_s is not None:
             end_s = min(end_s, usage.ended_s)
         times |= {"start_s": start_s, "end_s": end_s, "outcome": outcome}
         record = _record(scope, call, pool, usage, times)
-        self._dispatcher.spend(pool.offer_name, record.cost_usd)
         await self._kept(self._journal.end_step(record, data))
         scope.followed(parents, step_id)
         scope.task.attained_s += end_s - start_s
@@ -139,7 +144,7 @@ class StepRunner:
         self,
         scope: Scope,
         call: StepCall,
-        place: tuple[RunningPool, str],
+        place: tuple[Choice, str],
         work: Callable[[RunningPool, Usage], Awaitable[Any]],
         usage: Usage,
     ) -> tuple[float, RunningPool, bytes, StepError | None]:
@@ -147,100 +152,137 @@ class StepRunner:
 
         A pool whose engine fails costs no retry while another one may take the step.
         """
-        pool, step_id = place
+        choice, step_id = place
         start_s: float | None = None
         failed: list[RunningPool] = []
         tries, retries = 0, call.retries
         while True:
-            pool = await self._entered(scope.task, call, pool, step_id, tries)
-            begin_s = self._clock()
+            choice = await self._entered(scope.task, call, choice, failed)
+            self._dispatcher.tell(choice, scope.task, step_id, tries)
+            pool, begin_s = choice.pool, self._clock()
             start_s = begin_s if start_s is None else start_s
             usage.again()
-            scope.task.running.append(call.name)
-            tells = True  # whether its seconds tell how fast the pool is
-            try:
-                result = await self._attempt(call, pool, work, usage)
+            result, failure = await self._attempt(scope.task, call, choice, work, usage)
+            if failure is None:
                 if tries == 0 and usage.began_s is not None:
                     start_s = usage.began_s
-                self._learn(scope.task, pool, usage, begin_s)
-                return start_s, pool, encode_result(result), None
-            except StepError as error:
-                failure, tells = error, not isinstance(error, EngineError)
-                usage.cpu_s = _sum(usage.cpu_s, error.cpu_s)
-            finally:
-                scope.task.running.remove(call.name)
-                served_s = self._clock() - begin_s
-                usage.served_s += served_s
-                pool.gates[call.resource].leave(served_s if tells else None, call.name)
+                self._learn(scope.task, call, pool, usage, begin_s)
+                return start_s, pool, result, None
             tries += 1
+            following = None
             if isinstance(failure, EngineError) and not failure.of_request:
                 failed.append(pool)
-                other = self._dispatcher.choose(
-                    call, scope.task, step_id, attempt=tries, without=failed
+                following = self._dispatcher.choose(call, scope.task, without=failed)
+            if following is None and retries > 0:
+                usage.wait_s = (usage.wait_s or 0.0) + await _back_off(
+                    scope.task.rng, call.retries - retries
                 )
-                if other is not None:
-                    pool = other
-                    continue
-            if retries == 0:
+                retries -= 1
+                failed.clear()
+                following = self._dispatcher.choose(call, scope.task, without=[pool])
+                following = following or self._dispatcher.choose(call, scope.task)
+            if following is None:
                 return start_s, pool, encode_error(failure), failure
-            usage.wait_s = (usage.wait_s or 0.0) + await _back_off(
-                scope.task.rng, call.retries - retries
-            )
-            retries -= 1
-            failed.clear()
-            pool = self._dispatcher.choose(call, scope.task, step_id, attempt=tries) or pool
+            choice = following
 
     async def _entered(
-        self, task: TaskState, call: StepCall, pool: RunningPool, step_id: str, tries: int
-    ) -> RunningPool:
+        self, task: TaskState, call: StepCall, choice: Choice, failed: list[RunningPool]
+    ) -> Choice:
         """Wait for room; a pool that failed for others meanwhile is left for one that is up."""
         while True:
-            gate = pool.gates[call.resource]
-            await gate.enter(task)
-            now_s = time.monotonic()
-            if pool.health.up(now_s):
-                return pool
-            other = self._dispatcher.choose(call, task, step_id, attempt=tries, without=[pool])
-            if other is None or not other.health.up(now_s):
-                return pool
+            gate = choice.pool.gates[call.resource]
+            entered = False
+            try:
+                await gate.enter(task)
+                entered = True
+                now_s = time.monotonic()
+                if gate.health.up(now_s):
+                    return choice
+                other = self._dispatcher.choose(call, task, without=[choice.pool, *failed])
+                if other is None:
+                    return choice
+                if not other.pool.gates[call.resource].health.up(now_s):
+                    self._dispatcher.settle(other, None)
+                    return choice
+            except BaseException:
+                self._dispatcher.settle(choice, None)
+                if entered:
+                    gate.leave()
+                raise
             gate.leave()
-            pool = other
+            self._dispatcher.settle(choice, None)
+            choice = other
 
     async def _attempt(
+        self,
+        task: TaskState,
+        call: StepCall,
+        choice: Choice,
+        work: Callable[[RunningPool, Usage], Awaitable[Any]],
+        usage: Usage,
+    ) -> tuple[bytes, StepError | None]:
+        """Try once where there is room: the encoded result, and what went wrong."""
+        pool, gate = choice.pool, choice.pool.gates[call.resource]
+        begin_s, cpu_before_s = self._clock(), usage.cpu_s
+        tells = False  # whether its seconds tell how fast the pool is
+        task.running.append(call.name)
+        try:
+            result = encode_result(await self._watched(call, pool, work, usage))
+            tells = True
+        except StepError as error:
+            tells = not isinstance(error, EngineError)
+            usage.cpu_s = _sum(usage.cpu_s, error.cpu_s)
+            return b"", error
+        else:
+            return result, None
+        finally:
+            task.running.remove(call.name)
+            served_s = self._clock() - begin_s
+            cpu_s = None if usage.cpu_s is None else usage.cpu_s - (cpu_before_s or 0.0)
+            cost_usd, energy_j = pool.price(cpu_s, served_s)
+            usage.cost_usd = _sum(usage.cost_usd, cost_usd)
+            usage.energy_j = _sum(usage.energy_j, energy_j)
+            self._dispatcher.settle(choice, cost_usd)
+            gate.leave(served_s if tells else None, call.name)
+
+    async def _watched(
         self,
         call: StepCall,
         pool: RunningPool,
         work: Callable[[RunningPool, Usage], Awaitable[Any]],
         usage: Usage,
     ) -> Any:
-        """Try once, and note what that tells of the pool.
+        """Do the work, and note what that tells of the pool's engine.
 
         Raises:
             StepError: it failed, or ran late.
         """
-        pool.health.begun()
+        health = pool.gates[call.resource].health
+        probe = health.begun()
         try:
             async with asyncio.timeout(call.timeout_s):
                 result = await work(pool, usage)
         except TimeoutError as error:
             if call.resource == "engine":
-                pool.health.failed(time.monotonic())
+                health.failed(time.monotonic(), probe=probe)
             raise StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s") from error
         except EngineError as error:
             if error.of_request:
-                pool.health.succeeded()
+                health.succeeded()
             else:
-                pool.health.failed(time.monotonic())
+                health.failed(time.monotonic(), probe=probe)
             raise
         except BaseException:
-            pool.health.left()
+            health.left(probe=probe)
             raise
-        pool.health.succeeded()
+        health.succeeded()
         return result
 
-    def _learn(self, task: TaskState, pool: RunningPool, usage: Usage, begin_s: float) -> None:
+    def _learn(
+        self, task: TaskState, call: StepCall, pool: RunningPool, usage: Usage, begin_s: float
+    ) -> None:
         """Note what a prompt tells of a pool's prefix cache and of how fast it takes prompts in."""
-        if usage.prompt_tokens is None:
+        if usage.prompt_tokens is None or call.kind != "llm":
             return
         task.prompts[pool.name] = usage.prompt_tokens
         if usage.first_token_s is not None:
@@ -261,19 +303,18 @@ async def _back_off(rng: random.Random, number: int) -> float:
 
 
 def _record(
-    scope: Scope, call: StepCall, pool: RunningPool, usage: Usage, times: dict[str, Any]
+    scope: Scope, call: StepCall, pool: RunningPool | None, usage: Usage, times: dict[str, Any]
 ) -> StepRecord:
-    """Return the step record, priced."""
-    cost_usd, energy_j = pool.price(usage.cpu_s, usage.served_s)
+    """Return the step record; without a pool where none might take the step."""
     return StepRecord(
         task_id=scope.task.task_id,
         agent=scope.task.agent,
         name=call.name,
         kind=call.kind,
         model=call.model,
-        pool=pool.name,
-        offer=pool.offer_name,
-        region=pool.region,
+        pool=None if pool is None else pool.name,
+        offer=None if pool is None else pool.offer_name,
+        region=None if pool is None else pool.region,
         data_class=scope.task.data_class,
         arrival_s=scope.task.arrival_s,
         first_token_s=usage.first_token_s,
@@ -285,8 +326,8 @@ def _record(
         wait_s=usage.wait_s,
         startup_s=usage.startup_s,
         memory_bytes=usage.memory_bytes,
-        cost_usd=cost_usd,
-        energy_j=energy_j,
+        cost_usd=usage.cost_usd,
+        energy_j=usage.energy_j,
         **times,
     )
 
