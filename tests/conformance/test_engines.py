@@ -107,8 +107,9 @@ def test_a_repeated_beginning_comes_from_the_cache(with_engine) -> None:
 
 def test_a_prompt_that_is_too_long_is_refused(with_engine) -> None:
     async def scenario(engine: Engine) -> None:
-        with pytest.raises(EngineError, match="exceeds the available context"):
+        with pytest.raises(EngineError, match="exceeds the available context") as refused:
             await engine.chat(ask("word " * 5000))
+        assert refused.value.of_request  # no other engine of its kind would take it either
 
     with_engine(scenario)
 

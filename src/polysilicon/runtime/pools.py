@@ -19,7 +19,7 @@ Price = Callable[[float | None, float], tuple[float | None, float | None]]
 
 _SMOOTHING = 0.1
 STARVE_S = 60.0
-"""A step that waited for so long is not passed over any more."""
+"""A batch step that waited for so long goes before all but urgent and older interactive ones."""
 
 MOST_WAITING = 256
 """Tools that only wait for others, at once."""

@@ -182,8 +182,10 @@ class _Call:
         Raises:
             EngineError: llama.cpp refused the request.
         """
-        if self._error or not self._finish:
-            raise EngineError(f"llama.cpp: {self._error or 'the answer broke off'}")
+        if self._error:  # in this process it is there, so the request is at fault, as a long prompt
+            raise EngineError(f"llama.cpp: {self._error}", of_request=True)
+        if not self._finish:
+            raise EngineError("llama.cpp: the answer broke off")
         text = "".join(self._pieces)
         details = self._usage.get("prompt_tokens_details") or {}
         return ChatResult(
