@@ -81,8 +81,8 @@ class EngineError(StepError):
         super().__init__(text)
 
 
-class PlacementError(StepError):
-    """No pool may take a step, by the policy."""
+class PolicyError(StepError):
+    """The policy lets no pool take a step."""
 
 
 class SandboxError(StepError):

@@ -14,7 +14,7 @@ import pytest
 
 from polysilicon.catalog.fleet import Pool
 from polysilicon.catalog.policy import Policy, Residency
-from polysilicon.errors import EngineError, InputError, PlacementError, StepError
+from polysilicon.errors import EngineError, InputError, PolicyError, StepError
 from polysilicon.runtime.dispatch import Decision, Dispatcher, written
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.pools import RunningPool
@@ -336,7 +336,7 @@ def test_what_no_pool_may_take_is_a_step_that_failed(tmp_path: Path) -> None:
         runner = StepRunner(journal, dispatcher, time.monotonic)
         state = task(data_class="personal", history=await journal.history("t"))
         try:
-            with pytest.raises(PlacementError, match="the data may not be in region") as caught:
+            with pytest.raises(PolicyError, match="the data may not be in region") as caught:
                 await runner.run(Scope(state), CALL, work, str)
         finally:
             journal.close()

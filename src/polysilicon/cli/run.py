@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from polysilicon.catalog.fleet import read_fleet
 from polysilicon.catalog.policy import read_policy
 from polysilicon.cli.output import json_option
 from polysilicon.errors import InputError
@@ -93,7 +92,8 @@ def command(
         raise InputError("no agent given", mend="give an agent, or --resume RUN")
     else:
         loaded = load_agent(agent)
-        _check_files(settings, loaded)
+        if settings.policy is not None:
+            _check_policy(settings.policy, loaded)
         inputs = list(read_inputs(input_path)) if input_path else sample_inputs(loaded)
         if not inputs:
             raise InputError("there is no input", where=str(input_path or agent))
@@ -103,17 +103,13 @@ def command(
     run_and_report(run, as_json=as_json)
 
 
-def _check_files(settings: RunOptions, agent: Agent) -> None:
-    """Read fleet and policy before a folder is made, and say what of the policy is for nobody here.
+def _check_policy(path: str, agent: Agent) -> None:
+    """Read a policy before a folder is made, and say what of it is for nobody here.
 
     Raises:
-        InputError: one cannot be read, or is wrong.
+        InputError: it cannot be read, or is wrong.
     """
-    if settings.fleet is not None:
-        read_fleet(Path(settings.fleet))
-    if settings.policy is None:
-        return
-    policy = read_policy(Path(settings.policy))
+    policy = read_policy(Path(path))
     others = [f"[[slo]] of {slo.agent!r}" for slo in policy.slo if slo.agent != agent.name]
     others += [
         f"[[residency]] of {rule.data_class!r}"

@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from polysilicon import catalog, cost
+from polysilicon.catalog.fleet import read_fleet
 from polysilicon.cli.live import LiveView
 from polysilicon.cli.output import download_bar, emit_json, out, progress
 from polysilicon.report.html import write_report
@@ -48,13 +50,17 @@ def run_and_report(run: Run, *, as_json: bool) -> None:
 def fetch_model(model: str | None, fleet: str | None) -> None:
     """Download the model of a run on this machine before the run begins, with progress.
 
+    With a fleet the run does so itself; a fleet file that is wrong is told before a folder is made.
+
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or the fleet file is wrong.
         PolysiliconError: the download failed.
     """
     if fleet is None:
         with download_bar(model or models.DEFAULT_MODEL) as seen:
             models.pull(model or models.DEFAULT_MODEL, progress=seen)
+    else:
+        read_fleet(Path(fleet))
 
 
 @contextmanager

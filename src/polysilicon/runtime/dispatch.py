@@ -15,7 +15,7 @@ import numpy as np
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.policy import Policy
-from polysilicon.errors import InputError, PlacementError
+from polysilicon.errors import InputError, PolicyError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import StepCall, TaskState
 
@@ -179,14 +179,14 @@ class Dispatcher:
                 )  # fmt: skip
         return choice
 
-    def refusal(self, call: StepCall, task: TaskState) -> PlacementError:
+    def refusal(self, call: StepCall, task: TaskState) -> PolicyError:
         """Return why no pool may take a step."""
         what = call.model or call.name
         serves = np.array([p.serves(call.kind, what, call.resource) for p in self._pools])
         every = np.ones(len(self._pools), np.bool_)
         told = self._why(serves, self._resident(task), every, every)
         reasons = "; ".join(f"{c.pool}: {c.refused}" for c in told)
-        return PlacementError(f"the policy lets no pool take {call.kind}:{what}: {reasons}")
+        return PolicyError(f"the policy lets no pool take {call.kind}:{what}: {reasons}")
 
     def _resident(self, task: TaskState) -> Any:
         return np.array([self.policy.resident(task.data_class, p.region) for p in self._pools])
@@ -229,7 +229,7 @@ class Dispatcher:
                 "it does not serve such steps" if not serves[at]
                 else f"the data may not be in region {pool.region!r}" if not resident[at]
                 else "it failed for this step" if not left[at]
-                else "it failed and is left alone for now" if not up[at]
+                else "it is drained, and not yet to be probed" if not up[at]
                 else f"{name} has its share of the dollars"
             )  # fmt: skip
             found.append(Candidate(pool=pool.name, refused=reason))

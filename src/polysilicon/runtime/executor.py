@@ -29,7 +29,6 @@ from polysilicon.runtime.types import MAX_RESULT_BYTES, too_large
 
 IDEMPOTENCY_KEY = "idempotency_key"
 _LOOK_S = 2.0
-_F_SETSIG = 10  # linux/fcntl.h
 
 
 class CallResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +158,7 @@ def _begin() -> None:
     if sys.platform == "linux":
         # The run holds the other end of this pipe, which nobody writes to: its end is the signal.
         fcntl.fcntl(run.sentinel, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(run.sentinel, _F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(run.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
         flags = fcntl.fcntl(run.sentinel, fcntl.F_GETFL)
         fcntl.fcntl(run.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
         if wait([run.sentinel], 0):  # it had ended before

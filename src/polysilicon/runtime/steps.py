@@ -81,6 +81,7 @@ class StepRunner:
         ready_s = self._clock()
         choice = self._dispatcher.choose(call, scope.task)
         pool = None if choice is None else choice.pool
+        error: StepError | None
         usage = Usage()
         times: dict[str, Any] = {"step_id": step_id, "parent_ids": parents, "ready_s": ready_s}
         if call.effects:
@@ -89,11 +90,11 @@ class StepRunner:
             mark = _record(scope, call, pool, usage, {**times, "outcome": "cancelled"})
             await self._kept(self._journal.begin_step(mark))
         if choice is None:
-            error: StepError | None = self._dispatcher.refusal(call, scope.task)
-            start_s, data = ready_s, encode_error(cast("StepError", error))
+            refusal = self._dispatcher.refusal(call, scope.task)
+            start_s, data, error = ready_s, encode_error(refusal), refusal
         else:
             start_s, pool, data, error = await self._attempts(
-                scope, call, (choice, step_id), work, usage
+                scope, call, choice, step_id, work, usage
             )
         outcome = "ok" if error is None else error.outcome
         end_s = self._clock()
@@ -144,7 +145,8 @@ class StepRunner:
         self,
         scope: Scope,
         call: StepCall,
-        place: tuple[Choice, str],
+        choice: Choice,
+        step_id: str,
         work: Callable[[RunningPool, Usage], Awaitable[Any]],
         usage: Usage,
     ) -> tuple[float, RunningPool, bytes, StepError | None]:
@@ -152,7 +154,6 @@ class StepRunner:
 
         A pool whose engine fails costs no retry while another one may take the step.
         """
-        choice, step_id = place
         start_s: float | None = None
         failed: list[RunningPool] = []
         tries, retries = 0, call.retries

@@ -88,6 +88,7 @@ class PostgresJournal:
         self.run = run or secrets.token_hex(8)
         self._connection: Any = None
         self._lock = threading.Lock()
+        self._rng = random.SystemRandom()  # machines that wait for one server must not agree
         self._closing = threading.Event()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -160,7 +161,7 @@ class PostgresJournal:
                     until_s = now_s + _AWAY_S if until_s is None else until_s
                     if not self._connection.closed or now_s > until_s:
                         raise self._failure(error) from None
-                if self._closing.wait(back_off_s * (0.5 + random.random())):  # noqa: S311 - no secret
+                if self._closing.wait(back_off_s * (0.5 + self._rng.random())):
                     raise JournalError.stopped(self.address, "the connection is lost", self._folder)
                 back_off_s = min(2 * back_off_s, _BACKOFF_S[1])
 
