@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from polysilicon.catalog.fleet import OwnPrice, read_fleet
+from polysilicon.catalog.fleet import OwnPrice, read_fleet, read_running_fleet
 from polysilicon.errors import InputError
 
 GOOD = """
@@ -50,13 +50,7 @@ def test_a_good_fleet(tmp_path: Path) -> None:
         ('[[pool]]\nname = "a"\n[[pool]]\nname = "a"\noffer = "x/y"', "two pools have this name"),
         ('[[pool]]\nname = "a"\n[[pool]]\nname = "b"', "two pools have offer local"),
         ('[[pool]]\nname = "a"\nconcurrency = 0', "at least 1"),
-        ('[[pool]]\nname = "a"\nengine = "openai"', "needs an endpoint"),
-        ('[[pool]]\nname = "a"\nengine = "openai"\nendpoint = "http://x"', "needs a model"),
-        ('[[pool]]\nname = "a"\noffer = "aws/m9g.large"', "only on offer local"),
-        (
-            '[[pool]]\nname = "a"\nengine = "openai"\nendpoint = "http://x"\nmodel = "m"',
-            "serves no tools",
-        ),
+        ('[[pool]]\nname = "a"\ncount = 0', "at least 1"),
     ],
 )
 def test_bad_fleets_are_one_line_that_names_the_file(tmp_path: Path, text: str, error: str) -> None:
@@ -64,6 +58,25 @@ def test_bad_fleets_are_one_line_that_names_the_file(tmp_path: Path, text: str, 
         read_fleet(_write(tmp_path, text))
     assert "fleet.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('engine = "openai"', "needs an endpoint"),
+        ('engine = "openai"\nendpoint = "http://x"', "needs a model"),
+        ('offer = "aws/m9g.large"', "only on offer local"),
+        ('engine = "openai"\nendpoint = "http://x"\nmodel = "m"', "serves no tools"),
+    ],
+)
+def test_pools_that_are_not_there_can_be_read_but_not_run(
+    tmp_path: Path, text: str, error: str
+) -> None:
+    path = _write(tmp_path, f'[[pool]]\nname = "a"\n{text}')
+    assert read_fleet(path).pool[0].name == "a"
+    with pytest.raises(InputError, match=error) as caught:
+        read_running_fleet(path)
+    assert "pool 'a'" in str(caught.value)
 
 
 def test_a_missing_fleet_file(tmp_path: Path) -> None:

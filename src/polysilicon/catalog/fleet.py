@@ -54,6 +54,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         model: model of the engine: a name, or a path of a GGUF file.
         key_env: environment variable that holds the endpoint's key; no key is sent without it.
         concurrency: `llm` steps at once on one unit.
+        count: accelerators of a unit that one copy of the model takes; None for the fewest that
+            hold it. A unit holds as many copies as fit, which share its concurrency.
         price: which of the offer's prices holds, or dollars an hour.
     """
 
@@ -67,6 +69,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     model: str | None = None
     key_env: str | None = None
     concurrency: int = 8
+    count: int | None = None
     price: Literal["on-demand", "spot", "1y", "3y"] | OwnPrice = "on-demand"
 
     def serves_step(self, kind: str, what: str) -> bool:
@@ -84,7 +87,8 @@ def read_fleet(path: Path) -> Fleet:
     """Read a fleet file.
 
     Raises:
-        InputError: no such file, not TOML, an unknown key, or pools that cannot be.
+        InputError: no such file, not TOML, an unknown key, or pools that cannot be. Pools that
+            are not there yet are no fault, so that they can be simulated.
     """
     fleet = read_toml(path, Fleet, mend="see docs/running.md and examples/fleet.toml")
     check(fleet, str(path))
@@ -109,8 +113,26 @@ def _check_pool(pool: Pool, place: str) -> None:
     """Raise `InputError` where a pool contradicts itself."""
     if pool.concurrency < 1 or pool.units < 1:
         raise InputError("units and concurrency must be at least 1", where=place)
+    if pool.count is not None and pool.count < 1:
+        raise InputError("count must be at least 1", where=place)
     if isinstance(pool.price, OwnPrice) and not 0 <= pool.price.usd_per_hour < math.inf:
         raise InputError("usd_per_hour must be a number from 0", where=place)
+
+
+def read_running_fleet(path: Path) -> Fleet:
+    """Read a fleet file whose pools are there, so that steps can be sent to them from here.
+
+    Raises:
+        InputError: as `read_fleet`, or this machine could not reach a pool.
+    """
+    fleet = read_fleet(path)
+    for pool in fleet.pool:
+        _check_runs(pool, f"{path}, pool {pool.name!r}")
+    return fleet
+
+
+def _check_runs(pool: Pool, place: str) -> None:
+    """Raise `InputError` where this machine could not reach a pool."""
     if pool.engine == "openai" and not pool.endpoint:
         raise InputError("engine openai needs an endpoint", where=place, mend='add endpoint = "…"')
     if pool.engine == "openai" and not pool.model:

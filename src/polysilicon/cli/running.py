@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from polysilicon import catalog, cost
-from polysilicon.catalog.fleet import read_fleet
+from polysilicon.catalog.fleet import read_running_fleet
 from polysilicon.cli.live import LiveView
 from polysilicon.cli.output import download_bar, emit_json, out, progress
 from polysilicon.report.html import write_report
@@ -60,7 +60,7 @@ def fetch_model(model: str | None, fleet: str | None) -> None:
         with download_bar(model or models.DEFAULT_MODEL) as seen:
             models.pull(model or models.DEFAULT_MODEL, progress=seen)
     else:
-        read_fleet(Path(fleet))
+        read_running_fleet(Path(fleet))
 
 
 @contextmanager

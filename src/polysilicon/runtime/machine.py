@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from polysilicon import catalog, cost
-from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_fleet
+from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_running_fleet
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.errors import InputError, nearest
 from polysilicon.runtime import models
@@ -70,7 +70,7 @@ async def open_machine(model: str | None, fleet_path: str | None) -> Machine:
     if fleet_path is None:
         fleet = Fleet(pool=(Pool(name=LOCAL, model=model or models.DEFAULT_MODEL),))
     else:
-        fleet = read_fleet(Path(fleet_path))
+        fleet = read_running_fleet(Path(fleet_path))
     if not any(pool.offer == LOCAL for pool in fleet.pool):
         raise InputError("no pool has offer local", where=fleet_path or "", mend="tools need one")
     pools = [await _open_pool(pool, here, offer) for pool in fleet.pool]

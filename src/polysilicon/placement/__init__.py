@@ -1,0 +1,1 @@
+"""Which pools, and how many machines each needs."""
