@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 
-from polysilicon.schedule.types import compiled
+from polysilicon.schedule.types import part
 from polysilicon.simulate import cores, heaps
 from polysilicon.simulate.state import DECODES, IDLE, NONE, PREFILLS, World
 
 
-@compiled
+@part
 def run_s(w: World, engine: int, runs: float) -> float:
     """Return seconds of so many iterations from the begin of a phase that only decodes."""
     e, pool = w.engines, w.engines[engine].pool
@@ -29,7 +29,7 @@ def run_s(w: World, engine: int, runs: float) -> float:
     return (runs * first_s + more_s * b * runs * (runs - 1.0) / 2.0) * e[engine].slow
 
 
-@compiled
+@part
 def prefill_s(w: World, pool: int, tokens: float) -> float:
     """Return seconds of an iteration with so many new prompt tokens, by the table."""
     table, grid = w.prefill, w.laws[pool].grid
@@ -38,7 +38,7 @@ def prefill_s(w: World, pool: int, tokens: float) -> float:
     return table[pool, low] + (table[pool, low + 1] - table[pool, low]) * share
 
 
-@compiled
+@part
 def found(w: World, step: int, engine: int) -> float:
     """Return prompt tokens of a step that the cache of an engine holds.
 
@@ -54,7 +54,7 @@ def found(w: World, step: int, engine: int) -> float:
     return min(kept, s[step].prompt - 1.0)
 
 
-@compiled
+@part
 def fits(w: World, step: int, engine: int) -> bool:
     """Tell whether an engine has a slot and memory for a step."""
     e, pool = w.engines, w.engines[engine].pool
@@ -63,7 +63,7 @@ def fits(w: World, step: int, engine: int) -> bool:
     return e[engine].used + w.steps[step].prompt + w.steps[step].output <= w.laws[pool].kv
 
 
-@compiled
+@part
 def pick(w: World, step: int, pool: int) -> int:
     """Return the engine of a pool that takes a step: that of its task, or the emptiest; or -1."""
     home = w.tasks[w.steps[step].task].home
@@ -74,7 +74,7 @@ def pick(w: World, step: int, pool: int) -> int:
     return emptiest if fits(w, step, emptiest) else NONE
 
 
-@compiled
+@part
 def loaded(w: World, engine: int, change: int) -> None:
     """Count a sequence that comes (1) or goes (-1)."""
     e, pool = w.engines, w.engines[engine].pool
@@ -85,7 +85,7 @@ def loaded(w: World, engine: int, change: int) -> None:
         heaps.move(w.loads, first, members, engine, float(e[engine].running))
 
 
-@compiled
+@part
 def admit(w: World, step: int, engine: int, now_s: float) -> None:
     """Give a step a slot; it is in the batch from the next iteration on."""
     s, e = w.steps, w.engines
@@ -114,7 +114,7 @@ def admit(w: World, step: int, engine: int, now_s: float) -> None:
         begin(w, engine, now_s)
 
 
-@compiled
+@part
 def shorten(w: World, engine: int, now_s: float) -> None:
     """End a phase that only decodes with the iteration that is under way now."""
     e, pool = w.engines, w.engines[engine].pool
@@ -136,7 +136,7 @@ def shorten(w: World, engine: int, now_s: float) -> None:
         _until(w, engine, e[engine].begun_s + run_s(w, engine, whole))
 
 
-@compiled
+@part
 def _until(w: World, engine: int, until_s: float) -> None:
     """Say when the phase of an engine ends."""
     station = 1 + w.pools.size + engine
@@ -144,7 +144,7 @@ def _until(w: World, engine: int, until_s: float) -> None:
     heaps.move(w.stations, 0, w.stations.size, station, until_s)
 
 
-@compiled
+@part
 def stop(w: World, engine: int, now_s: float) -> None:
     """Let an engine do nothing."""
     e, pool = w.engines, w.engines[engine].pool
@@ -157,7 +157,7 @@ def stop(w: World, engine: int, now_s: float) -> None:
             cores.reckon(w, pool, now_s)
 
 
-@compiled
+@part
 def begin(w: World, engine: int, now_s: float) -> None:
     """Begin the next phase of an engine that does nothing, if it has anything to do."""
     e, s, pool = w.engines, w.steps, w.engines[engine].pool
@@ -196,7 +196,7 @@ def begin(w: World, engine: int, now_s: float) -> None:
     _until(w, engine, now_s + seconds * e[engine].slow)
 
 
-@compiled
+@part
 def take_prompts(w: World, engine: int, now_s: float) -> None:
     """At the end of an iteration that took prompts: who is through has its first token."""
     e, s = w.engines, w.steps
@@ -220,7 +220,7 @@ def take_prompts(w: World, engine: int, now_s: float) -> None:
         e[engine].context += s[step].prompt
 
 
-@compiled
+@part
 def end_phase(w: World, engine: int, now_s: float) -> None:
     """Count what the phase that ends now has done; the engine does nothing then."""
     e = w.engines
@@ -237,7 +237,7 @@ def end_phase(w: World, engine: int, now_s: float) -> None:
     stop(w, engine, now_s)
 
 
-@compiled
+@part
 def ended(w: World, engine: int) -> int:
     """Return a sequence that has its last token, out of its slot; -1 where there is none."""
     e, s = w.engines, w.steps
