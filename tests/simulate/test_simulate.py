@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from fleets import FLEET, LLM, MODEL, TOOLS, chat, tasks, tool
 
+from fleets import FLEET, LLM, MODEL, TOOLS, chat, tasks, tool
 from polysilicon.catalog.fleet import Fleet, Link, OwnPrice, Pool
 from polysilicon.catalog.policy import Policy, Residency, Slo
 from polysilicon.errors import InputError
