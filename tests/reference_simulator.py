@@ -6,7 +6,8 @@ is left is counted down at every event, and each token is made one by one.
 
 Events are ordered by time; of one time, completions come before steps that become ready, and these
 before engines that begin their next iteration, so that a step which comes at the very end of an
-iteration joins the next one.
+iteration joins the next one. A step of an engine starts when a replica takes it, and is in the
+batch from the next iteration on.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Law:
     """What an iteration takes.
 
     With prompts in it: prefill_s(tokens) + pair_s·Σ taken·(context before + taken/2) +
-    piece_s·(prompts - 1); with b decoding sequences: base_s[b] + context_s[b]·Σ context.
+    piece_s·(prompts - 1); with b decoding sequences: base_s[b] + context_s[b]·Σ context, where a
+    context is what is in the cache: the prompt, and then a token more after each iteration.
     """
 
     grid_tokens: Sequence[float]
@@ -113,7 +115,6 @@ class _Sequence:
     left: int = field(init=False)
     context: int = field(init=False)
     made: int = 0
-    joined: bool = False
 
     def __post_init__(self) -> None:
         self.left = max(1, self.step.prompt - self.step.cached)
@@ -157,7 +158,7 @@ class _Engines:
                 return
             replica = min(roomy, key=lambda r: len(r.sequences))
             replica.sequences.append(sequence)
-            self.queue.pop(0)
+            self.run.times[self.queue.pop(0)].start_s = self.run.now_s
             if not replica.busy:
                 self.run.push(BOUNDARY, self.begin, replica)
 
@@ -170,10 +171,6 @@ class _Engines:
         """Begin an iteration of all that is there."""
         if replica.busy or not replica.sequences:
             return
-        for sequence in replica.sequences:
-            if not sequence.joined:
-                sequence.joined = True
-                self.run.times[sequence.name].start_s = self.run.now_s
         decoding = [one for one in replica.sequences if one.left == 0]
         room = max(0, self.pool.batch_tokens - len(decoding))
         pieces: list[tuple[_Sequence, int]] = []
@@ -206,6 +203,7 @@ class _Engines:
         """Count the tokens of the iteration that ends now."""
         replica.busy = False
         for sequence in decoding:
+            sequence.context += 1
             self.token(sequence)
         for sequence, taken in pieces:
             sequence.left -= taken
@@ -222,7 +220,6 @@ class _Engines:
 
     def token(self, sequence: _Sequence) -> None:
         sequence.made += 1
-        sequence.context += 1
         if sequence.made == 1:
             self.run.times[sequence.name].first_token_s = self.run.now_s
 
