@@ -212,8 +212,8 @@ class _Engines:
                 self.token(sequence)
         over = [one for one in replica.sequences if one.made >= one.step.output and not one.left]
         replica.sequences = [one for one in replica.sequences if one not in over]
-        for sequence in over:
-            self.run.finish(sequence.name)
+        for name in sorted(sequence.name for sequence in over):
+            self.run.finish(name)
         if over:
             self.admit()
         self.run.push(BOUNDARY, self.begin, replica)
