@@ -57,6 +57,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         count: accelerators of a unit that one copy of the model takes; None for the fewest that
             hold it. A unit holds as many copies as fit, which share its concurrency.
         price: which of the offer's prices holds, or dollars an hour.
+        interruptions_per_hour: how often one machine fails or is taken away, on average.
+        restart_s: until a machine in its place serves.
     """
 
     name: str
@@ -71,16 +73,31 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     concurrency: int = 8
     count: int | None = None
     price: Literal["on-demand", "spot", "1y", "3y"] | OwnPrice = "on-demand"
+    interruptions_per_hour: float = 0.0
+    restart_s: float = 0.0
 
     def serves_step(self, kind: str, what: str) -> bool:
         """Tell whether this pool serves steps of `kind` with the model or tool name `what`."""
         return any(fnmatchcase(f"{kind}:{what}", pattern) for pattern in self.serves)
 
 
+class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The way between two regions.
+
+    Attributes:
+        regions: both.
+        delay_s: there and back.
+    """
+
+    regions: tuple[str, str]
+    delay_s: float
+
+
 class Fleet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The pools."""
+    """The pools, and the ways between their regions; where none is told it takes no time."""
 
     pool: tuple[Pool, ...]
+    link: tuple[Link, ...] = ()
 
 
 def read_fleet(path: Path) -> Fleet:
@@ -102,6 +119,10 @@ def check(fleet: Fleet, where: str) -> None:
         raise InputError("the fleet has no pool", where=where, mend="add a [[pool]]")
     if sum(pool.offer == LOCAL for pool in fleet.pool) > 1:
         raise InputError("two pools have offer local", where=where, mend="one has all its cores")
+    for link in fleet.link:
+        if not 0 <= link.delay_s < math.inf:
+            place = f"{where}, link {' - '.join(link.regions)}"
+            raise InputError("delay_s must be from 0", where=place)
     for pool in fleet.pool:
         place = f"{where}, pool {pool.name!r}"
         if names.count(pool.name) > 1:
@@ -115,6 +136,8 @@ def _check_pool(pool: Pool, place: str) -> None:
         raise InputError("units and concurrency must be at least 1", where=place)
     if pool.count is not None and pool.count < 1:
         raise InputError("count must be at least 1", where=place)
+    if not (0 <= pool.interruptions_per_hour < math.inf and 0 <= pool.restart_s < math.inf):
+        raise InputError("interruptions_per_hour and restart_s must be from 0", where=place)
     if isinstance(pool.price, OwnPrice) and not 0 <= pool.price.usd_per_hour < math.inf:
         raise InputError("usd_per_hour must be a number from 0", where=place)
 

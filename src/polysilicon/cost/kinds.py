@@ -137,25 +137,30 @@ def tool(asked: Asked, chosen: Codes, found: Estimates) -> None:
     chosen, steps = chosen[good], steps.take(good)
     for name, of in steps.texts["offer"].groups():
         try:
-            speed = _speed(name, asked)
+            speed = speed_from(name, offer, asked.catalog)
         except NoBasisError as error:
             found.refuse(chosen[of], str(error))
             continue
         _at_speed(asked, chosen[of], speed, found)
 
 
-def _speed(known_as: str | None, asked: Asked) -> Slowdown:
-    """Return the slowdown from an offer to the one asked for.
+def speed_from(known_as: str | None, offer: Offer, catalog: Catalog) -> Slowdown:
+    """Return the slowdown of core-seconds from where they were measured to an offer.
+
+    Args:
+        known_as: the offer that they were measured on; None where nobody tells.
+        offer: where they are to be spent.
+        catalog: facts of both.
 
     Raises:
         NoBasisError: the core speed of one of them is not known.
     """
     if known_as is None:
         raise NoBasisError("which offer its core-seconds were measured on is not told")
-    here_as = asked.offer.name
+    here_as = offer.name
     if known_as == here_as:
         return SAME
-    known, chip = reference(known_as, asked.catalog), asked.offer.processor
+    known, chip = reference(known_as, catalog), offer.processor
     own = own_profile() if LOCAL in (known_as, here_as) else None
     if own is None or own.core_speed is None or own.core_speed.relative is None:
         return slowdown(known, chip, known_as, here_as)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba.core.caching import IndexDataCacheFile
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int64]
+
+_HERE = Path(__file__).parent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,6 +25,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(function: F) -> F:
     """Compile a function over arrays at its first call; the machine code is kept beside the module.
 
-    Where no folder can be written it is compiled anew in each process, which takes a second.
+    Machine code holds that of the functions it calls, so it is kept under a name that tells the
+    content of all modules of the function's folder and of this one; numba alone would look at the
+    time of the function's own file. Where no folder can be written it is compiled anew in each
+    process.
     """
-    return cast("F", numba.njit(cache=True)(function))
+    dispatcher = numba.njit(cache=True)(function)
+    # numba has no other way to name what it keeps.
+    cache = dispatcher._cache  # noqa: SLF001
+    base, folder = cache._impl.filename_base, cache._cache_path  # noqa: SLF001
+    content = _content(Path(function.__code__.co_filename).parent)
+    cache._cache_file = IndexDataCacheFile(folder, f"{base}-{content}", content)  # noqa: SLF001
+    return cast("F", dispatcher)
+
+
+@lru_cache(maxsize=8)
+def _content(folder: Path) -> str:
+    """Return what tells the content of the modules of a folder and of this one."""
+    found = sha256()
+    for place in sorted({folder, _HERE}):
+        for module in sorted(place.glob("*.py")):
+            found.update(module.read_bytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,258 @@
+"""What an engine with continuous batching does in each of its iterations, as numbers to play.
+
+The laws of LLM steps tell seconds of steps under a load. Whoever plays an engine iteration by
+iteration needs those of an iteration instead:
+    prefill(tokens) + pair·Σ taken·(context + taken/2) + piece·(prompts - 1)
+    + base(b) + context(b)·Σ contexts
+the first line where it takes prompts, the second where b sequences decode.
+On this machine these were measured (`local.py`). Elsewhere they are what the law says of a step
+alone (prefill) and of steps with almost no prompt of their own, b at once (decode): a line through
+two contexts, so that it is right about where the steps are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+
+from polysilicon.catalog.catalog import Catalog
+from polysilicon.catalog.fleet import LOCAL
+from polysilicon.catalog.models import ModelArchitecture
+from polysilicon.catalog.offers import Offer
+from polysilicon.cost.llm.choose import law_for, own_profile
+from polysilicon.cost.llm.law import LlmLaw, Numbers
+from polysilicon.cost.llm.local import rates_of
+from polysilicon.cost.profile import LlmProfile
+from polysilicon.cost.types import BASES, Basis, Load, Serving
+from polysilicon.errors import InputError, NoBasisError
+
+BATCH_TOKENS = 2048
+"""Tokens that an iteration takes at most, on engines that were not measured here: the default of
+vLLM's scheduler (`max_num_batched_tokens`, vllm/config/scheduler.py, v0.10)."""
+
+_OUTPUT = 256.0
+_POINTS = 33
+
+
+class EngineLaw(msgspec.Struct, frozen=True, kw_only=True):
+    """One copy of a model at work.
+
+    Attributes:
+        slots: sequences at once.
+        batch_tokens: that an iteration takes, at most.
+        kv_tokens: prompt and output tokens of all sequences that fit into memory together.
+        tokens: grid of prompt tokens of an iteration, even steps from 0; shape (p,).
+        prefill_s: of an iteration with that many, attention to what is cached left out; (p,).
+        pair_s: for each pair of a new and an earlier token.
+        piece_s: for each further prompt in an iteration.
+        base_s: of an iteration that decodes b sequences at no context; shape (slots + 1,), 0 at 0.
+        context_s: more for each token of all their contexts together; shape (slots + 1,).
+        request_s: before a step is in the engine, in which it takes nothing from others.
+        copies: on one machine.
+        basis: of the law.
+        low: factor on seconds at the lower end of the band.
+        high: factor at the upper end.
+        note: what the numbers rest on.
+    """
+
+    slots: int
+    batch_tokens: int
+    kv_tokens: float
+    tokens: Numbers
+    prefill_s: Numbers
+    pair_s: float
+    piece_s: float
+    base_s: Numbers
+    context_s: Numbers
+    request_s: float = 0.0
+    copies: int = 1
+    basis: Basis
+    low: float
+    high: float
+    note: str
+
+
+class Usual(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes of the steps that an engine will be asked for.
+
+    Attributes:
+        prompt: tokens of a usual prompt.
+        output: tokens of a usual output.
+        longest: prompt and output of the longest step.
+    """
+
+    prompt: float
+    output: float
+    longest: float
+
+
+def engine_law(
+    model: ModelArchitecture,
+    offer: Offer,
+    catalog: Catalog,
+    *,
+    concurrency: int,
+    count: int | None,
+    usual: Usual,
+) -> EngineLaw:
+    """Return how one copy of a model on an offer's machine iterates.
+
+    Args:
+        model: its shapes.
+        offer: the machine.
+        catalog: facts and measurements.
+        concurrency: steps at once on the machine, spread over its copies.
+        count: accelerators of a copy; None for the fewest that hold it with its steps.
+        usual: sizes of the steps.
+
+    Raises:
+        NoBasisError: nothing is known, or the model does not fit.
+        InputError: a parallelism that cannot be.
+    """
+    profile = own_profile() if offer.name == LOCAL else None
+    if profile is not None and model.name in profile.llm:
+        return _measured_here(profile.llm[model.name], concurrency, usual)
+    if offer.kind == "cpu" or not offer.accelerators:
+        return _by_law(model, offer, catalog, Serving(), (concurrency, 1), usual)
+    for accelerators in _counts(count, offer.accelerators):
+        copies = offer.accelerators // accelerators
+        slots = max(math.ceil(concurrency / copies), 1)
+        serving = Serving(count=accelerators)
+        try:
+            return _by_law(model, offer, catalog, serving, (slots, copies), usual)
+        except NoBasisError as error:
+            refused = error
+    raise refused
+
+
+def _counts(count: int | None, available: int) -> list[int]:
+    """Return how many accelerators a copy may take, fewest first.
+
+    Raises:
+        InputError: more than there are.
+    """
+    if count is None:
+        return [2**n for n in range(available.bit_length()) if 2**n < available] + [available]
+    if count > available:
+        what = f"a copy takes {count} accelerators, the machine has {available}"
+        raise InputError(what, mend="give a smaller count")
+    return [count]
+
+
+def _measured_here(measured: LlmProfile, concurrency: int, usual: Usual) -> EngineLaw:
+    """Return what was measured on this machine.
+
+    Raises:
+        NoBasisError: the longest step does not fit.
+    """
+    if usual.longest > measured.slot_tokens:
+        has = f"{measured.slot_tokens} tokens, the longest step has {usual.longest:.0f}"
+        raise NoBasisError(f"it does not fit: a slot holds {has}")
+    rates = rates_of(measured)
+    slots = min(concurrency, measured.slots)
+    sequences = np.arange(slots + 1, dtype=np.float64)
+    tokens = np.linspace(0.0, measured.batch_tokens, max(measured.batch_tokens // 32, 1) + 1)
+    base_s = rates.decode(sequences, 0.0)
+    more_s = rates.decode(sequences, 1.0) - base_s
+    base_s[0] = 0.0
+    trial = measured.trial
+    return EngineLaw(
+        slots=slots,
+        batch_tokens=measured.batch_tokens,
+        kv_tokens=float(measured.slot_tokens * slots),
+        tokens=tokens,
+        prefill_s=rates.prefill(tokens, 0.0),
+        pair_s=rates.pair_s,
+        piece_s=rates.piece_s,
+        base_s=base_s,
+        context_s=more_s / np.maximum(sequences, 1.0),
+        basis="measured",
+        low=0.7 if trial is None else min(trial.service_low, 1.0),
+        high=1.6 if trial is None else max(trial.service_high, 1.0),
+        note=f"measured here, {measured.engine} {measured.engine_version}, {slots} at once",
+    )
+
+
+def _by_law(
+    model: ModelArchitecture,
+    offer: Offer,
+    catalog: Catalog,
+    serving: Serving,
+    shape: tuple[int, int],
+    usual: Usual,
+) -> EngineLaw:
+    """Return the iterations that a law of steps implies.
+
+    Raises:
+        NoBasisError: nothing is known, or the longest step does not fit.
+    """
+    slots, copies = shape
+
+    def law_at(at_once: float) -> LlmLaw:
+        load = Load(concurrency=at_once, serving=serving)
+        return law_for(model, offer, load, catalog, usual.longest, (usual.prompt, usual.output))
+
+    alone = law_at(1.0)
+    if usual.longest > alone.largest_tokens:
+        has = f"{alone.largest_tokens:.0f} tokens, the longest step has {usual.longest:.0f}"
+        raise NoBasisError(f"it does not fit: the memory of {offer.name} holds {has}")
+    grid = sorted({2**n for n in range(slots.bit_length()) if 2**n < slots} | {slots})
+    lines = [_line(law_at(float(b)), usual) for b in grid]
+    sequences = np.arange(slots + 1, dtype=np.float64)
+    base_s = np.interp(sequences, grid, [base for base, _ in lines])
+    more_s = np.interp(sequences, grid, [more for _, more in lines])
+    # A prompt of one token reads the weights once, as a decode of one does; the rest of its time
+    # is the way into the engine.
+    tokens, prefill_s, pair_s = _prefill(alone, usual)
+    request_s = max(float(prefill_s[0] - base_s[1]), 0.0)
+    base_s[0] = 0.0
+    one = np.ones(1)
+    said = alone.seconds(usual.prompt * one, 0 * one, max(usual.output, 2.0) * one)
+    later_s = max(usual.output - 1.0, 0.0)
+    service_s = float(said.ttft_s[0] + later_s * said.tpot_s[0])
+    return EngineLaw(
+        slots=slots,
+        batch_tokens=max(BATCH_TOKENS, slots + 1),
+        kv_tokens=float(alone.largest_tokens),
+        tokens=tokens,
+        prefill_s=prefill_s - request_s,
+        pair_s=pair_s,
+        piece_s=0.0,
+        base_s=base_s,
+        context_s=more_s / np.maximum(sequences, 1.0),
+        request_s=request_s,
+        copies=copies,
+        basis=BASES[int(said.basis[0])],
+        low=float(said.ttft_low_s[0] + later_s * said.tpot_low_s[0]) / service_s,
+        high=float(said.ttft_high_s[0] + later_s * said.tpot_high_s[0]) / service_s,
+        note=law_at(float(slots)).note,
+    )
+
+
+def _prefill(alone: LlmLaw, usual: Usual) -> tuple[Numbers, Numbers, float]:
+    """Return a grid of prompt tokens, seconds of an iteration with each, and those of a pair."""
+    tokens = np.linspace(0.0, BATCH_TOKENS, _POINTS)
+    asked = np.maximum(tokens, 1.0)
+    none, one = np.zeros_like(asked), np.ones_like(asked)
+    fresh_s = alone.seconds(asked, none, one).ttft_s
+    # What attending to earlier tokens takes, where a prompt is long enough for it to show.
+    before = max(usual.prompt, float(BATCH_TOKENS))
+    last = np.array([float(BATCH_TOKENS)])
+    more_s = alone.seconds(last, np.array([before]), np.ones(1)).ttft_s[0] - fresh_s[-1]
+    pair_s = max(float(more_s) / (BATCH_TOKENS * before), 0.0)
+    plain_s = np.maximum(fresh_s - pair_s * tokens**2 / 2, fresh_s * 0.25)
+    return tokens, np.maximum.accumulate(plain_s), pair_s
+
+
+def _line(law: LlmLaw, usual: Usual) -> tuple[float, float]:
+    """Return seconds of a decode iteration at no context, and more for each token of the mean."""
+    contexts = np.array([max(usual.prompt / 2, 1.0), usual.prompt + usual.output]) + _OUTPUT / 2
+    cached, output = contexts - _OUTPUT / 2, np.full(2, _OUTPUT)
+    each_s = law.seconds(np.ones(2), cached, output).tpot_s
+    more = max(float(each_s[1] - each_s[0]) / float(contexts[1] - contexts[0]), 0.0)
+    base = float(each_s[0]) - more * float(contexts[0])
+    if base <= 0.0:
+        return float(each_s.mean()), 0.0
+    return base, more

@@ -1,0 +1,269 @@
+"""What the pools of a fleet are, before any arrays: machines, their engines, what they can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from polysilicon.catalog.catalog import Catalog
+from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool
+from polysilicon.catalog.machine import detect
+from polysilicon.catalog.offers import Offer
+from polysilicon.catalog.policy import Policy
+from polysilicon.cost.batch import batch_of
+from polysilicon.cost.bulk import estimate_all
+from polysilicon.cost.energy import Watts, watts
+from polysilicon.cost.estimates import REFUSED
+from polysilicon.cost.kinds import here, speed_from
+from polysilicon.cost.llm.engine import EngineLaw, Usual, engine_law
+from polysilicon.cost.money import share_usd, usd_per_s
+from polysilicon.cost.tools import Slowdown
+from polysilicon.cost.types import Basis, Load
+from polysilicon.errors import InputError, NoBasisError
+from polysilicon.simulate.program import TOKEN_THREADS, Route
+from polysilicon.workload.record import StepRecord
+
+REFERENCE = "aws/m7g.large"
+"""Core-seconds of steps that name no offer are taken as spent on this one; its core speed is 1."""
+
+_SAMPLE_TOKENS = 512
+
+
+class Ability(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pool makes of steps of a route.
+
+    Attributes:
+        amount: seconds of one thread for each unit of a step's work; 1 of engines.
+        low: factor at the lower end of the band.
+        high: at the upper end.
+        basis: of that.
+    """
+
+    amount: float
+    low: float
+    high: float
+    basis: Basis
+
+
+class Machines(msgspec.Struct, frozen=True, kw_only=True):
+    """The machines of one pool.
+
+    Attributes:
+        pool: as in the fleet file.
+        offer: of the catalog.
+        region: where; `local` for this machine.
+        usd_per_s: of one machine.
+        watts: of one machine; None where a fact is missing.
+        threads: vCPUs of one machine for steps on cores; 0 where it serves none.
+        engine: how its engines iterate; None where it has none.
+        abilities: what it can do with each route that it may take.
+        refusals: why it takes no other, by route.
+    """
+
+    pool: Pool
+    offer: Offer
+    region: str
+    usd_per_s: float
+    watts: Watts | None
+    threads: float
+    engine: EngineLaw | None
+    abilities: Mapping[int, Ability]
+    refusals: Mapping[int, str]
+
+
+def machines_of(
+    fleet: Fleet,
+    routes: Sequence[Route],
+    usual: Mapping[str, Usual],
+    catalog: Catalog,
+    policy: Policy,
+) -> list[Machines]:
+    """Return the machines of each pool of a fleet.
+
+    Args:
+        fleet: the pools.
+        routes: of all steps that will come.
+        usual: sizes of LLM steps by the model that they name, blank for none.
+        catalog: facts and measurements.
+        policy: what is allowed.
+
+    Raises:
+        InputError: an unknown offer, a model that no pool can hold, a route that no pool takes,
+            more units than there are.
+    """
+    for offer, most in policy.supply_max.items():
+        units = sum(pool.units for pool in fleet.pool if pool.offer == offer)
+        if units > most:
+            raise InputError(f"it has {units} units of {offer}; the policy allows {most}",
+                             where="fleet")  # fmt: skip
+    found = [_machines(pool, routes, usual, catalog, policy) for pool in fleet.pool]
+    for at, route in enumerate(routes):
+        if not any(at in machines.abilities for machines in found):
+            told = "; ".join(f"{m.pool.name}: {m.refusals[at]}" for m in found)
+            mend = f"add {route.kind}:{route.what or '*'} to `serves` of a pool that can"
+            raise InputError(f"no pool takes {route.kind}:{route.what}: {told}",
+                             where="fleet", mend=mend)  # fmt: skip
+    return found
+
+
+def _machines(
+    pool: Pool,
+    routes: Sequence[Route],
+    usual: Mapping[str, Usual],
+    catalog: Catalog,
+    policy: Policy,
+) -> Machines:
+    """Return the machines of a pool."""
+    local = pool.offer == LOCAL
+    place = f"fleet, pool {pool.name!r}"
+    try:
+        offer = here(catalog) if local else catalog.offer(pool.offer, pool.region or None)
+        price = _usd_per_s(pool, offer)
+    except (InputError, NoBasisError) as error:
+        raise InputError(str(error), where=place) from error
+    region = LOCAL if local else offer.region
+    refusals: dict[int, str] = {}
+    serves: list[int] = []
+    for at, route in enumerate(routes):
+        if not pool.serves_step(route.kind, route.what or "*"):
+            refusals[at] = "it does not serve such steps"
+        elif not policy.resident(route.data_class, region):
+            refusals[at] = f"the data may not be in region {region!r}"
+        else:
+            serves.append(at)
+    engine, cannot = _engine(pool, offer, {at: routes[at] for at in serves}, usual, catalog)
+    refusals |= cannot
+    abilities: dict[int, Ability] = {}
+    for at in serves:
+        if at in cannot:
+            continue
+        try:
+            abilities[at] = _ability(routes[at], offer, engine, catalog)
+        except NoBasisError as error:
+            refusals[at] = str(error)
+    return Machines(
+        pool=pool,
+        offer=offer,
+        region=region,
+        usd_per_s=price,
+        watts=watts(offer),
+        threads=_threads(offer, [routes[at] for at in abilities]),
+        engine=engine,
+        abilities=abilities,
+        refusals=refusals,
+    )
+
+
+def _usd_per_s(pool: Pool, offer: Offer) -> float:
+    """Return dollars for a second of one machine.
+
+    Raises:
+        NoBasisError: the price is not known.
+    """
+    if pool.offer == LOCAL and not isinstance(pool.price, OwnPrice):
+        return share_usd(offer, float(detect().cores))
+    return usd_per_s(offer, pool.price)
+
+
+def _threads(offer: Offer, routes: Sequence[Route]) -> float:
+    """Return threads of one machine for steps on cores: vCPUs, or eight for each accelerator."""
+    on_cores = [route for route in routes if route.kind != "llm"]
+    if not on_cores:
+        return 0.0
+    if offer.name == LOCAL:
+        return float(detect().cores)
+    if offer.kind != "cpu" and all(route.tokens for route in on_cores):
+        return TOKEN_THREADS * float(offer.accelerators or 1)
+    return float(offer.vcpus or 0)
+
+
+def _engine(
+    pool: Pool,
+    offer: Offer,
+    routes: Mapping[int, Route],
+    usual: Mapping[str, Usual],
+    catalog: Catalog,
+) -> tuple[EngineLaw | None, dict[int, str]]:
+    """Return the engine of a pool, and why it does not take some LLM steps that it serves.
+
+    A pool holds one model: the one that it names, or the one that its steps do.
+
+    Raises:
+        InputError: its steps name several models and it names none, or the count cannot be.
+    """
+    asked = {at: route.what for at, route in routes.items() if route.kind == "llm"}
+    if not asked:
+        return None, {}
+    place = f"fleet, pool {pool.name!r}"
+    try:
+        names = {what: catalog.model(what).name for what in set(asked.values()) if what}
+        named = catalog.model(pool.model).name if pool.model else None
+    except InputError as error:
+        raise InputError(str(error), where=place) from error
+    models = set(names.values())
+    if named is None and len(models) != 1:
+        mend = 'add model = "…"'
+        what = "which model it holds is not told" if not models else "its steps name several models"
+        raise InputError(what, where=place, mend=mend)
+    model = catalog.model(named or models.pop())
+    cannot = {
+        at: f"it holds {model.name}"
+        for at, what in asked.items()
+        if names.get(what, model.name) != model.name
+    }
+    sizes = [usual[what] for at, what in asked.items() if at not in cannot]
+    if not sizes:
+        return None, cannot
+    size = Usual(
+        prompt=sum(s.prompt for s in sizes) / len(sizes),
+        output=sum(s.output for s in sizes) / len(sizes),
+        longest=max(s.longest for s in sizes),
+    )
+    try:
+        law = engine_law(
+            model, offer, catalog, concurrency=pool.concurrency, count=pool.count, usual=size
+        )
+    except NoBasisError as error:
+        return None, cannot | {at: str(error) for at in asked if at not in cannot}
+    except InputError as error:
+        raise InputError(str(error), where=place) from error
+    return law, cannot
+
+
+def _ability(route: Route, offer: Offer, engine: EngineLaw | None, catalog: Catalog) -> Ability:
+    """Return what an offer makes of steps of a route.
+
+    Raises:
+        NoBasisError: nothing is known.
+    """
+    if route.kind == "llm":
+        assert engine is not None
+        return Ability(amount=1.0, low=engine.low, high=engine.high, basis=engine.basis)
+    if route.tokens:
+        return _by_tokens(route, offer, catalog)
+    speed: Slowdown = speed_from(route.offer or REFERENCE, offer, catalog)
+    return Ability(amount=speed.ratio, low=speed.low / speed.ratio, high=speed.high / speed.ratio,
+                   basis="calibrated")  # fmt: skip
+
+
+def _by_tokens(route: Route, offer: Offer, catalog: Catalog) -> Ability:
+    """Return what an offer takes for a token of an embedding or training step.
+
+    Raises:
+        NoBasisError: nothing is known.
+    """
+    step = StepRecord(
+        task_id="1", step_id="1", name=route.kind, kind=route.kind,  # type: ignore[arg-type]
+        model=route.what, prompt_tokens=_SAMPLE_TOKENS,
+    )  # fmt: skip
+    said = estimate_all(batch_of([step]), offer, Load(), catalog)
+    if said.basis[0] == REFUSED:
+        raise NoBasisError(said.note(0))
+    service_s = float(said["service_s"][0])
+    return Ability(
+        amount=service_s / _SAMPLE_TOKENS * TOKEN_THREADS,
+        low=float(said["low_s"][0]) / service_s,
+        high=float(said["high_s"][0]) / service_s,
+        basis=("measured", "calibrated", "roofline")[int(said.basis[0])],
+    )

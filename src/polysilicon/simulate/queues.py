@@ -1,0 +1,72 @@
+"""Steps that wait at a pool: buckets by class and attained service, each first come, first served.
+
+`schedule.next_step` decides among the first of each bucket. Without deadlines that is what it
+would decide among all: within a bucket nothing but age distinguishes them. With deadlines steps
+behind the first of their bucket are not looked at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polysilicon import schedule
+from polysilicon.schedule.types import compiled
+from polysilicon.simulate.state import BUCKETS, LEVELS, NONE, World
+
+STARVE_S = 60.0
+"""As in the runtime: who has waited for so long goes before all but urgent and older ones."""
+
+
+@compiled
+def enqueue(w: World, step: int, pool: int, gate: int, now_s: float) -> None:
+    """Let a step wait at a pool; gate 0 is its cores, 1 its engines."""
+    task = w.steps[step].task
+    level = min(schedule.level(w.tasks[task].attained_s), LEVELS - 1)
+    bucket = w.tasks[task].klass * LEVELS + level
+    w.steps[step].since = now_s
+    w.steps[step].next = NONE
+    if w.buckets[pool, gate, bucket].tail == NONE:
+        w.buckets[pool, gate, bucket].head = step
+        w.gates[pool, gate].filled |= 1 << bucket
+    else:
+        w.steps[w.buckets[pool, gate, bucket].tail].next = step
+    w.buckets[pool, gate, bucket].tail = step
+    w.gates[pool, gate].waiting += 1
+
+
+@compiled
+def next_bucket(w: World, pool: int, gate: int, now_s: float) -> int:
+    """Return the bucket whose first step runs next; there must be one."""
+    filled = w.gates[pool, gate].filled
+    if filled & (filled - 1) == 0:  # one alone
+        found = 0
+        while filled >> found != 1:
+            found += 1
+        return found
+    buckets = np.empty(BUCKETS, np.int64)
+    attained, since = np.empty(BUCKETS), np.empty(BUCKETS)
+    slack, klass = np.empty(BUCKETS), np.empty(BUCKETS, np.int64)
+    n = 0
+    for bucket in range(BUCKETS):
+        if filled >> bucket & 1:
+            step = w.buckets[pool, gate, bucket].head
+            task = w.steps[step].task
+            buckets[n], klass[n] = bucket, w.tasks[task].klass
+            attained[n], since[n] = w.tasks[task].attained_s, w.steps[step].since
+            slack[n] = w.tasks[task].deadline_s - now_s - w.gates[pool, gate].mean_s
+            n += 1
+    chosen = schedule.next_step(
+        attained[:n], since[:n], klass[:n], slack[:n], np.zeros(n), now_s, STARVE_S
+    )
+    return buckets[chosen]
+
+
+@compiled
+def dequeue(w: World, pool: int, gate: int, bucket: int) -> None:
+    """Take the first step of a bucket out of the queue."""
+    after = w.steps[w.buckets[pool, gate, bucket].head].next
+    w.buckets[pool, gate, bucket].head = after
+    if after == NONE:
+        w.buckets[pool, gate, bucket].tail = NONE
+        w.gates[pool, gate].filled &= ~(1 << bucket)
+    w.gates[pool, gate].waiting -= 1

@@ -1,0 +1,213 @@
+"""A workload played on a fleet: `simulate(workload, fleet) -> Result`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from polysilicon.catalog.catalog import Catalog
+from polysilicon.catalog.catalog import load as load_catalog
+from polysilicon.catalog.fleet import Fleet
+from polysilicon.catalog.policy import Policy
+from polysilicon.disk import atomic
+from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.schedule.types import Codes
+from polysilicon.simulate import failures, kernel
+from polysilicon.simulate.fleet import empty_world
+from polysilicon.simulate.machines import Machines, machines_of
+from polysilicon.simulate.output import played
+from polysilicon.simulate.program import Program, program_of
+from polysilicon.simulate.result import Result, result_of, with_intervals
+from polysilicon.simulate.series import Series
+from polysilicon.simulate.source import Source, Survey
+from polysilicon.simulate.tally import Tally
+from polysilicon.simulate.world import ended, fed, without_ended
+from polysilicon.workload.files import check_suffix, stream
+from polysilicon.workload.workload import Workload
+
+_EVENTS = 500_000
+"""Played at a stretch; between them there is time for Ctrl-C and for progress."""
+
+Told = Callable[[int, int], None]
+"""`told(tasks that arrived, tasks)`."""
+
+Put = Callable[[Any], None]
+"""Takes a table of steps."""
+
+
+def simulate(
+    workload: Workload | Path,
+    fleet: Fleet,
+    *,
+    policy: Policy | None = None,
+    catalog: Catalog | None = None,
+    seed: int = 0,
+    replications: int = 1,
+    output: Path | None = None,
+    told: Told | None = None,
+) -> Result:
+    """Play a workload on a fleet.
+
+    The first replication is the workload as it is. In the others its tasks change places: another
+    task comes at each arrival. All draw their own failures.
+
+    Args:
+        workload: in memory, or a file or run folder; large files are read in pieces.
+        fleet: the pools.
+        policy: SLOs and rules; none by default.
+        catalog: facts and measurements; those that come with Polysilicon by default.
+        seed: of failures and of the order of tasks.
+        replications: how often; from 2 on the result has intervals.
+        output: where the steps of the first replication go, as a workload file.
+        told: how far it is.
+
+    Raises:
+        InputError: the workload cannot be read, or the fleet cannot serve it.
+    """
+    if replications < 1:
+        raise InputError(f"replications is {replications}", mend="it is at least 1")
+    if output is not None:
+        check_suffix(output)
+    begun = time.perf_counter()
+    rules, facts = policy or Policy(), catalog or load_catalog()
+    source = Source(workload)
+    survey = source.survey()
+    machines = machines_of(fleet, survey.routes, survey.usual, facts, rules)
+    results = []
+    for number in range(replications):
+        played_s = time.perf_counter()
+        run = _Run(machines, survey, rules, fleet, np.random.default_rng((seed, number)))
+        with ExitStack() as open_files:
+            put = None
+            if output is not None and number == 0:
+                path = open_files.enter_context(atomic(output))
+                put = open_files.enter_context(stream(path, output.suffix))
+            run.play(source, put, told, shuffled=number > 0)
+        now = time.perf_counter()
+        seconds = (now - (begun if number == 0 else played_s), run.played_s)
+        results.append(result_of(machines, run.world, run.tally, run.series, survey, seconds))
+    return with_intervals(results)
+
+
+class _Run:
+    """One replication."""
+
+    def __init__(
+        self,
+        machines: Sequence[Machines],
+        survey: Survey,
+        policy: Policy,
+        fleet: Fleet,
+        rng: np.random.Generator,
+    ) -> None:
+        self._machines, self._survey, self._policy, self._rng = machines, survey, policy, rng
+        self.world = empty_world(machines, survey.routes, policy, fleet.link)
+        slos = [policy.slo_of(agent) for agent in survey.agents]
+        slo_s = np.array([np.nan if slo is None else slo.p99_s for slo in slos])
+        self.tally = Tally(survey.agents, slo_s, len(machines))
+        self.series = Series(machines)
+        self.played_s = 0.0
+        kernel.run(self.world, rng, 0, 0.0, 0)  # loads machine code, or compiles it
+        self._agent_of = {agent: code for code, agent in enumerate(survey.agents)}
+        self._agent: Codes = np.zeros(0, np.int64)
+        self._kind: Codes = np.zeros(0, np.int64)
+        self._table: Any = None
+
+    def play(self, source: Source, put: Put | None, told: Told | None, *, shuffled: bool) -> None:
+        """Play all tasks of a source.
+
+        Args:
+            source: of the tasks.
+            put: takes tables of steps of tasks that ended; None where nobody wants them.
+            told: how far it is.
+            shuffled: another task comes at each arrival.
+        """
+        before = 0
+        for program, until_s in self._programs(source, shuffled=shuffled):
+            if before == 0:
+                self._begin_failures(float(program.tasks["arrival_s"][0]))
+            upcoming = len(self.world.tasks)
+            self._feed(program, keep=put is not None)
+            self._run(upcoming, until_s, before - upcoming, told)
+            before += len(program.tasks)
+            self._harvest(put)
+        if len(self.world.tasks):
+            what = f"{len(self.world.tasks):,} tasks wait for ever"
+            raise PolysiliconError(f"{what}: their steps fit into no machine that is up")
+
+    def _programs(self, source: Source, *, shuffled: bool) -> Iterator[tuple[Program, float]]:
+        """Yield programs, each with the first arrival of the next one."""
+        before: Program | None = None
+        for piece in source.pieces():
+            program = program_of(piece, self._policy, self._survey.routes)
+            if shuffled:
+                program = _shuffled(program, self._rng)
+            if before is not None:
+                yield before, float(program.tasks["arrival_s"][0])
+            before = program
+        if before is not None:
+            yield before, math.inf
+
+    def _begin_failures(self, now_s: float) -> None:
+        """Draw the first failures, from the first arrival on."""
+        for pool in range(len(self._machines)):
+            failures.expect(self.world, self._rng, pool, now_s)
+        failures.reckon(self.world)
+
+    def _feed(self, program: Program, *, keep: bool) -> None:
+        """Let further tasks be known."""
+        self.world = fed(self.world, program)
+        agent = np.array([self._agent_of[name] for name in program.agents], np.int64)
+        self._agent = np.concatenate((self._agent, agent))
+        self._kind = np.concatenate((self._kind, program.kind))
+        if keep:
+            tables = [program.table] if self._table is None else [self._table, program.table]
+            self._table = pa.concat_tables(tables)
+
+    def _run(self, upcoming: int, until_s: float, before: int, told: Told | None) -> None:
+        """Play until a moment; at the end, until all tasks have ended."""
+        events = _EVENTS
+        while events == _EVENTS:
+            begun = time.perf_counter()
+            upcoming, events, _ = kernel.run(self.world, self._rng, upcoming, until_s, _EVENTS)
+            self.played_s += time.perf_counter() - begun
+            if told is not None:
+                told(before + upcoming, self._survey.tasks)
+
+    def _harvest(self, put: Put | None) -> None:
+        """Count the tasks that ended, write their steps, and forget them."""
+        world = self.world
+        gone, tasks_gone = ended(world), world.tasks["left"] == 0
+        steps = world.steps[gone]
+        steps["task"] = (np.cumsum(tasks_gone) - 1)[steps["task"]]
+        agent, kind = self._agent[tasks_gone], self._kind[gone]
+        self.tally.add(steps, world.tasks[tasks_gone], agent, kind)
+        self.series.add(steps)
+        if put is not None:
+            put(played(self._table.filter(pa.array(gone)), steps, self._machines, world.routes))
+            self._table = self._table.filter(pa.array(~gone))
+        self._agent, self._kind = self._agent[~tasks_gone], self._kind[~gone]
+        self.world = without_ended(world)
+
+
+def _shuffled(program: Program, rng: np.random.Generator) -> Program:
+    """Return a program in which another task comes at each arrival."""
+    order = rng.permutation(len(program.tasks))
+    tasks = program.tasks[order]
+    slack_s = tasks["deadline_s"] - tasks["arrival_s"]
+    tasks["arrival_s"] = program.tasks["arrival_s"]
+    tasks["deadline_s"] = tasks["arrival_s"] + slack_s
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    steps = program.steps.copy()
+    steps["task"] = place[steps["task"]]
+    agents = [program.agents[task] for task in order.tolist()]
+    return msgspec.structs.replace(program, tasks=tasks, steps=steps, agents=agents)

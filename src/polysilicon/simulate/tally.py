@@ -1,0 +1,144 @@
+"""What came of a simulation, counted while it goes on, in memory that does not grow with it.
+
+Seconds are counted in bins that are 0.2 % wide, so that a quantile is within 0.1 % of the exact
+one. Zero has a bin of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from polysilicon.schedule.types import Codes, Floats
+
+SHARES = (0.5, 0.9, 0.99)
+
+_WIDTH = math.log1p(0.002)
+_LEAST = math.log(1e-9)
+_BINS = 2 + math.ceil((math.log(1e10) - _LEAST) / _WIDTH)
+
+
+class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds that a half, nine and ninety-nine of a hundred do not exceed; None of none."""
+
+    p50: float | None
+    p90: float | None
+    p99: float | None
+
+
+class Seconds:
+    """Seconds by group, of any number of values."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((0, _BINS), np.int64)
+
+    def add(self, values: Floats, groups: Codes) -> None:
+        """Count values; those that are not a number are left out.
+
+        Args:
+            values: seconds, shape (n,).
+            groups: codes from 0, shape (n,).
+        """
+        known = ~np.isnan(values)
+        values, groups = values[known], groups[known]
+        if not len(values):
+            return
+        more = int(groups.max()) + 1 - len(self._counts)
+        if more > 0:
+            self._counts = np.concatenate((self._counts, np.zeros((more, _BINS), np.int64)))
+        with np.errstate(divide="ignore"):
+            place = np.floor((np.log(np.maximum(values, 0.0)) - _LEAST) / _WIDTH) + 1.0
+        bins = np.clip(place, 0, _BINS - 1).astype(np.int64)
+        flat = np.bincount(groups * _BINS + bins, minlength=self._counts.size)
+        self._counts += flat.reshape(self._counts.shape)
+
+    def count(self, group: int) -> int:
+        """Return how many values a group has."""
+        return int(self._counts[group].sum()) if group < len(self._counts) else 0
+
+    def of(self, group: int | None = None) -> Quantiles:
+        """Return quantiles of a group, or of all together."""
+        if group is None:
+            counts = self._counts.sum(axis=0)
+        elif group < len(self._counts):
+            counts = self._counts[group]
+        else:
+            counts = np.zeros(_BINS, np.int64)
+        p50, p90, p99 = (_quantile(counts, share) for share in SHARES)
+        return Quantiles(p50=p50, p90=p90, p99=p99)
+
+
+def _quantile(counts: Codes, share: float) -> float | None:
+    """Return the middle of the bin in which the nearest rank lies."""
+    total = int(counts.sum())
+    if total == 0:
+        return None
+    place = int(np.searchsorted(np.cumsum(counts), math.ceil(share * total)))
+    return 0.0 if place == 0 else math.exp(_LEAST + (place - 0.5) * _WIDTH)
+
+
+class Tally:
+    """Counts steps and tasks as they end.
+
+    Args:
+        agents: names by code.
+        slo_s: seconds by agent; NaN where none is wanted.
+        pools: how many.
+    """
+
+    def __init__(self, agents: Sequence[str], slo_s: Floats, pools: int) -> None:
+        self.agents, self.slo_s = agents, slo_s
+        self.steps, self.tasks, self.again = 0, 0, 0
+        self.task_s, self.ttft_s, self.tpot_s = Seconds(), Seconds(), Seconds()
+        self.wait_s, self.service_s = Seconds(), Seconds()
+        self.kept = np.zeros(len(agents), np.int64)
+        self.pool_steps = np.zeros(pools, np.int64)
+        self.pool_usd = np.zeros(pools)
+        self.pool_wait_s = Seconds()
+        self.prompt_tokens, self.found_tokens = 0.0, 0.0
+        self.first_s, self.last_s = math.inf, 0.0
+
+    def add(self, steps: Any, tasks: Any, agent: Codes, kind: Codes) -> None:
+        """Count tasks that ended, and their steps.
+
+        Args:
+            steps: records of the tasks, which count them from 0.
+            tasks: their records.
+            agent: code of each task.
+            kind: code of each step.
+        """
+        if not len(tasks):
+            return
+        self.steps += len(steps)
+        self.tasks += len(tasks)
+        self.again += int((steps["attempts"] > 1).sum())
+        end_s = np.full(len(tasks), -np.inf)
+        np.maximum.at(end_s, steps["task"], steps["end_s"])
+        lasted_s = np.maximum(end_s - tasks["arrival_s"], 0.0)
+        self.task_s.add(lasted_s, agent)
+        self.kept += np.bincount(agent[lasted_s <= self.slo_s[agent]], minlength=len(self.kept))
+        self.first_s = min(self.first_s, float(tasks["arrival_s"].min()))
+        self.last_s = max(self.last_s, float(end_s.max()))
+        llm = steps["engine"] & (steps["pool"] >= 0)
+        first_s = steps["first_s"] - steps["ready_s"]
+        later = steps["output"] - 1.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each_s = np.where(later > 0, (steps["end_s"] - steps["first_s"]) / later, np.nan)
+        of = agent[steps["task"]]
+        self.ttft_s.add(first_s[llm], of[llm])
+        self.tpot_s.add(each_s[llm], of[llm])
+        sent = steps["pool"] >= 0
+        wait_s = steps["start_s"] - steps["ready_s"]
+        self.wait_s.add(wait_s[sent], kind[sent])
+        self.pool_wait_s.add(wait_s[sent], steps["pool"][sent])
+        self.service_s.add(steps["end_s"] - steps["start_s"], kind)
+        pools = len(self.pool_steps)
+        self.pool_steps += np.bincount(steps["pool"][sent], minlength=pools)
+        usd = np.bincount(steps["pool"][sent], weights=steps["usd"][sent], minlength=pools)
+        self.pool_usd += usd
+        self.prompt_tokens += float(steps["prompt"][llm].sum())
+        self.found_tokens += float(steps["found"][llm].sum())
