@@ -196,13 +196,18 @@ def fill_cores(w: World, pool: int, now_s: float) -> None:
 @compiled
 def turn(w: World, engine: int, now_s: float) -> None:
     """An engine is at the end of an iteration: who has ended goes, who waits comes."""
-    e = w.engines
+    e, s = w.engines, w.steps
     batches.end_phase(w, engine, now_s)
     e[engine].closed = True
-    step = batches.ended(w, engine)
-    while step != NONE:
-        finish(w, step, now_s)
-        step = batches.ended(w, engine)
+    # All that ended leave before any of their children looks for the emptiest engine.
+    first = last = batches.ended(w, engine)
+    while last != NONE:
+        s[last].next = batches.ended(w, engine)
+        last = s[last].next
+    while first != NONE:
+        after = s[first].next
+        finish(w, first, now_s)
+        first = after
     fill_engine(w, engine, now_s)
     e[engine].closed = False
     batches.begin(w, engine, now_s)
