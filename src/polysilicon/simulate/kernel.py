@@ -215,15 +215,22 @@ def turn(w: World, engine: int, now_s: float) -> None:
 
 @compiled
 def fill_engine(w: World, engine: int, now_s: float) -> None:
-    """Give slots of an engine to steps that wait for its pool, as long as the next one fits."""
-    pool = w.engines[engine].pool
+    """Give slots to steps that wait for the pool of an engine that has room now.
+
+    Nobody else had room for the first of them. Once it is gone, others may have for the next.
+    """
+    pool, taken = w.engines[engine].pool, False
     while w.gates[pool, 1].waiting > 0:
         bucket = queues.next_bucket(w, pool, 1, now_s)
         step = w.buckets[pool, 1, bucket].head
-        if not batches.fits(w, step, engine):
+        chosen = engine if batches.fits(w, step, engine) else NONE
+        if taken:
+            chosen = batches.pick(w, step, pool)
+        if chosen == NONE:
             break
         queues.dequeue(w, pool, 1, bucket)
-        batches.admit(w, step, engine, now_s)
+        batches.admit(w, step, chosen, now_s)
+        taken = True
 
 
 @compiled
