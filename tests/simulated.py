@@ -112,9 +112,7 @@ def _world(program: Program, pools: Sequence[EnginePool | ToolPool]) -> World:
     return fed(world, program)
 
 
-def _machines(
-    at: int, pool: EnginePool | ToolPool, routes: Sequence[Route], most: int
-) -> Machines:
+def _machines(at: int, pool: EnginePool | ToolPool, routes: Sequence[Route], most: int) -> Machines:
     engine = isinstance(pool, EnginePool)
     sure = Ability(amount=1.0, low=1.0, high=1.0, basis="measured")
     return Machines(

@@ -71,9 +71,9 @@ def pick(w: World, step: int, pool: int) -> int:
     """Return the engine that takes a step: that of its task, or the emptiest with room; or -1."""
     first, last = w.pools[pool].first, w.pools[pool].last
     home = w.tasks[w.steps[step].task].home
-    if first <= home < last and fits(w, step, home):
-        if found(w, step, home) > w.steps[step].shared:
-            return home
+    ours = first <= home < last and fits(w, step, home)
+    if ours and found(w, step, home) > w.steps[step].shared:
+        return home
     chosen = w.loads[first].member
     if fits(w, step, chosen):
         return chosen
