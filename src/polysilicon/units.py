@@ -51,6 +51,11 @@ def size_bytes(value: float) -> str:
     return _scaled(value, ((1e12, " TB"), (1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")))
 
 
+def energy(value: float) -> str:
+    """Format joules: `320 J`, `4.1 MJ`."""
+    return _scaled(value, ((1e12, " TJ"), (1e9, " GJ"), (1e6, " MJ"), (1e3, " kJ"), (1.0, " J")))
+
+
 def share(value: float) -> str:
     """Format a fraction as per cent: `39 %`, `0.4 %`."""
     return f"{value * 100:.0f} %" if value >= 0.0995 or value == 0 else f"{value * 100:.1f} %"

@@ -24,6 +24,7 @@ VERBS = (
     "import",
     "describe",
     "workload",
+    "simulate",
     "catalog",
     "report",
     "export",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from polysilicon import units
 from polysilicon.disk import write_whole
 from polysilicon.report import description as words
 from polysilicon.report import svg
+from polysilicon.report.columns import LABEL_PX, columns, labelled
 from polysilicon.report.html import cut, template
 from polysilicon.report.terminal import BLANK, share
 from polysilicon.workload.arrivals import Rhythm
@@ -23,7 +23,6 @@ from polysilicon.workload.time_split import CLIENT, QUEUE, TimeSplit
 
 CHART_PX = 110.0
 HISTOGRAM_PX = 90.0
-LABEL_PX = 16.0
 BAR_PX = 24.0
 PLAIN = "cost"
 """The colour of what is of no kind."""
@@ -92,36 +91,6 @@ def render(description: Description, name: str) -> str:
     )
 
 
-def _columns(
-    values: Sequence[float], titles: Sequence[str], height_px: float, style: str
-) -> list[Markup]:
-    """Return columns from zero, side by side over the whole width.
-
-    Args:
-        values: height of each.
-        titles: what each is, shown under the mouse.
-        height_px: of the highest.
-        style: CSS classes.
-    """
-    largest, shapes = max(values), []
-    for i, (value, title) in enumerate(zip(values, titles, strict=True)):
-        tall = value / largest * height_px if largest > 0 else 0.0
-        if value > 0:
-            tall = max(tall, 1.0)  # any at all is seen
-        place = (height_px - tall, tall)
-        column = svg.rect(i / len(values), (i + 1) / len(values), place, f"{style} part")
-        shapes.append(svg.titled(column, title))
-    shapes.append(svg.line((0, height_px), (1, height_px), "grid"))
-    return shapes
-
-
-def _labelled(shapes: list[Markup], ends: tuple[str, str], height_px: float, label: str) -> Markup:
-    """Return a chart with words under both of its ends."""
-    below = height_px + LABEL_PX - 4
-    texts = [svg.text(0, below, ends[0], "tick"), svg.text(1, below, ends[1], "tick", "end")]
-    return svg.svg(height_px + LABEL_PX, label, shapes + texts)
-
-
 def _arrivals(d: Description) -> Chart | None:
     """Return arrivals over time."""
     found = d.arrivals
@@ -138,8 +107,8 @@ def _arrivals(d: Description) -> Chart | None:
     return Chart(
         title="Arrivals over time",
         detail=detail,
-        chart=_labelled(
-            _columns(found.counts, titles, CHART_PX, PLAIN),
+        chart=labelled(
+            columns(found.counts, titles, CHART_PX, PLAIN),
             ("0", units.seconds(found.span_s)),
             CHART_PX,
             f"arrivals over time: {detail}",
@@ -155,8 +124,8 @@ def _rhythm(rhythm: Rhythm) -> Chart:
     return Chart(
         title=f"Rhythm of the {rhythm.period}",
         detail=detail,
-        chart=_labelled(
-            _columns(rhythm.counts, titles, HISTOGRAM_PX, PLAIN),
+        chart=labelled(
+            columns(rhythm.counts, titles, HISTOGRAM_PX, PLAIN),
             (f"{part} 0", f"{part} {len(titles) - 1}"),
             HISTOGRAM_PX,
             f"arrivals {detail}",
@@ -202,10 +171,10 @@ def _flights(d: Description) -> list[Chart]:
         detail = f"mean {units.count(flight.mean)}, peak {units.count(flight.peak)}"
         titles = [f"{units.count(value)} at once" for value in flight.counts]
         style = "k-other" if name == ALL else svg.kind_class(name)
-        shapes = _columns(flight.counts, titles, HISTOGRAM_PX, style)
+        shapes = columns(flight.counts, titles, HISTOGRAM_PX, style)
         title = "all steps" if name == ALL else f"{name} steps"
         label = f"{title} in flight: {detail}"
-        chart = _labelled(shapes, ("first start", "last end"), HISTOGRAM_PX, label)
+        chart = labelled(shapes, ("first start", "last end"), HISTOGRAM_PX, label)
         charts.append(Chart(title=title, detail=detail, chart=chart))
     return charts
 
@@ -219,7 +188,7 @@ def _histogram(name: str, found: Histogram) -> Chart:
     ]
     style = svg.kind_class(name.removesuffix("_s")) if name != "task_s" else PLAIN
     tokens = name.endswith("_tokens")
-    shapes = _columns(found.counts, titles, HISTOGRAM_PX, PLAIN if tokens else style)
+    shapes = columns(found.counts, titles, HISTOGRAM_PX, PLAIN if tokens else style)
     middle = len(found.counts) // 2
     if len(found.counts) > 3:
         at = middle / len(found.counts)
@@ -229,5 +198,5 @@ def _histogram(name: str, found: Histogram) -> Chart:
     if found.zeros:
         detail += f", and {units.count(found.zeros)} that are 0"
     title = words.HISTOGRAM_WORDS[name]
-    chart = _labelled(shapes, (edges[0], edges[-1]), HISTOGRAM_PX, f"{title}: {detail}")
+    chart = labelled(shapes, (edges[0], edges[-1]), HISTOGRAM_PX, f"{title}: {detail}")
     return Chart(title=title, detail=detail, chart=chart)

@@ -22,6 +22,15 @@ _HERE = Path(__file__).parent
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def part(function: F) -> F:
+    """Compile a function that only compiled functions call; see `compiled`.
+
+    It has no entry for Python, which would take longer to compile than the function.
+    """
+    wrapped = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+    return cast("F", wrapped(function))
+
+
 def compiled(function: F) -> F:
     """Compile a function over arrays at its first call; the machine code is kept beside the module.
 
@@ -30,7 +39,7 @@ def compiled(function: F) -> F:
     time of the function's own file. Where no folder can be written it is compiled anew in each
     process.
     """
-    dispatcher = numba.njit(cache=True)(function)
+    dispatcher = numba.njit(cache=True, error_model="numpy")(function)
     # numba has no other way to name what it keeps.
     cache = dispatcher._cache  # noqa: SLF001
     base, folder = cache._impl.filename_base, cache._cache_path  # noqa: SLF001

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 
-from polysilicon.schedule.types import compiled
+from polysilicon.schedule.types import part
 from polysilicon.simulate import cores, heaps
 from polysilicon.simulate.state import DECODES, IDLE, NONE, PREFILLS, World
 
@@ -22,7 +22,7 @@ LOOKS = 64
 """Engines looked at for one with memory for a step, where the emptiest has none."""
 
 
-@compiled
+@part
 def run_s(w: World, engine: int, runs: float) -> float:
     """Return seconds of so many iterations from the begin of a phase that only decodes."""
     e, pool = w.engines, w.engines[engine].pool
@@ -32,7 +32,7 @@ def run_s(w: World, engine: int, runs: float) -> float:
     return (runs * first_s + more_s * b * runs * (runs - 1.0) / 2.0) * e[engine].slow
 
 
-@compiled
+@part
 def prefill_s(w: World, pool: int, tokens: float) -> float:
     """Return seconds of an iteration with so many new prompt tokens, by the table."""
     table, grid = w.prefill, w.laws[pool].grid
@@ -41,7 +41,7 @@ def prefill_s(w: World, pool: int, tokens: float) -> float:
     return table[pool, low] + (table[pool, low + 1] - table[pool, low]) * share
 
 
-@compiled
+@part
 def found(w: World, step: int, engine: int) -> float:
     """Return prompt tokens of a step that the cache of an engine holds.
 
@@ -57,7 +57,7 @@ def found(w: World, step: int, engine: int) -> float:
     return min(kept, s[step].prompt - 1.0)
 
 
-@compiled
+@part
 def fits(w: World, step: int, engine: int) -> bool:
     """Tell whether an engine has a slot and memory for a step."""
     e, pool = w.engines, w.engines[engine].pool
@@ -66,7 +66,7 @@ def fits(w: World, step: int, engine: int) -> bool:
     return e[engine].used + w.steps[step].prompt + w.steps[step].output <= w.laws[pool].kv
 
 
-@compiled
+@part
 def pick(w: World, step: int, pool: int) -> int:
     """Return the engine that takes a step: that of its task, or the emptiest with room; or -1."""
     first, last = w.pools[pool].first, w.pools[pool].last
@@ -89,7 +89,7 @@ def pick(w: World, step: int, pool: int) -> int:
     return chosen
 
 
-@compiled
+@part
 def loaded(w: World, engine: int, change: int) -> None:
     """Count a sequence that comes (1) or goes (-1)."""
     e, pool = w.engines, w.engines[engine].pool
@@ -100,7 +100,7 @@ def loaded(w: World, engine: int, change: int) -> None:
         heaps.move(w.loads, first, members, engine, float(e[engine].running))
 
 
-@compiled
+@part
 def admit(w: World, step: int, engine: int, now_s: float) -> None:
     """Give a step a slot; it is in the batch from the next iteration on."""
     s, e = w.steps, w.engines
@@ -129,7 +129,7 @@ def admit(w: World, step: int, engine: int, now_s: float) -> None:
         begin(w, engine, now_s)
 
 
-@compiled
+@part
 def shorten(w: World, engine: int, now_s: float) -> None:
     """End a phase that only decodes with the iteration that is under way now."""
     e, pool = w.engines, w.engines[engine].pool
@@ -151,7 +151,7 @@ def shorten(w: World, engine: int, now_s: float) -> None:
         _until(w, engine, e[engine].begun_s + run_s(w, engine, whole))
 
 
-@compiled
+@part
 def _until(w: World, engine: int, until_s: float) -> None:
     """Say when the phase of an engine ends."""
     station = 1 + w.pools.size + engine
@@ -159,7 +159,7 @@ def _until(w: World, engine: int, until_s: float) -> None:
     heaps.move(w.stations, 0, w.stations.size, station, until_s)
 
 
-@compiled
+@part
 def stop(w: World, engine: int, now_s: float) -> None:
     """Let an engine do nothing."""
     e, pool = w.engines, w.engines[engine].pool
@@ -172,7 +172,7 @@ def stop(w: World, engine: int, now_s: float) -> None:
             cores.reckon(w, pool, now_s)
 
 
-@compiled
+@part
 def begin(w: World, engine: int, now_s: float) -> None:
     """Begin the next phase of an engine that does nothing, if it has anything to do."""
     e, s, pool = w.engines, w.steps, w.engines[engine].pool
@@ -211,7 +211,7 @@ def begin(w: World, engine: int, now_s: float) -> None:
     _until(w, engine, now_s + seconds * e[engine].slow)
 
 
-@compiled
+@part
 def take_prompts(w: World, engine: int, now_s: float) -> None:
     """At the end of an iteration that took prompts: who is through has its first token."""
     e, s = w.engines, w.steps
@@ -235,7 +235,7 @@ def take_prompts(w: World, engine: int, now_s: float) -> None:
         e[engine].context += s[step].prompt
 
 
-@compiled
+@part
 def end_phase(w: World, engine: int, now_s: float) -> None:
     """Count what the phase that ends now has done; the engine does nothing then."""
     e = w.engines
@@ -252,7 +252,7 @@ def end_phase(w: World, engine: int, now_s: float) -> None:
     stop(w, engine, now_s)
 
 
-@compiled
+@part
 def ended(w: World, engine: int) -> int:
     """Return a sequence that has its last token, out of its slot; -1 where there is none."""
     e, s = w.engines, w.steps

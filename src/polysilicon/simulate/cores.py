@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 
-from polysilicon.schedule.types import Floats, compiled
+from polysilicon.schedule.types import Floats, part
 from polysilicon.simulate import heaps
 from polysilicon.simulate.state import World
 
 
-@compiled
+@part
 def at_threads(table: Floats, pool: int, threads: float, step: float) -> float:
     """Return a value of a pool's table over threads, between its points linear."""
     place = threads / step
@@ -26,7 +26,7 @@ def at_threads(table: Floats, pool: int, threads: float, step: float) -> float:
     return table[pool, low] * (1.0 - share) + table[pool, low + 1] * share
 
 
-@compiled
+@part
 def rate_of(w: World, pool: int) -> float:
     """Return how fast each thread of a pool does work now."""
     pools = w.pools
@@ -39,7 +39,7 @@ def rate_of(w: World, pool: int) -> float:
     return alone + (beside - alone) * share
 
 
-@compiled
+@part
 def advance(w: World, pool: int, now_s: float) -> None:
     """Let the threads of a pool work until now."""
     p = w.pools[pool]
@@ -51,7 +51,7 @@ def advance(w: World, pool: int, now_s: float) -> None:
         p.last_s = now_s
 
 
-@compiled
+@part
 def reckon(w: World, pool: int, now_s: float) -> None:
     """Say anew when the next job of a pool ends; its threads have worked until now."""
     p, due_s = w.pools[pool], math.inf
@@ -63,7 +63,7 @@ def reckon(w: World, pool: int, now_s: float) -> None:
     heaps.move(w.stations, 0, w.stations.size, 1 + pool, due_s)
 
 
-@compiled
+@part
 def begin(w: World, step: int, pool: int, now_s: float) -> None:
     """Start a step on a pool's cores; there must be room."""
     p, s = w.pools[pool], w.steps[step]
@@ -77,7 +77,7 @@ def begin(w: World, step: int, pool: int, now_s: float) -> None:
     reckon(w, pool, now_s)
 
 
-@compiled
+@part
 def end_one(w: World, pool: int, now_s: float) -> int:
     """End the job that is due, and return its step."""
     p = w.pools[pool]
@@ -89,7 +89,7 @@ def end_one(w: World, pool: int, now_s: float) -> int:
     return step
 
 
-@compiled
+@part
 def left(w: World, step: int, pool: int, now_s: float) -> None:
     """Free the cores of a step that is out of the heap, and count what it had of them."""
     p, s = w.pools[pool], w.steps[step]
@@ -99,7 +99,7 @@ def left(w: World, step: int, pool: int, now_s: float) -> None:
     reckon(w, pool, now_s)
 
 
-@compiled
+@part
 def room(w: World, step: int, pool: int) -> bool:
     """Tell whether a pool has cores for a step."""
     return w.pools[pool].threads + w.steps[step].threads <= w.pools[pool].cores

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from polysilicon.schedule.types import compiled
+from polysilicon.schedule.types import compiled, part
 from polysilicon.simulate import batches, cores, heaps, queues
 from polysilicon.simulate.state import IDLE, NONE, World
 
@@ -33,7 +33,7 @@ def expect(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
         w.sizes[1] += 1
 
 
-@compiled
+@part
 def goes(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
     """Take away any machine of a pool, and say when it is back; nothing where it is down."""
     pools, e = w.pools, w.engines
@@ -57,7 +57,7 @@ def goes(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
     w.sizes[1] += 1
 
 
-@compiled
+@part
 def comes(w: World, code: int, now_s: float) -> int:
     """Bring a machine back, empty; returns its pool."""
     pools, e = w.pools, w.engines
@@ -74,7 +74,7 @@ def comes(w: World, code: int, now_s: float) -> int:
     return pool
 
 
-@compiled
+@part
 def _stop(w: World, engine: int, pool: int, now_s: float) -> None:
     """Take an engine away; its steps wait for another, and its cache is gone."""
     e = w.engines
@@ -99,7 +99,7 @@ def _stop(w: World, engine: int, pool: int, now_s: float) -> None:
     e[engine].written += w.laws[pool].kv + 1.0
 
 
-@compiled
+@part
 def _again(w: World, engine: int, step: int, pool: int, now_s: float) -> None:
     """A step lost its engine: what it had is paid, and it waits for another."""
     s = w.steps
@@ -108,7 +108,7 @@ def _again(w: World, engine: int, step: int, pool: int, now_s: float) -> None:
     queues.enqueue(w, step, pool, 1, now_s)
 
 
-@compiled
+@part
 def _lose_cores(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
     """Take the cores of a machine away, and of the jobs as many as ran there, any of them."""
     pools = w.pools

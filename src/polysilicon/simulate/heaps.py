@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from polysilicon.schedule.types import compiled
+from polysilicon.schedule.types import part
 
 ENTRY = np.dtype([("key", np.float64), ("item", np.int64)])
 
@@ -20,13 +20,13 @@ MEMBER = np.dtype([("key", np.float64), ("member", np.int64), ("place", np.int64
 """Row i tells the key of member i, where in the heap it is, and who is at place i of the heap."""
 
 
-@compiled
+@part
 def before(key: float, item: int, other_key: float, other: int) -> bool:
     """Tell whether a key and its item come before another."""
     return key < other_key or (key == other_key and item < other)
 
 
-@compiled
+@part
 def push(heap: Any, at: int, size: int, key: float, item: int) -> None:
     """Put an item into the heap that begins at `at` and has `size` items; there must be room."""
     hole = _risen(heap, at, size, key, item)
@@ -34,7 +34,7 @@ def push(heap: Any, at: int, size: int, key: float, item: int) -> None:
     heap[at + hole].item = item
 
 
-@compiled
+@part
 def _risen(heap: Any, at: int, hole: int, key: float, item: int) -> int:
     """Move a hole up to where a key belongs, as far as it goes."""
     while hole > 0:
@@ -47,7 +47,7 @@ def _risen(heap: Any, at: int, hole: int, key: float, item: int) -> int:
     return hole
 
 
-@compiled
+@part
 def remove(heap: Any, at: int, size: int, place: int) -> None:
     """Take the item at a place (0: the first) of a heap of `size` items out of it."""
     last = size - 1
@@ -76,7 +76,7 @@ def remove(heap: Any, at: int, size: int, place: int) -> None:
     heap[at + hole].item = item
 
 
-@compiled
+@part
 def move(heap: Any, at: int, size: int, member: int, key: float) -> None:
     """Give a member of a moving heap another key, and put it where it belongs.
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from polysilicon.schedule.types import compiled
+from polysilicon.schedule.types import compiled, part
 from polysilicon.simulate import batches, cores, failures, heaps, queues, routing
 from polysilicon.simulate.state import NONE, THINKS, TRAVELS, WAITS, World
 
@@ -63,7 +63,7 @@ def run(
     return upcoming, events, now_s
 
 
-@compiled
+@part
 def arrive(w: World, task: int, now_s: float) -> None:
     """Let the first steps of a task begin."""
     first = w.tasks[task].first
@@ -72,7 +72,7 @@ def arrive(w: World, task: int, now_s: float) -> None:
             think(w, step, now_s)
 
 
-@compiled
+@part
 def think(w: World, step: int, now_s: float) -> None:
     """All parents of a step have ended: it is ready when somebody has thought."""
     if w.steps[step].think_s > 0.0:
@@ -81,7 +81,7 @@ def think(w: World, step: int, now_s: float) -> None:
         ready(w, step, now_s)
 
 
-@compiled
+@part
 def delay(w: World, step: int, stage: int, until_s: float) -> None:
     """Let a step be nowhere until a moment."""
     w.steps[step].stage = stage
@@ -90,7 +90,7 @@ def delay(w: World, step: int, stage: int, until_s: float) -> None:
     _reckon_delays(w)
 
 
-@compiled
+@part
 def _reckon_delays(w: World) -> None:
     """Say anew when the next step comes out of a delay."""
     due_s = w.delays[0].key if w.sizes[0] > 0 else math.inf
@@ -98,7 +98,7 @@ def _reckon_delays(w: World) -> None:
         heaps.move(w.stations, 0, w.stations.size, 0, due_s)
 
 
-@compiled
+@part
 def undelay(w: World, now_s: float) -> None:
     """Take the step that is due out of the delays."""
     step = w.delays[0].item
@@ -114,7 +114,7 @@ def undelay(w: World, now_s: float) -> None:
         finish(w, step, now_s)
 
 
-@compiled
+@part
 def ready(w: World, step: int, now_s: float) -> None:
     """Send a step to a pool."""
     s = w.steps
@@ -135,7 +135,7 @@ def ready(w: World, step: int, now_s: float) -> None:
         enter(w, step, now_s)
 
 
-@compiled
+@part
 def enter(w: World, step: int, now_s: float) -> None:
     """Start a step at its pool, or let it wait there."""
     pool, p = w.steps[step].pool, w.pools[w.steps[step].pool]
@@ -154,14 +154,14 @@ def enter(w: World, step: int, now_s: float) -> None:
         queues.enqueue(w, step, pool, 0, now_s)
 
 
-@compiled
+@part
 def start_job(w: World, step: int, pool: int, now_s: float) -> None:
     """Start a step on cores; engines on the same machine feel it from their next iteration on."""
     cores.begin(w, step, pool, now_s)
     disturb(w, pool, now_s)
 
 
-@compiled
+@part
 def disturb(w: World, pool: int, now_s: float) -> None:
     """The threads on a machine changed, on which engines compute too."""
     if w.pools[pool].coupled == 1:
@@ -169,7 +169,7 @@ def disturb(w: World, pool: int, now_s: float) -> None:
             batches.shorten(w, engine, now_s)
 
 
-@compiled
+@part
 def end_job(w: World, pool: int, now_s: float) -> None:
     """End the job that is due on a pool's cores, and start who waited for them."""
     step = cores.end_one(w, pool, now_s)
@@ -181,7 +181,7 @@ def end_job(w: World, pool: int, now_s: float) -> None:
     fill_cores(w, pool, now_s)
 
 
-@compiled
+@part
 def fill_cores(w: World, pool: int, now_s: float) -> None:
     """Start steps that wait for a pool's cores, as long as there is room for the next."""
     while w.gates[pool, 0].waiting > 0:
@@ -193,7 +193,7 @@ def fill_cores(w: World, pool: int, now_s: float) -> None:
         start_job(w, step, pool, now_s)
 
 
-@compiled
+@part
 def turn(w: World, engine: int, now_s: float) -> None:
     """An engine is at the end of an iteration: who has ended goes, who waits comes."""
     e, s = w.engines, w.steps
@@ -213,7 +213,7 @@ def turn(w: World, engine: int, now_s: float) -> None:
     batches.begin(w, engine, now_s)
 
 
-@compiled
+@part
 def fill_engine(w: World, engine: int, now_s: float) -> None:
     """Give slots to steps that wait for the pool of an engine that has room now.
 
@@ -233,7 +233,7 @@ def fill_engine(w: World, engine: int, now_s: float) -> None:
         taken = True
 
 
-@compiled
+@part
 def finish(w: World, step: int, now_s: float) -> None:
     """A step has ended: count it, and free those that waited for it."""
     s, task = w.steps, w.steps[step].task
@@ -258,7 +258,7 @@ def finish(w: World, step: int, now_s: float) -> None:
             think(w, child, now_s)
 
 
-@compiled
+@part
 def fail(w: World, rng: np.random.Generator, now_s: float) -> None:
     """A machine fails, or one is back: who ran there waits again, who waited may start."""
     code = w.fails[0].item

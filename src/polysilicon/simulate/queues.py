@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from polysilicon import schedule
-from polysilicon.schedule.types import compiled
+from polysilicon.schedule.types import part
 from polysilicon.simulate.state import BUCKETS, LEVELS, NONE, World
 
 STARVE_S = 60.0
 """As in the runtime: who has waited for so long goes before all but urgent and older ones."""
 
 
-@compiled
+@part
 def enqueue(w: World, step: int, pool: int, gate: int, now_s: float) -> None:
     """Let a step wait at a pool; gate 0 is its cores, 1 its engines."""
     task = w.steps[step].task
@@ -34,7 +34,7 @@ def enqueue(w: World, step: int, pool: int, gate: int, now_s: float) -> None:
     w.gates[pool, gate].waiting += 1
 
 
-@compiled
+@part
 def next_bucket(w: World, pool: int, gate: int, now_s: float) -> int:
     """Return the bucket whose first step runs next; there must be one."""
     filled = w.gates[pool, gate].filled
@@ -61,7 +61,7 @@ def next_bucket(w: World, pool: int, gate: int, now_s: float) -> int:
     return buckets[chosen]
 
 
-@compiled
+@part
 def dequeue(w: World, pool: int, gate: int, bucket: int) -> None:
     """Take the first step of a bucket out of the queue."""
     after = w.steps[w.buckets[pool, gate, bucket].head].next

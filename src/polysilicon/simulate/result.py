@@ -230,15 +230,15 @@ def _notes(machines: Sequence[Machines], survey: Survey) -> tuple[str, ...]:
     notes = [f"pool {m.pool.name}: {m.offer.note}" for m in machines if m.offer.note]
     if survey.held:
         notes.append(
-            f"{survey.held:,} steps tell how long they took but not their work: they take as long "
-            "as recorded, and no machine"
+            f"steps whose work is not told: {survey.held:,}; they take as long as recorded, "
+            "and no machine"
         )
     if survey.lost:
-        notes.append(f"{survey.lost:,} steps tell nothing of their work: they take no time")
+        notes.append(f"steps of which nothing is told: {survey.lost:,}; they take no time")
     if survey.unreferenced:
         notes.append(
-            f"{survey.unreferenced:,} steps do not tell on which offer their core-seconds were "
-            f"spent: taken as on {REFERENCE}"
+            f"steps that do not tell on which offer their core-seconds were spent: "
+            f"{survey.unreferenced:,}; taken as on {REFERENCE}"
         )
     return tuple(notes)
 

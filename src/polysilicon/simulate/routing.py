@@ -7,14 +7,14 @@ import math
 import numpy as np
 
 from polysilicon import schedule
-from polysilicon.schedule.types import compiled
+from polysilicon.schedule.types import part
 from polysilicon.simulate import batches
 from polysilicon.simulate.state import World
 
 _UNKNOWN_S = 1.0  # as in the runtime: mean service of a pool that served nothing yet
 
 
-@compiled
+@part
 def choose(w: World, step: int, now_s: float) -> int:
     """Return the pool that takes a step, as the runtime would choose it.
 
@@ -44,7 +44,7 @@ def choose(w: World, step: int, now_s: float) -> int:
     return schedule.choose(known[0], known[1], known[2], known[3], able, slack_s, late)
 
 
-@compiled
+@part
 def at_cores(w: World, step: int, pool: int) -> tuple[float, float, float, float]:
     """Return dollars a second, work, what is saved of it and queue of a step on a pool's cores."""
     s, p, route = w.steps[step], w.pools[pool], w.routes[w.steps[step].route, pool]
@@ -54,7 +54,7 @@ def at_cores(w: World, step: int, pool: int) -> tuple[float, float, float, float
     return p.thread_usd_per_s * s.threads, work_s, 0.0, queue_s + route.delay_s
 
 
-@compiled
+@part
 def at_engines(w: World, step: int, pool: int) -> tuple[float, float, float, float]:
     """Return the same of a step on a pool's engines; the emptiest of them stands for all."""
     s, p, law = w.steps[step], w.pools[pool], w.laws[pool]
@@ -76,7 +76,7 @@ def at_engines(w: World, step: int, pool: int) -> tuple[float, float, float, flo
     return p.engine_usd_per_s / running, work_s, saved_s, queue_s + delay_s
 
 
-@compiled
+@part
 def queued_s(w: World, pool: int, gate: int, there: float, cap: float) -> float:
     """Return seconds until there is room, with so many there, by the mean service so far."""
     mean_s = w.gates[pool, gate].mean_s

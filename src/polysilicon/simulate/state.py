@@ -1,8 +1,8 @@
 """What a simulation knows at a moment, as arrays that compiled functions change in place.
 
 One row a step, a task, a pool, an engine; what is known of one lies together in memory, for it is
-used together. Memory is about 300 bytes for each step of a task that has arrived and not ended,
-and 16 bytes for each slot of an engine and each thread of a pool.
+used together. Memory is 200 bytes for each step of a task that has arrived and not ended, twice
+that while tasks are added, and 16 bytes for each slot of an engine and each thread of a pool.
 """
 
 from __future__ import annotations
@@ -29,52 +29,57 @@ NONE = -1
 
 _FLOAT, _INT, _BOOL = np.float64, np.int64, np.bool_
 
+# Of what there may be tens of millions: rows, and tokens, which are whole numbers below 2^24.
+_ROW, _SHORT = np.int32, np.float32
+
 STEP = np.dtype(
     [
-        ("task", _INT),  # row of its task
-        ("route", _INT),  # which steps are sent alike; -1: it needs none of these machines
-        ("engine", _BOOL),  # work of an engine, not of cores
-        ("prompt", _FLOAT),  # tokens
-        ("cached", _FLOAT),  # of these, those that its task left in a cache, as recorded
-        ("shared", _FLOAT),  # of these, those that any task leaves there
-        ("output", _FLOAT),  # tokens
         ("work", _FLOAT),  # core-seconds where they were measured, or tokens
-        ("threads", _FLOAT),  # that it runs at once
         ("startup_s", _FLOAT),  # before its work
         ("wait_s", _FLOAT),  # off the cores
         ("think_s", _FLOAT),  # between the end of its last parent and when it is ready
-        ("pending", _INT),  # parents that have not ended
-        ("child", _INT),  # where its children begin among the edges
-        ("children", _INT),  # how many
         ("ready_s", _FLOAT),  # when it could start; NaN before
         ("start_s", _FLOAT),  # when it got a slot or cores
         ("first_s", _FLOAT),  # when its first token came
         ("end_s", _FLOAT),  # when it ended
         ("usd", _FLOAT),  # what its share of machines cost
-        ("pool", _INT),  # which
-        ("attempts", _INT),  # how often it was begun
-        ("stage", _INT),  # why it is among the delays
-        ("next", _INT),  # who comes after it in the queue, or among the prompts of its engine
-        ("left", _FLOAT),  # prompt tokens to compute
-        ("context", _FLOAT),  # tokens in the cache
-        ("found", _FLOAT),  # prompt tokens that were in the cache when it began
         ("since", _FLOAT),  # when it entered its queue
         ("clock", _FLOAT),  # of its engine's shared seconds when it began
-    ]
+        ("prompt", _SHORT),  # tokens
+        ("cached", _SHORT),  # of these, those that its task left in a cache, as recorded
+        ("shared", _SHORT),  # of these, those that any task leaves there
+        ("output", _SHORT),  # tokens
+        ("left", _SHORT),  # prompt tokens to compute
+        ("context", _SHORT),  # tokens in the cache
+        ("found", _SHORT),  # prompt tokens that were in the cache when it began
+        ("threads", _SHORT),  # that it runs at once
+        ("task", _ROW),  # row of its task
+        ("route", _ROW),  # which steps are sent alike; -1: it needs none of these machines
+        ("pending", _ROW),  # parents that have not ended
+        ("child", _ROW),  # where its children begin among the edges
+        ("children", _ROW),  # how many
+        ("pool", _ROW),  # which
+        ("attempts", _ROW),  # how often it was begun
+        ("next", _ROW),  # who comes after it in the queue, or among the prompts of its engine
+        ("stage", np.int8),  # why it is among the delays
+        ("engine", _BOOL),  # work of an engine, not of cores
+    ],
+    align=True,
 )
 
 TASK = np.dtype(
     [
         ("arrival_s", _FLOAT),
         ("deadline_s", _FLOAT),  # infinite without an SLO
-        ("klass", _INT),  # interactive or batch
-        ("first", _INT),  # row of its first step
-        ("steps", _INT),  # how many it has, one after the other
-        ("left", _INT),  # of these, those that have not ended
         ("attained_s", _FLOAT),  # service it has had
-        ("home", _INT),  # engine that has its last context; -1 for none
-        ("mark", _FLOAT),  # tokens that this engine had written by then
-    ]
+        ("mark", _FLOAT),  # tokens that its engine had written when it last left it
+        ("home", _ROW),  # that engine, which has its last context; -1 for none
+        ("first", _ROW),  # row of its first step
+        ("steps", _ROW),  # how many it has, one after the other
+        ("left", _ROW),  # of these, those that have not ended
+        ("klass", _ROW),  # interactive or batch
+    ],
+    align=True,
 )
 
 POOL = np.dtype(

@@ -1,0 +1,241 @@
+"""What `simulate` prints and writes: tables, small charts, and a page with time series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from polysilicon import units
+from polysilicon.disk import write_whole
+from polysilicon.report.columns import columns, labelled
+from polysilicon.report.html import template
+from polysilicon.report.terminal import (
+    BLANK,
+    bar,
+    escape,
+    house_table,
+    seconds,
+    share,
+    spaced,
+    spark,
+    usd,
+)
+from polysilicon.simulate import Result
+
+CHART_PX = 80.0
+_SPARKS = 60
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """Two charts of a pool: steps that ran and that waited."""
+
+    pool: str
+    charts: list[tuple[str, Any]]
+
+
+def simulation_page(results: Mapping[str, Result]) -> RenderableType:
+    """Return what `simulate` prints.
+
+    Args:
+        results: by the name of the fleet; one, or two that are compared.
+    """
+    parts: list[RenderableType] = []
+    for name, result in results.items():
+        parts += [_head(name, result), _pools(result), _tasks(result)]
+        if result.intervals:
+            parts.append(_intervals(result))
+        parts += _series(result)
+        parts += [Text(note, style="dim") for note in result.notes]
+    if len(results) > 1:
+        parts.append(comparison(results))
+    return spaced(parts)
+
+
+def facts(result: Result) -> list[tuple[str, str]]:
+    """Return the main figures in words."""
+    energy = BLANK if result.energy_j is None else units.energy(result.energy_j)
+    return [
+        ("tasks", f"{result.tasks:,}"),
+        ("steps", f"{result.steps:,}"),
+        ("simulated", seconds(result.sim_s)),
+        ("in", f"{seconds(result.wall_s)}, {units.count(result.steps_per_s)} steps/s"),
+        ("cost of the fleet", usd(result.cost_usd)),
+        ("energy", energy),
+        ("prefix reuse", share(result.prefix_reuse)),
+        ("begun again", f"{result.again:,} steps"),
+    ]
+
+
+def _head(name: str, result: Result) -> Table:
+    """Return the main figures."""
+    table = house_table(f"Fleet {escape(name)}", "", "")
+    table.show_header = False
+    for title, words in facts(result):
+        table.add_row(title, words)
+    return table
+
+
+def _pools(result: Result) -> Table:
+    """Return what came of each pool."""
+    table = house_table("Pools", "pool", "offer", "region")
+    for heading in (
+        "units",
+        "steps",
+        "utilisation",
+        "",
+        "wait p50",
+        "p99",
+        "cost",
+        "band",
+        "basis",
+    ):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    for name, pool in result.pools.items():
+        table.add_row(
+            escape(name),
+            pool.offer,
+            pool.region,
+            f"{pool.units:,}",
+            units.count(pool.steps),
+            share(pool.utilisation),
+            bar(pool.utilisation, 8),
+            seconds(pool.wait_s.p50),
+            seconds(pool.wait_s.p99),
+            usd(pool.cost_usd),
+            _band(pool.low, pool.high),
+            pool.basis or BLANK,
+        )
+    return table
+
+
+def _band(low: float | None, high: float | None) -> str:
+    """Return the factors between which the truth of a step's seconds lies."""
+    return (
+        BLANK if low is None or high is None else f"\N{MULTIPLICATION SIGN}{low:.2f} to {high:.2f}"
+    )
+
+
+def rows(result: Result) -> Iterable[tuple[str, int, Sequence[float | None], str]]:
+    """Yield name, count, quantiles of seconds and SLO of tasks by agent, and steps by kind."""
+    for agent, found in result.agents.items():
+        kept = result.slo.get(agent)
+        yield f"tasks of {agent}", found.count, (found.p50, found.p90, found.p99), share(kept)
+    for kind, found in result.kinds.items():
+        yield f"{kind} steps", found.count, (found.p50, found.p90, found.p99), BLANK
+    for name, of in (
+        ("time to first token", result.ttft_s),
+        ("time per output token", result.tpot_s),
+        ("wait", result.wait_s),
+    ):
+        if of.p50 is not None:
+            yield name, 0, (of.p50, of.p90, of.p99), BLANK
+
+
+def _tasks(result: Result) -> Table:
+    """Return seconds of tasks and steps."""
+    table = house_table("Seconds", "")
+    for heading in ("n", "p50", "p90", "p99", "in SLO"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, count, found, kept in rows(result):
+        told = units.count(count) if count else BLANK
+        table.add_row(escape(name), told, *(seconds(value) for value in found), kept)
+    return table
+
+
+def _intervals(result: Result) -> Table:
+    """Return the main figures over replications."""
+    table = house_table(f"Over {result.replications} replications", "figure")
+    for heading in ("mean", "95 % from", "to"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, found in result.intervals.items():
+        table.add_row(escape(name), *(f"{v:.4g}" for v in (found.mean, found.low, found.high)))
+    return table
+
+
+def _series(result: Result) -> list[RenderableType]:
+    """Return steps that ran over time, a line a pool."""
+    at_s = result.series["at_s"]
+    if not at_s:
+        return []
+    parts: list[RenderableType] = [Text("Steps that ran, over time", style="bold")]
+    for name, values in result.series["running"].items():
+        parts.append(Text.assemble(f"{name:<14.14} ", spark(_fewer(values)), f" {max(values):.3g}"))
+    return [spaced([line]) if at == 0 else line for at, line in enumerate(parts)]
+
+
+def _fewer(values: Sequence[float]) -> list[float]:
+    """Return means of parts, few enough for a line."""
+    width = -(-len(values) // _SPARKS)
+    parts = [values[at : at + width] for at in range(0, len(values), width)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def comparison(results: Mapping[str, Result]) -> Table:
+    """Return the main figures of two fleets side by side."""
+    (first, one), (second, two) = results.items()
+    table = house_table("Compared", "figure")
+    for heading in (escape(first), escape(second), "ratio"):
+        table.add_column(heading, justify="right")
+    for name, form, a, b in (
+        ("cost of the fleet", usd, one.cost_usd, two.cost_usd),
+        ("task p50", seconds, one.task_s.p50, two.task_s.p50),
+        ("task p99", seconds, one.task_s.p99, two.task_s.p99),
+        ("time to first token p99", seconds, one.ttft_s.p99, two.ttft_s.p99),
+        ("wait p99", seconds, one.wait_s.p99, two.wait_s.p99),
+    ):
+        ratio = BLANK if not a or b is None else f"{b / a:.2f}"
+        table.add_row(name, form(a), form(b), ratio)
+    for agent in one.slo:
+        table.add_row(f"{escape(agent)} in SLO", share(one.slo[agent]), share(two.slo.get(agent)),
+                      BLANK)  # fmt: skip
+    return table
+
+
+def write_simulation(results: Mapping[str, Result], workload: str, path: Path) -> None:
+    """Write the HTML page, all or not at all.
+
+    Args:
+        results: by the name of the fleet.
+        workload: its name.
+        path: of the page.
+
+    Raises:
+        PolysiliconError: the disk is full, or the folder cannot be written.
+    """
+    page = template("simulate.html.j2").render(
+        workload=workload,
+        fleets=[
+            (name, facts(result), result, list(rows(result)), _charts(result))
+            for name, result in results.items()
+        ],
+        seconds=seconds,
+        usd=usd,
+        share=share,
+        band=_band,
+        blank=BLANK,
+    )
+    write_whole(path, page.encode("utf-8", errors="replace"))
+
+
+def _charts(result: Result) -> list[Series]:
+    """Return time series of each pool."""
+    at_s = result.series["at_s"]
+    found = []
+    for pool in result.series["running"]:
+        charts = []
+        for what in ("running", "waiting"):
+            values = result.series[what][pool]
+            titles = [f"{v:.4g} at {units.seconds(t)}" for v, t in zip(values, at_s, strict=True)]
+            words = f"{pool}: {what}, at most {max(values, default=0.0):.4g}"
+            ends = (units.seconds(at_s[0]), units.seconds(at_s[-1])) if at_s else ("", "")
+            style = "k-llm" if what == "running" else "k-tool"
+            shapes = columns(values, titles, CHART_PX, style) if values else []
+            charts.append((words, labelled(shapes, ends, CHART_PX, words)))
+        found.append(Series(pool=pool, charts=charts))
+    return found
