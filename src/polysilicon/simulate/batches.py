@@ -18,6 +18,9 @@ from polysilicon.schedule.types import part
 from polysilicon.simulate import cores, heaps
 from polysilicon.simulate.state import DECODES, IDLE, NONE, PREFILLS, World
 
+LOOKS = 64
+"""Engines looked at for one with memory for a step, where the emptiest has none."""
+
 
 @part
 def run_s(w: World, engine: int, runs: float) -> float:
@@ -65,13 +68,25 @@ def fits(w: World, step: int, engine: int) -> bool:
 
 @part
 def pick(w: World, step: int, pool: int) -> int:
-    """Return the engine of a pool that takes a step: that of its task, or the emptiest; or -1."""
+    """Return the engine that takes a step: that of its task, or the emptiest with room; or -1."""
+    first, last = w.pools[pool].first, w.pools[pool].last
     home = w.tasks[w.steps[step].task].home
-    ours = w.pools[pool].first <= home < w.pools[pool].last
-    if ours and fits(w, step, home) and found(w, step, home) > w.steps[step].shared:
+    ours = first <= home < last and fits(w, step, home)
+    if ours and found(w, step, home) > w.steps[step].shared:
         return home
-    emptiest = w.loads[w.pools[pool].first].member
-    return emptiest if fits(w, step, emptiest) else NONE
+    chosen = w.loads[first].member
+    if fits(w, step, chosen):
+        return chosen
+    if w.loads[chosen].key >= w.laws[pool].slots:
+        return NONE
+    # Few sequences may fill the memory of the emptiest; the first places of the heap come next.
+    chosen, least = NONE, math.inf
+    for place in range(first, min(last, first + LOOKS)):
+        engine = w.loads[place].member
+        key = w.loads[engine].key
+        if heaps.before(key, engine, least, chosen) and fits(w, step, engine):
+            chosen, least = engine, key
+    return chosen
 
 
 @part

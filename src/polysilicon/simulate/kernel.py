@@ -206,13 +206,18 @@ def fill_cores(w: World, pool: int, now_s: float) -> None:
 @part
 def turn(w: World, engine: int, now_s: float) -> None:
     """An engine is at the end of an iteration: who has ended goes, who waits comes."""
-    e = w.engines
+    e, s = w.engines, w.steps
     batches.end_phase(w, engine, now_s)
     e[engine].closed = True
-    step = batches.ended(w, engine)
-    while step != NONE:
-        finish(w, step, now_s)
-        step = batches.ended(w, engine)
+    # All that ended leave before any of their children looks for the emptiest engine.
+    first = last = batches.ended(w, engine)
+    while last != NONE:
+        s[last].next = batches.ended(w, engine)
+        last = s[last].next
+    while first != NONE:
+        after = s[first].next
+        finish(w, first, now_s)
+        first = after
     fill_engine(w, engine, now_s)
     e[engine].closed = False
     batches.begin(w, engine, now_s)
@@ -220,15 +225,22 @@ def turn(w: World, engine: int, now_s: float) -> None:
 
 @part
 def fill_engine(w: World, engine: int, now_s: float) -> None:
-    """Give slots of an engine to steps that wait for its pool, as long as the next one fits."""
-    pool = w.engines[engine].pool
+    """Give slots to steps that wait for the pool of an engine that has room now.
+
+    Nobody else had room for the first of them. Once it is gone, others may have for the next.
+    """
+    pool, taken = w.engines[engine].pool, False
     while w.gates[pool, 1].waiting > 0:
         bucket = queues.next_bucket(w, pool, 1, now_s)
         step = w.buckets[pool, 1, bucket].head
-        if not batches.fits(w, step, engine):
+        chosen = engine if batches.fits(w, step, engine) else NONE
+        if taken:
+            chosen = batches.pick(w, step, pool)
+        if chosen == NONE:
             break
         queues.dequeue(w, pool, 1, bucket)
-        batches.admit(w, step, engine, now_s)
+        batches.admit(w, step, chosen, now_s)
+        taken = True
 
 
 @part

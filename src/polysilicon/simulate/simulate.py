@@ -131,14 +131,16 @@ class _Run:
             told: how far it is.
             shuffled: another task comes at each arrival.
         """
-        before = 0
+        fed_tasks = coming = 0
         for program, until_s in self._programs(source, shuffled=shuffled):
-            if before == 0:
+            if fed_tasks == 0:
                 self._begin_failures(float(program.tasks["arrival_s"][0]))
-            upcoming = int(self.world.sizes[TASKS])
+            # The last tasks of the piece before come at the same moment as the first of this one.
+            upcoming = int(self.world.sizes[TASKS]) - coming
             self._feed(program, keep=put is not None)
-            self._run(upcoming, until_s, before - upcoming, told)
-            before += len(program.tasks)
+            upcoming = self._run(upcoming, until_s, fed_tasks - coming - upcoming, told)
+            fed_tasks += len(program.tasks)
+            coming = int(self.world.sizes[TASKS]) - upcoming
             self._harvest(put, everything=until_s == math.inf)
         if self.world.sizes[TASKS]:
             what = f"{self.world.sizes[TASKS]:,} tasks wait for ever"
@@ -173,8 +175,12 @@ class _Run:
             tables = [program.table] if self._table is None else [self._table, program.table]
             self._table = pa.concat_tables(tables)
 
-    def _run(self, upcoming: int, until_s: float, before: int, told: Told | None) -> None:
-        """Play until a moment; at the end, until all tasks have ended."""
+    def _run(self, upcoming: int, until_s: float, before: int, told: Told | None) -> int:
+        """Play until a moment; at the end, until all tasks have ended.
+
+        Returns:
+            Row of the next task that arrives.
+        """
         events = _EVENTS
         while events == _EVENTS:
             begun = time.perf_counter()
@@ -182,6 +188,7 @@ class _Run:
             self.played_s += time.perf_counter() - begun
             if told is not None:
                 told(before + upcoming, self._survey.tasks)
+        return upcoming
 
     def _harvest(self, put: Put | None, *, everything: bool) -> None:
         """Count the tasks that ended, write their steps, and forget them.
