@@ -56,7 +56,7 @@ def spans(source: Source, findings: Findings, options: Options) -> Iterator[Any]
     Raises:
         InputError: a message is bad, and bad ones are not to be skipped.
     """
-    found = (columns_of(_rows(held, findings)) for _, held in resources(source, findings))
+    found = (_rows(held, findings) for _, held in resources(source, findings))
     return batches(found, options.time_unit)
 
 
