@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache, reduce
 from operator import or_
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,6 +20,14 @@ from polysilicon.workload.imports.spans.vocabulary import KNOWN
 
 Time = str | int | float | None
 
+_KINDS = Literal[
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+]
 _MOST_NAMES = 512
 _LONGEST_NAME = 128
 _TRIES = 32
@@ -62,7 +70,7 @@ class Span(msgspec.Struct, gc=False):
     spanId: str = ""  # noqa: N815
     parentSpanId: str | None = None  # noqa: N815
     name: str | None = ""
-    kind: str | int | None = 0
+    kind: str | int | None = None
     startTimeUnixNano: Time = None  # noqa: N815
     endTimeUnixNano: Time = None  # noqa: N815
     attributes: list[Attribute] | None = None
@@ -168,15 +176,21 @@ class Decoder:
 def _request_of(names: Iterable[str]) -> Any:
     """Return the type of requests whose attributes have some names."""
     some = reduce(or_, map(_attribute_of, names))
-    span = _variant(Span, attributes=some)
-    scope = _variant(ScopeSpans, spans=span)
-    resource = _variant(ResourceSpans, scopeSpans=scope, instrumentationLibrarySpans=scope)
-    return _variant(Request, resourceSpans=resource, batches=resource)
+    span = _variant(Span, attributes=_lists_of(some), kind=_KINDS | int | None)
+    scopes = _lists_of(_variant(ScopeSpans, spans=_lists_of(span)))
+    resources = _lists_of(
+        _variant(ResourceSpans, scopeSpans=scopes, instrumentationLibrarySpans=scopes)
+    )
+    return _variant(Request, resourceSpans=resources, batches=resources)
+
+
+def _lists_of(kind: Any) -> Any:
+    return list[kind] | None  # type: ignore[valid-type]
 
 
 def _variant(base: Any, **kinds: Any) -> Any:
-    """Return a type like another one, with lists of other types in some fields."""
-    fields: list[Any] = [(name, list[kind] | None, None) for name, kind in kinds.items()]  # type: ignore[valid-type]
+    """Return a type like another one with other types of some fields, None by default."""
+    fields = [(name, kind, None) for name, kind in kinds.items()]
     return msgspec.defstruct(base.__name__, fields, bases=(base,), gc=False)
 
 

@@ -79,20 +79,22 @@ class Groups:
             _tell(resource.resource.attributes, above)
         alike = self._of.setdefault(above.get("service"), {})
         latest: dict[int, _Group] = {}
+        nameless = 0
         scopes = (resource.scopeSpans, resource.instrumentationLibrarySpans)
         for scope in chain.from_iterable(found for found in scopes if found):
-            held = scope.spans or []
-            # Empty spans make no rows: a file holds a hundred times as many of them as sound ones.
-            named = [span for span in held if span.spanId and span.traceId]
-            findings.leave(NAMELESS, len(held) - len(named))
-            self.spans += len(named)
-            for span in named:
+            for span in scope.spans or ():
+                # Empty spans make no rows: a file holds a hundred times as many as sound ones.
+                if not span.spanId or not span.traceId:
+                    nameless += 1
+                    continue
                 keys = [a.key for a in span.attributes] if span.attributes else []
                 # Comparing names with those of the last span that has as many saves their hashes.
                 group = latest.get(len(keys))
                 if group is None or group[0] != keys:
                     group = latest[len(keys)] = alike.setdefault(tuple(keys), (keys, []))
                 group[1].append(span)
+                self.spans += 1
+        findings.leave(NAMELESS, nameless)
 
     def tables(self, *, last: bool = False) -> Iterator[Any]:
         """Forget the spans, and yield a table where they and those before are enough for one.
@@ -131,7 +133,7 @@ def _alike(group: list[Span], plan: Plan, service: Told) -> list[Part] | None:
         values = _values(attributes, at)
         if table is not None:
             named = {value: named_role(table, value) for value in set(values) if value is not None}
-            values = [named.get(value) for value in values]
+            values = list(map(named.get, values))
         known = told.get(slot)
         if known is None:
             told[slot] = values
@@ -155,10 +157,12 @@ def _alike(group: list[Span], plan: Plan, service: Told) -> list[Part] | None:
 
 def _values(attributes: list[list[Attribute]], at: int) -> list[Any]:
     """Return the values of an attribute of several spans, by its place among all of theirs."""
+    found: list[Any]
     try:
-        found: list[Any] = [a[at].value.stringValue for a in attributes]  # type: ignore[union-attr]
-        if found[0] is None:
+        if attributes[0][at].value.stringValue is None:  # type: ignore[union-attr]
             found = [a[at].value.intValue for a in attributes]  # type: ignore[union-attr]
+        else:
+            found = [a[at].value.stringValue for a in attributes]  # type: ignore[union-attr]
         if None not in found:
             return found
     except AttributeError:

@@ -36,7 +36,7 @@ ARRAYS = frozenset(
 )
 KEPT = frozenset({b"resource"})
 
-BATCH_BYTES = 2**19
+BATCH_BYTES = 2**18
 """Bytes of documents whose spans are grouped at once: few enough to lie in the cache."""
 
 

@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -269,7 +268,7 @@ class _Totals:
         self.tasks = 0
         self.steps = 0
         self.least_s = 0.0
-        self._seen = np.zeros(0, np.uint64)
+        self._seen = np.zeros(0, np.int64)
 
     def fresh(self, table: Any, where: str, findings: Findings) -> Any:
         """Return a normalised table without the tasks that an earlier one had, and count the rest.
@@ -280,7 +279,7 @@ class _Totals:
             InputError: there are such tasks, and bad ones are not to be skipped.
         """
         task, names = codes_of(table["task_id"])
-        marks = np.array([_mark(name) for name in names], np.uint64)
+        marks = np.array([hash(name) for name in names], np.int64)  # 64 bits that stand for it
         known = np.isin(marks, self._seen)
         steps = np.bincount(task, minlength=len(names))
         for at in np.flatnonzero(known).tolist():
@@ -303,11 +302,6 @@ def _leave_task(findings: Findings, what: str, steps: int, *, where: str, mend: 
     reason = f"steps of a task that is left out: {_plain(what)}"
     findings.bad(reason, where=where, mend=mend, exactly=what, count=steps)
     findings.note("tasks that are left out with all their steps", 1)
-
-
-def _mark(name: str) -> int:
-    """Return 64 bits that stand for a name."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def _least(table: Any) -> float:
@@ -345,6 +339,8 @@ def _without_bad_rows(table: Any, where: str, findings: Findings) -> Any:
     left = np.zeros(len(names) + 1, np.bool_)  # the last one stands for no task
     sizes = np.bincount(task % len(left), minlength=len(left))
     for breach in breaches(later):
+        if not pc.any(breach.rows).as_py():
+            continue
         bad = np.flatnonzero(pc.fill_null(breach.rows, fill_value=False).to_numpy())
         fresh = bad[~left[task[bad]]]
         for row in fresh[np.unique(task[fresh], return_index=True)[1]].tolist():

@@ -84,14 +84,16 @@ class Same:
 class Column:
     """A column that grows; a run of one value is kept as that value and its length."""
 
-    __slots__ = ("_counts", "_values")
+    __slots__ = ("_counts", "_rows", "_values")
 
     def __init__(self) -> None:
         self._values: list[Any] = []
         self._counts: list[int] = []
+        self._rows = 0
 
     def extend(self, more: Values) -> None:
         """Add values at the end."""
+        self._rows += len(more)
         if isinstance(more, Same):
             self._values.append(more.value)
             self._counts.append(more.count)
@@ -100,12 +102,12 @@ class Column:
             self._counts += repeat(1, len(more))
 
     def __len__(self) -> int:
-        return sum(self._counts)
+        return self._rows
 
     def made(self, convert: Callable[[list[Any]], Any]) -> Any:
         """Return the Arrow array into which a function makes values."""
         array = convert(self._values)
-        if len(self) == len(self._values):
+        if self._rows == len(self._values):
             return array
         return array.take(pa.array(np.repeat(np.arange(len(self._values)), self._counts)))
 
