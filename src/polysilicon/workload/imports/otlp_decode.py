@@ -185,7 +185,7 @@ def _request_of(names: Iterable[str]) -> Any:
 
 
 def _lists_of(kind: Any) -> Any:
-    return list[kind] | None  # type: ignore[valid-type]
+    return list[kind] | None
 
 
 def _variant(base: Any, **kinds: Any) -> Any:
