@@ -17,7 +17,6 @@ from polysilicon.report.columns import columns, labelled
 from polysilicon.report.html import template
 from polysilicon.report.terminal import (
     BLANK,
-    bar,
     escape,
     house_table,
     seconds,
@@ -51,7 +50,8 @@ def simulation_page(results: Mapping[str, Result]) -> RenderableType:
         if result.intervals:
             parts.append(_intervals(result))
         parts += _series(result)
-        parts += [Text(note, style="dim") for note in result.notes]
+        if result.notes:
+            parts.append(Text("\n".join(result.notes), style="dim"))
     if len(results) > 1:
         parts.append(comparison(results))
     return spaced(parts)
@@ -83,29 +83,17 @@ def _head(name: str, result: Result) -> Table:
 
 def _pools(result: Result) -> Table:
     """Return what came of each pool."""
-    table = house_table("Pools", "pool", "offer", "region")
-    for heading in (
-        "units",
-        "steps",
-        "utilisation",
-        "",
-        "wait p50",
-        "p99",
-        "cost",
-        "band",
-        "basis",
-    ):
-        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    table = house_table("Pools")
+    table.add_column("pool", overflow="fold", min_width=8)
+    table.add_column("machines", overflow="fold", min_width=20)
+    for heading in ("steps", "busy", "wait p99", "cost", "band", "basis"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, pool in result.pools.items():
         table.add_row(
             escape(name),
-            pool.offer,
-            pool.region,
-            f"{pool.units:,}",
+            f"{pool.units:,} {pool.offer}",
             units.count(pool.steps),
             share(pool.utilisation),
-            bar(pool.utilisation, 8),
-            seconds(pool.wait_s.p50),
             seconds(pool.wait_s.p99),
             usd(pool.cost_usd),
             _band(pool.low, pool.high),
@@ -160,13 +148,14 @@ def _intervals(result: Result) -> Table:
 
 def _series(result: Result) -> list[RenderableType]:
     """Return steps that ran over time, a line a pool."""
-    at_s = result.series["at_s"]
-    if not at_s:
+    if not result.series["at_s"]:
         return []
-    parts: list[RenderableType] = [Text("Steps that ran, over time", style="bold")]
+    table = house_table("Steps that ran, over time", "pool", "")
+    table.add_column("most", justify="right")
+    table.show_header = False
     for name, values in result.series["running"].items():
-        parts.append(Text.assemble(f"{name:<14.14} ", spark(_fewer(values)), f" {max(values):.3g}"))
-    return [spaced([line]) if at == 0 else line for at, line in enumerate(parts)]
+        table.add_row(escape(name), spark(_fewer(values)), f"{max(values):.3g}")
+    return [table]
 
 
 def _fewer(values: Sequence[float]) -> list[float]:
