@@ -13,14 +13,14 @@ import numpy as np
 
 from polysilicon.schedule.types import compiled, part
 from polysilicon.simulate import batches, cores, heaps, queues
-from polysilicon.simulate.state import IDLE, NONE, World
+from polysilicon.simulate.state import FAILS, IDLE, NONE, World
 
 
 @compiled
 def reckon(w: World) -> None:
     """Say anew when the next machine fails or is back."""
     station = w.stations.size - 1
-    due_s = w.fails[0].key if w.sizes[1] > 0 else math.inf
+    due_s = w.fails[0].key if w.sizes[FAILS] > 0 else math.inf
     heaps.move(w.stations, 0, w.stations.size, station, due_s)
 
 
@@ -29,8 +29,8 @@ def expect(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
     """Draw when the next machine of a pool fails; nothing where they never do."""
     mean_s = w.pools[pool].failure_s / w.pools[pool].machines
     if mean_s < math.inf:
-        heaps.push(w.fails, 0, w.sizes[1], now_s + rng.exponential(mean_s), pool)
-        w.sizes[1] += 1
+        heaps.push(w.fails, 0, w.sizes[FAILS], now_s + rng.exponential(mean_s), pool)
+        w.sizes[FAILS] += 1
 
 
 @part
@@ -45,7 +45,7 @@ def goes(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
             return
     elif machine >= pools[pool].up:  # machines without engines are alike: the last ones are down
         return
-    if w.sizes[1] == w.fails.size:
+    if w.sizes[FAILS] == w.fails.size:
         raise ValueError("more machines are down at once than there is room to remember")
     for engine in range(first, min(first + pools[pool].copies, pools[pool].last)):
         _stop(w, engine, pool, now_s)
@@ -53,8 +53,8 @@ def goes(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
         _lose_cores(w, rng, pool, now_s)
     pools[pool].up -= 1
     code = w.pools.size * (1 + machine) + pool
-    heaps.push(w.fails, 0, w.sizes[1], now_s + pools[pool].repair_s, code)
-    w.sizes[1] += 1
+    heaps.push(w.fails, 0, w.sizes[FAILS], now_s + pools[pool].repair_s, code)
+    w.sizes[FAILS] += 1
 
 
 @part

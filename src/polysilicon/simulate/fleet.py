@@ -85,7 +85,7 @@ def empty_world(
         jobs=np.zeros(0, heaps.ENTRY),
         slots=np.zeros(int(laws["slots"][engines["pool"]].sum()), heaps.ENTRY),
         fails=np.zeros(len(pools) + min(failing, _MOST_DOWN), heaps.ENTRY),
-        sizes=np.zeros(3, np.int64),
+        sizes=np.zeros(6, np.int64),
     )
 
 

@@ -13,7 +13,17 @@ import numpy as np
 
 from polysilicon.schedule.types import compiled, part
 from polysilicon.simulate import batches, cores, failures, heaps, queues, routing
-from polysilicon.simulate.state import NONE, THINKS, TRAVELS, WAITS, World
+from polysilicon.simulate.state import (
+    DELAYS,
+    FAILS,
+    NONE,
+    OPEN,
+    TASKS,
+    THINKS,
+    TRAVELS,
+    WAITS,
+    World,
+)
 
 _SMOOTHING = 0.1  # as in the runtime
 
@@ -39,11 +49,11 @@ def run(
     pools = w.pools.size
     while events < most:
         arrival_s = math.inf
-        if upcoming < w.tasks.size:
+        if upcoming < w.sizes[TASKS]:
             arrival_s = w.tasks[upcoming].arrival_s
         station = w.stations[0].member
         due_s = w.stations[station].key
-        if min(due_s, arrival_s) >= until_s or (arrival_s == math.inf and w.sizes[2] == 0):
+        if min(due_s, arrival_s) >= until_s or (arrival_s == math.inf and w.sizes[OPEN] == 0):
             break
         events += 1
         if arrival_s < due_s:
@@ -85,15 +95,15 @@ def think(w: World, step: int, now_s: float) -> None:
 def delay(w: World, step: int, stage: int, until_s: float) -> None:
     """Let a step be nowhere until a moment."""
     w.steps[step].stage = stage
-    heaps.push(w.delays, 0, w.sizes[0], until_s, step)
-    w.sizes[0] += 1
+    heaps.push(w.delays, 0, w.sizes[DELAYS], until_s, step)
+    w.sizes[DELAYS] += 1
     _reckon_delays(w)
 
 
 @part
 def _reckon_delays(w: World) -> None:
     """Say anew when the next step comes out of a delay."""
-    due_s = w.delays[0].key if w.sizes[0] > 0 else math.inf
+    due_s = w.delays[0].key if w.sizes[DELAYS] > 0 else math.inf
     if due_s != w.stations[0].key:
         heaps.move(w.stations, 0, w.stations.size, 0, due_s)
 
@@ -102,8 +112,8 @@ def _reckon_delays(w: World) -> None:
 def undelay(w: World, now_s: float) -> None:
     """Take the step that is due out of the delays."""
     step = w.delays[0].item
-    heaps.remove(w.delays, 0, w.sizes[0], 0)
-    w.sizes[0] -= 1
+    heaps.remove(w.delays, 0, w.sizes[DELAYS], 0)
+    w.sizes[DELAYS] -= 1
     _reckon_delays(w)
     stage = w.steps[step].stage
     if stage == THINKS:
@@ -249,7 +259,7 @@ def finish(w: World, step: int, now_s: float) -> None:
         w.spent_usd[w.vendor[pool]] += s[step].usd
     w.tasks[task].left -= 1
     if w.tasks[task].left == 0:
-        w.sizes[2] -= 1
+        w.sizes[OPEN] -= 1
     first = s[step].child
     for edge in range(first, first + s[step].children):
         child = w.edges[edge]
@@ -262,8 +272,8 @@ def finish(w: World, step: int, now_s: float) -> None:
 def fail(w: World, rng: np.random.Generator, now_s: float) -> None:
     """A machine fails, or one is back: who ran there waits again, who waited may start."""
     code = w.fails[0].item
-    heaps.remove(w.fails, 0, w.sizes[1], 0)
-    w.sizes[1] -= 1
+    heaps.remove(w.fails, 0, w.sizes[FAILS], 0)
+    w.sizes[FAILS] -= 1
     if code < w.pools.size:
         pool = code
         failures.goes(w, rng, pool, now_s)

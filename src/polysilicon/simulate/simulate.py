@@ -28,8 +28,9 @@ from polysilicon.simulate.program import Program, program_of
 from polysilicon.simulate.result import Result, result_of, with_intervals
 from polysilicon.simulate.series import Series
 from polysilicon.simulate.source import Source, Survey
+from polysilicon.simulate.state import TASKS
 from polysilicon.simulate.tally import Tally
-from polysilicon.simulate.world import ended, fed, without_ended
+from polysilicon.simulate.world import ended, fed, forget
 from polysilicon.workload.files import check_suffix, stream
 from polysilicon.workload.workload import Workload
 
@@ -135,14 +136,14 @@ class _Run:
             if fed_tasks == 0:
                 self._begin_failures(float(program.tasks["arrival_s"][0]))
             # The last tasks of the piece before come at the same moment as the first of this one.
-            upcoming = len(self.world.tasks) - coming
+            upcoming = int(self.world.sizes[TASKS]) - coming
             self._feed(program, keep=put is not None)
             upcoming = self._run(upcoming, until_s, fed_tasks - coming - upcoming, told)
             fed_tasks += len(program.tasks)
-            coming = len(self.world.tasks) - upcoming
-            self._harvest(put)
-        if len(self.world.tasks):
-            what = f"{len(self.world.tasks):,} tasks wait for ever"
+            coming = int(self.world.sizes[TASKS]) - upcoming
+            self._harvest(put, everything=until_s == math.inf)
+        if self.world.sizes[TASKS]:
+            what = f"{self.world.sizes[TASKS]:,} tasks wait for ever"
             raise PolysiliconError(f"{what}: their steps fit into no machine that is up")
 
     def _programs(self, source: Source, *, shuffled: bool) -> Iterator[tuple[Program, float]]:
@@ -189,20 +190,24 @@ class _Run:
                 told(before + upcoming, self._survey.tasks)
         return upcoming
 
-    def _harvest(self, put: Put | None) -> None:
-        """Count the tasks that ended, write their steps, and forget them."""
+    def _harvest(self, put: Put | None, *, everything: bool) -> None:
+        """Count the tasks that ended, write their steps, and forget them.
+
+        It is put off until they are half of what is known, for then it costs little.
+        """
         world = self.world
-        gone, tasks_gone = ended(world), world.tasks["left"] == 0
-        steps = world.steps[gone]
+        gone, tasks_gone = ended(world)
+        if not everything and gone.sum() * 2 < len(gone):
+            return
+        steps, tasks = world.steps[: len(gone)][gone], world.tasks[: len(tasks_gone)][tasks_gone]
         steps["task"] = (np.cumsum(tasks_gone) - 1)[steps["task"]]
-        agent, kind = self._agent[tasks_gone], self._kind[gone]
-        self.tally.add(steps, world.tasks[tasks_gone], agent, kind)
+        self.tally.add(steps, tasks, self._agent[tasks_gone], self._kind[gone])
         self.series.add(steps)
         if put is not None:
             put(played(self._table.filter(pa.array(gone)), steps, self._machines, world.routes))
             self._table = self._table.filter(pa.array(~gone))
         self._agent, self._kind = self._agent[~tasks_gone], self._kind[~gone]
-        self.world = without_ended(world)
+        forget(world, gone, tasks_gone)
 
 
 def _shuffled(program: Program, rng: np.random.Generator) -> Program:

@@ -25,6 +25,10 @@ LEVELS = 24
 BUCKETS = 2 * LEVELS
 """Of a queue: two classes of tasks, each by level."""
 
+DELAYS, FAILS, OPEN, STEPS, TASKS, EDGES = range(6)
+"""Places in `World.sizes`: delays and failures that are due, known tasks that have not ended, and
+rows of steps, tasks and links that are used."""
+
 NONE = -1
 
 _FLOAT, _INT, _BOOL = np.float64, np.int64, np.bool_
@@ -203,7 +207,7 @@ class World(NamedTuple):
         jobs: heaps of steps on cores, by the clock at which they end; stretches of pools.
         slots: heaps of sequences, by the iteration after which they end; stretches of engines.
         fails: heap of the pool of which a machine fails, or pools·(1 + machine) + pool: it is back.
-        sizes: how many delays and failures are due, and how many known tasks have not ended.
+        sizes: how many there are of what `DELAYS` and the others name.
     """
 
     steps: Any
