@@ -10,8 +10,9 @@ pace of the trace for each replica and at one near saturation. The peers are ins
 The law of an iteration is the roofline that vllm-sr-sim makes of GPU and model: seconds for the
 weights, for each token of context of what decodes, for each prompt token and for each pair of
 tokens attended to. It is given to Vidur, whose own measurements of attention are not in its wheel,
-and to ours. Of each simulator only the event loop is timed: without reading, start-up, metrics or
-compilation, and of Vidur without the law. Ours and vllm-sr-sim are the median of REPEATS, in turns.
+and to ours. Of each simulator the CPU seconds of its event loop are counted: without reading,
+start-up, metrics or compilation, and of Vidur without the law. Ours and vllm-sr-sim are the median
+of REPEATS, in turns.
 """
 
 from __future__ import annotations
@@ -132,9 +133,9 @@ def ours(world: World, names: Sequence[int]) -> Played:
     """Play a copy of a world."""
     world = World(*(column.copy() for column in world))
     rng = np.random.default_rng(0)
-    begin_s = time.perf_counter()
+    begin_s = time.process_time()
     kernel.run(world, rng, 0, np.inf, 10**9)
-    wall_s = time.perf_counter() - begin_s
+    wall_s = time.process_time() - begin_s
     place = np.argsort(names)
     return Played(wall_s, world.steps["first_s"][place], world.steps["end_s"][place])
 
