@@ -37,6 +37,9 @@ from polysilicon.workload.workload import Workload
 _EVENTS = 500_000
 """Played at a stretch; between them there is time for Ctrl-C and for progress."""
 
+_HARVEST = 1_000_000
+"""Steps that are counted and written at a time."""
+
 Told = Callable[[int, int], None]
 """`told(tasks that arrived, tasks)`."""
 
@@ -199,12 +202,21 @@ class _Run:
         gone, tasks_gone = ended(world)
         if not everything and gone.sum() * 2 < len(gone):
             return
-        steps, tasks = world.steps[: len(gone)][gone], world.tasks[: len(tasks_gone)][tasks_gone]
-        steps["task"] = (np.cumsum(tasks_gone) - 1)[steps["task"]]
-        self.tally.add(steps, tasks, self._agent[tasks_gone], self._kind[gone])
-        self.series.add(steps)
+        of = (np.cumsum(tasks_gone) - 1)[world.steps["task"][: len(gone)]]
+        end_s = np.full(int(tasks_gone.sum()), -np.inf)
+        np.maximum.at(end_s, of[gone], world.steps["end_s"][: len(gone)][gone])
+        agent = self._agent[tasks_gone]
+        self.tally.add_tasks(world.tasks["arrival_s"][: len(tasks_gone)][tasks_gone], end_s, agent)
+        rows = np.flatnonzero(gone)
+        for at in range(0, len(rows), _HARVEST):
+            some = rows[at : at + _HARVEST]
+            steps = world.steps[some]
+            self.tally.add_steps(steps, agent[of[some]], self._kind[some])
+            self.series.add(steps)
+            if put is not None:
+                table = self._table.take(pa.array(some))
+                put(played(table, steps, self._machines, world.routes))
         if put is not None:
-            put(played(self._table.filter(pa.array(gone)), steps, self._machines, world.routes))
             self._table = self._table.filter(pa.array(~gone))
         self._agent, self._kind = self._agent[~tasks_gone], self._kind[~gone]
         forget(world, gone, tasks_gone)

@@ -102,36 +102,40 @@ class Tally:
         self.prompt_tokens, self.found_tokens = 0.0, 0.0
         self.first_s, self.last_s = math.inf, 0.0
 
-    def add(self, steps: Any, tasks: Any, agent: Codes, kind: Codes) -> None:
-        """Count tasks that ended, and their steps.
+    def add_tasks(self, arrival_s: Floats, end_s: Floats, agent: Codes) -> None:
+        """Count tasks that ended.
 
         Args:
-            steps: records of the tasks, which count them from 0.
-            tasks: their records.
-            agent: code of each task.
-            kind: code of each step.
+            arrival_s: of each.
+            end_s: of its last step.
+            agent: its code.
         """
-        if not len(tasks):
+        if not len(end_s):
             return
-        self.steps += len(steps)
-        self.tasks += len(tasks)
-        self.again += int((steps["attempts"] > 1).sum())
-        end_s = np.full(len(tasks), -np.inf)
-        np.maximum.at(end_s, steps["task"], steps["end_s"])
-        lasted_s = np.maximum(end_s - tasks["arrival_s"], 0.0)
+        self.tasks += len(end_s)
+        lasted_s = np.maximum(end_s - arrival_s, 0.0)
         self.task_s.add(lasted_s, agent)
         self.kept += np.bincount(agent[lasted_s <= self.slo_s[agent]], minlength=len(self.kept))
-        self.first_s = min(self.first_s, float(tasks["arrival_s"].min()))
+        self.first_s = min(self.first_s, float(arrival_s.min()))
         self.last_s = max(self.last_s, float(end_s.max()))
-        llm = steps["engine"] & (steps["pool"] >= 0)
-        first_s = steps["first_s"] - steps["ready_s"]
+
+    def add_steps(self, steps: Any, agent: Codes, kind: Codes) -> None:
+        """Count steps of tasks that ended.
+
+        Args:
+            steps: their records.
+            agent: code of each one's task.
+            kind: code of each.
+        """
+        self.steps += len(steps)
+        self.again += int((steps["attempts"] > 1).sum())
+        sent = steps["pool"] >= 0
+        llm = steps["engine"] & sent
         later = steps["output"] - 1.0
         with np.errstate(divide="ignore", invalid="ignore"):
             each_s = np.where(later > 0, (steps["end_s"] - steps["first_s"]) / later, np.nan)
-        of = agent[steps["task"]]
-        self.ttft_s.add(first_s[llm], of[llm])
-        self.tpot_s.add(each_s[llm], of[llm])
-        sent = steps["pool"] >= 0
+        self.ttft_s.add((steps["first_s"] - steps["ready_s"])[llm], agent[llm])
+        self.tpot_s.add(each_s[llm], agent[llm])
         wait_s = steps["start_s"] - steps["ready_s"]
         self.wait_s.add(wait_s[sent], kind[sent])
         self.pool_wait_s.add(wait_s[sent], steps["pool"][sent])
@@ -140,5 +144,5 @@ class Tally:
         self.pool_steps += np.bincount(steps["pool"][sent], minlength=pools)
         usd = np.bincount(steps["pool"][sent], weights=steps["usd"][sent], minlength=pools)
         self.pool_usd += usd
-        self.prompt_tokens += float(steps["prompt"][llm].sum())
-        self.found_tokens += float(steps["found"][llm].sum())
+        self.prompt_tokens += float(steps["prompt"][llm].sum(dtype=np.float64))
+        self.found_tokens += float(steps["found"][llm].sum(dtype=np.float64))

@@ -125,14 +125,19 @@ def find_fault(table: Any) -> Fault | None:
         if row is not None:
             what, mend = breach.told(row)
             return Fault(row=row, field=breach.field, what=what, mend=mend)
-    return _graph_fault(table)
+    return graph_fault(table)
 
 
-def codes_of(column: Any) -> tuple[npt.NDArray[np.int64], list[str]]:
+def codes_of(column: Any) -> tuple[Rows, list[str]]:
     """Return the index of each value among the distinct ones (-1 where null), and those."""
     encoded = column.combine_chunks().dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes, encoded.dictionary.to_pylist()
+    return _indices(encoded), encoded.dictionary.to_pylist()
+
+
+def _indices(encoded: Any) -> Rows:
+    """Return the indices of a dictionary array, -1 where it is null."""
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.asarray(codes, dtype=np.int64)
 
 
 def first_true(mask: Any) -> int | None:
@@ -226,25 +231,28 @@ def _order_rules(table: Any) -> Iterator[Breach]:
         yield Breach(larger, pc.less(table[larger], table[smaller]), less)
 
 
-def _graph_fault(table: Any) -> Fault | None:
-    """Check that steps are unique in their task and that their parents are other steps of it."""
+def graph_fault(table: Any) -> Fault | None:
+    """Return a broken rule between rows of a normalised table, or None where it obeys all.
+
+    Steps are unique in their task, their parents are other steps of it, and none waits for itself.
+    """
     if table.num_rows == 0:
         return None
-    task, _ = codes_of(table["task_id"])
-    step, step_names = codes_of(table["step_id"])
-    keys = task * len(step_names) + step
+    task = _indices(table["task_id"].combine_chunks().dictionary_encode())
+    step, child, parent_step = edges(table)
+    width = int(max(step.max(), parent_step.max(initial=-1))) + 1
+    keys = task * width + step
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     again = np.flatnonzero(ordered[1:] == ordered[:-1])
     if again.size:
         row = int(order[again + 1].min())
         first = int(order[np.searchsorted(ordered, keys[row])])
-        what = f"step '{step_names[step[row]]}' of task '{table['task_id'][row]}' is already there"
+        what = f"step '{table['step_id'][row]}' of task '{table['task_id'][row]}' is already there"
         return Fault(
             row=row, field="step_id", what=what, mend=f"first seen {row - first} rows above"
         )
-    child, parent_step = edges(table, step_names)
-    wanted = np.where(parent_step < 0, -1, task[child] * len(step_names) + parent_step)
+    wanted = np.where(parent_step < 0, -1, task[child] * width + parent_step)
     at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
     absent = np.flatnonzero(ordered[at] != wanted)
     if absent.size:
@@ -255,13 +263,22 @@ def _graph_fault(table: Any) -> Fault | None:
     return _cycle_fault(table, child, order[at])
 
 
-def edges(table: Any, step_names: list[str]) -> tuple[Rows, Rows]:
-    """Return for each parent link its row and the code of the parent's step id (-1: none such)."""
+def edges(table: Any) -> tuple[Rows, Rows, Rows]:
+    """Return the code of each row's step id, and for each parent link its row and its parent's.
+
+    Ids are equal where their codes are; -1 stands for null.
+
+    Returns:
+        Codes of shape (rows,), rows of shape (links,), and codes of shape (links,).
+    """
     column = table["parent_ids"]
     lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
     child = np.repeat(np.arange(table.num_rows, dtype=np.int64), lengths)
-    found = pc.index_in(pc.list_flatten(column), value_set=pa.array(step_names, pa.string()))
-    return child, found.fill_null(-1).to_numpy().astype(np.int64)
+    both = pa.chunked_array(
+        [*table["step_id"].chunks, *pc.list_flatten(column).chunks], type=pa.string()
+    )
+    codes = _indices(both.combine_chunks().dictionary_encode())
+    return codes[: table.num_rows], child, codes[table.num_rows :]
 
 
 def _cycle_fault(table: Any, child: Rows, parent: Rows) -> Fault | None:

@@ -83,11 +83,11 @@ def links(workload: Workload, task: Codes) -> tuple[Codes, Codes]:
         workload: all steps.
         task: of each step, shape (steps,).
     """
-    step, names = workload.codes("step_id")
-    child, parent_step = edges(workload.table, names)
-    keys = task * len(names) + step
+    step, child, parent_step = edges(workload.table)
+    width = int(step.max(initial=-1)) + 1
+    keys = task * width + step
     order = np.argsort(keys)
-    at = np.searchsorted(keys, task[child] * len(names) + parent_step, sorter=order)
+    at = np.searchsorted(keys, task[child] * width + parent_step, sorter=order)
     return child, order[at]
 
 

@@ -85,3 +85,11 @@ def test_what_comes_out_of_a_file_is_bounded(
     with pytest.raises(InputError, match="row group 0: decompresses to more than"):
         list(parquet_tables(path, ["a"]))
     assert next(parquet_tables(path, ["b"])).num_rows == 1
+
+
+def test_lists_are_read_across_groups_of_rows_that_end_anywhere(tmp_path: Path) -> None:
+    table = pa.table({"list": [[f"a{n}", "b"] for n in range(70)], "whole": range(70)})
+    path = tmp_path / "t.parquet"
+    pq.write_table(table, path, row_group_size=33, store_schema=False)
+    found = list(parquet_tables(path, table.column_names))
+    assert pa.concat_tables(found).cast(table.schema).equals(table)

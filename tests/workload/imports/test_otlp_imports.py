@@ -11,11 +11,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from polysilicon.errors import InputError
 from polysilicon.workload.files import read
-from polysilicon.workload.imports import json_text, langfuse, otlp_json, otlp_proto, pieces
+from polysilicon.workload.imports import (
+    json_text,
+    langfuse,
+    otlp_groups,
+    otlp_json,
+    otlp_proto,
+    pieces,
+)
 from polysilicon.workload.imports.findings import Findings
 from polysilicon.workload.imports.run import Imported, import_files
 from polysilicon.workload.imports.source import Source
-from polysilicon.workload.imports.spans import rows as span_rows
 from polysilicon.workload.imports.spans import store
 from polysilicon.workload.imports.spans.traces import read_spans
 from polysilicon.workload.imports.types import Clock, Options
@@ -328,9 +334,9 @@ def test_empty_spans_are_cut_finely_and_make_no_rows(
     monkeypatch.setattr(json_text, "CHUNK_BYTES", 500)
     monkeypatch.setattr("polysilicon.workload.imports.source.CHUNK_BYTES", 500)
     rows = []
-    plain = span_rows.batch_of
+    plain = otlp_groups.batch_of
     monkeypatch.setattr(
-        span_rows, "batch_of", lambda f, *a, **k: rows.append(f) or plain(f, *a, **k)
+        otlp_groups, "batch_of", lambda f, *a, **k: rows.append(f) or plain(f, *a, **k)
     )
     lines = [
         json.dumps(request(*some)) for some in (TWO[:1], [{}] * 2000, [{"spanId": "a"}, TWO[1]])
@@ -358,7 +364,8 @@ def test_spans_spill_to_a_folder_that_goes(tmp_path: Path, monkeypatch: pytest.M
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    monkeypatch.setattr(span_rows, "BATCH_ROWS", 50)
+    for module in (otlp_groups, otlp_json):
+        monkeypatch.setattr(module, "BATCH_ROWS", 50)
     monkeypatch.setattr(store, "MEMORY_ROWS", 200)
     monkeypatch.setattr(store, "TABLE_ROWS", 20)
     result, steps = done(tmp_path, content)

@@ -19,7 +19,6 @@ from polysilicon.workload.imports.spans.rows import (
     LONGEST_ID,
     Row,
     batches,
-    columns_of,
     moment,
     row_of,
 )
@@ -88,7 +87,7 @@ def spans(source: Source, findings: Findings, options: Options) -> Iterator[Any]
         InputError: an observation is bad, and bad ones are not to be skipped.
     """
     texts = documents(source, findings, ARRAYS, KEPT)
-    rows = (columns_of(_rows(text, findings)) for text in texts)
+    rows = (_rows(text, findings) for text in texts)
     return batches(rows, options.time_unit, hexadecimal=False)
 
 

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from polysilicon.workload.imports.findings import Findings
+from polysilicon.workload.imports.proto_parts import CUT_BYTES, parts_of, resources_of, varint
 from polysilicon.workload.imports.source import MOST_RATIO, Source
 from polysilicon.workload.imports.spans.rows import (
     NAMELESS,
@@ -56,12 +57,12 @@ def spans(source: Source, findings: Findings, options: Options) -> Iterator[Any]
     Raises:
         InputError: a message is bad, and bad ones are not to be skipped.
     """
-    found = (columns_of(_rows(held, findings)) for _, held in resources(source, findings))
+    found = (_rows(held, findings) for _, held in resources(source, findings))
     return batches(found, options.time_unit)
 
 
 def resources(source: Source, findings: Findings) -> Iterator[tuple[str, list[Any]]]:
-    """Yield where each message of a file lies, and its `ResourceSpans`.
+    """Yield where each message of a file lies, and its `ResourceSpans`; some at once.
 
     Raises:
         InputError: a message is bad, and bad ones are not to be skipped.
@@ -70,7 +71,8 @@ def resources(source: Source, findings: Findings) -> Iterator[tuple[str, list[An
     kind = ResourceSpans if framing == "bare" else ExportTraceServiceRequest
     for at, payload in _payloads(_Reader(source.chunks()), framing, source, findings):
         where = f"{source.path}, byte {at}"
-        yield where, _message(payload, kind, where, findings)
+        for held in _message(payload, kind, where, findings):
+            yield where, held
 
 
 def spans_of_request(body: bytes, findings: Findings, where: str = "request") -> Any:
@@ -79,8 +81,9 @@ def spans_of_request(body: bytes, findings: Findings, where: str = "request") ->
     Raises:
         InputError: it is none, and bad ones are not to be skipped.
     """
-    held = _message(body, ExportTraceServiceRequest, where, findings)
-    return batch_of(columns_of(_rows(held, findings)))
+    found = _message(body, ExportTraceServiceRequest, where, findings)
+    rows = [row for held in found for row in _rows(held, findings)]
+    return batch_of(columns_of(rows))
 
 
 def _framing(head: bytes) -> str:
@@ -90,7 +93,7 @@ def _framing(head: bytes) -> str:
     length = int.from_bytes(head[:4], "big")
     if len(head) > 5 and 0 < length <= LARGEST_MESSAGE and _is_message(head[4:], length):
         return "fixed"
-    length, used = _varint(head, 0)
+    length, used = varint(head, 0)
     if used and 0 < length <= LARGEST_MESSAGE and _is_message(head[used:], length):
         return "varint"
     return ""
@@ -100,7 +103,7 @@ def _is_message(data: bytes, length: int) -> bool:
     """Tell whether a request of some length can begin with these bytes."""
     if data.startswith(_ZSTD):
         return True
-    inner, used = _varint(data, 1)
+    inner, used = varint(data, 1)
     if data[:1] != bytes([_RESOURCE_SPANS]) or not used or len(data) < used + 1:
         return False
     payload = data[used : used + inner]
@@ -113,16 +116,6 @@ def _is_message(data: bytes, length: int) -> bool:
     except DecodeError:
         return False
     return used + inner <= length
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the whole number at a place and the place after it; 0 and 0 where there is none."""
-    value = 0
-    for shift, byte in enumerate(data[at : at + 10]):
-        value |= (byte & 0x7F) << (7 * shift)
-        if byte < 0x80:
-            return value, at + shift + 1
-    return 0, 0
 
 
 class _Reader:
@@ -193,16 +186,23 @@ def _payloads(
         yield begin, payload
 
 
-def _message(payload: bytes, kind: Any, where: str, findings: Findings) -> list[Any]:
-    """Return the `ResourceSpans` of a message; none where it is bad, which is counted."""
+def _message(payload: bytes, kind: Any, where: str, findings: Findings) -> Iterator[list[Any]]:
+    """Yield the `ResourceSpans` of a message; none where it is bad, which is counted.
+
+    Of a large one that is bad, what comes before that is yielded.
+    """
     try:
         if payload.startswith(_ZSTD):
             payload = _decompressed(payload)
-        message = kind.FromString(payload)
+        if len(payload) <= CUT_BYTES:
+            message = kind.FromString(payload)
+            yield [message] if kind is ResourceSpans else list(message.resource_spans)
+            return
+        for resource in [payload] if kind is ResourceSpans else resources_of(payload):
+            for part in parts_of(resource):
+                yield [ResourceSpans.FromString(part)]
     except (DecodeError, pa.ArrowException, OSError, ValueError):
         findings.bad("no protobuf of OTLP", where=where)
-        return []
-    return [message] if kind is ResourceSpans else list(message.resource_spans)
 
 
 def _rows(held: list[Any], findings: Findings) -> list[Row]:

@@ -61,13 +61,22 @@ def parquet_tables(path: Path, names: Sequence[str]) -> Iterator[Any]:
     start = 0
     with opened(path, texts) as file:
         try:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(names)):
+            for batch in _batches(file, names):
                 for part in _parts(pa.table(batch).select(list(names)), where, start):
                     yield part.cast(schema)
                 start += batch.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
             what = f"broken Parquet: {printable(str(error))[:160]}"
             raise InputError(what, where=where) from error
+
+
+def _batches(file: Any, names: Sequence[str]) -> Iterator[Any]:
+    """Yield rows of some columns; no batch has rows of two groups, whose dictionaries differ.
+
+    Arrow cannot read lists of dictionaries that do.
+    """
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=list(names))
 
 
 def _checked(metadata: Any, names: set[str], path: Path) -> list[str]:

@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 
 from polysilicon.disk import atomic
 from polysilicon.errors import InputError
-from polysilicon.workload.checks import breaches, codes_of, find_fault, normalise
+from polysilicon.workload.checks import breaches, codes_of, graph_fault, normalise
 from polysilicon.workload.files import check_other, check_suffix, stream, tables
 from polysilicon.workload.imports.findings import Findings, Skip
 from polysilicon.workload.imports.formats import detect, importer
@@ -94,23 +93,27 @@ def import_files(
     """
     check_suffix(output)
     _check_place(paths, output)
-    with _without_collector():
+    with _lean():
         return _import(
             paths, output, named, options or Options(), Findings(skip_bad=skip_bad), told
         )
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep Python from looking for cycles of objects: decoding makes millions, none of them in one.
+def _lean() -> Iterator[None]:
+    """Keep Python and Arrow from what costs an import more than it saves.
 
-    Every other batch would be walked through once or twice, which takes a third of the time.
+    Python looks for cycles of objects: decoding makes millions, none of them in one, and walking
+    through them takes a third of the time. Arrow's own pools give memory back to the system that
+    the next batch asks for again.
     """
-    was = gc.isenabled()
+    was, pool = gc.isenabled(), pa.default_memory_pool()
     gc.disable()
+    pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield
     finally:
+        pa.set_memory_pool(pool)
         if was:
             gc.enable()
 
@@ -142,8 +145,7 @@ def _import(
                 for where, found in _read(sources, names, clock, findings, options):
                     with closing(found):
                         for table in found:
-                            sound = _sound(table, where, findings)
-                            put(done.add(done.fresh(sound, where, findings)))
+                            put(done.fresh(_sound(table, where, findings), where, findings))
             for source in sources:
                 if source.damage:
                     what = f"{source.path.name}: {source.damage}, and nothing after that was read"
@@ -266,30 +268,29 @@ class _Totals:
         self.tasks = 0
         self.steps = 0
         self.least_s = 0.0
-        self._seen = np.zeros(0, np.uint64)
+        self._seen = np.zeros(0, np.int64)
 
     def fresh(self, table: Any, where: str, findings: Findings) -> Any:
-        """Return a table without the tasks that an earlier table had; eight bytes a task are kept.
+        """Return a normalised table without the tasks that an earlier one had, and count the rest.
+
+        Eight bytes a task are kept.
 
         Raises:
-            InputError: there are some, and bad ones are not to be skipped.
+            InputError: there are such tasks, and bad ones are not to be skipped.
         """
         task, names = codes_of(table["task_id"])
-        marks = np.array([_mark(name) for name in names], np.uint64)
+        marks = np.array([hash(name) for name in names], np.int64)  # 64 bits that stand for it
         known = np.isin(marks, self._seen)
         steps = np.bincount(task, minlength=len(names))
         for at in np.flatnonzero(known).tolist():
             what = "there is another task with this id"
             _leave_task(findings, what, int(steps[at]), where=f"{where}, task {names[at]}")
         self._seen = np.union1d(self._seen, marks)
-        return table.filter(pa.array(~known[task])) if known.any() else table
-
-    def add(self, table: Any) -> Any:
-        """Count a normalised table and return it."""
-        self.tasks += int(pc.count_distinct(table["task_id"]).as_py())
-        self.steps += int(table.num_rows)
-        self.least_s = min(self.least_s, _least(table))
-        return table
+        found = table.filter(pa.array(~known[task])) if known.any() else table
+        self.tasks += len(names) - int(known.sum())
+        self.steps += int(found.num_rows)
+        self.least_s = min(self.least_s, _least(found))
+        return found
 
 
 def _leave_task(findings: Findings, what: str, steps: int, *, where: str, mend: str = "") -> None:
@@ -301,11 +302,6 @@ def _leave_task(findings: Findings, what: str, steps: int, *, where: str, mend: 
     reason = f"steps of a task that is left out: {_plain(what)}"
     findings.bad(reason, where=where, mend=mend, exactly=what, count=steps)
     findings.note("tasks that are left out with all their steps", 1)
-
-
-def _mark(name: str) -> int:
-    """Return 64 bits that stand for a name."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def _least(table: Any) -> float:
@@ -343,6 +339,8 @@ def _without_bad_rows(table: Any, where: str, findings: Findings) -> Any:
     left = np.zeros(len(names) + 1, np.bool_)  # the last one stands for no task
     sizes = np.bincount(task % len(left), minlength=len(left))
     for breach in breaches(later):
+        if not pc.any(breach.rows).as_py():
+            continue
         bad = np.flatnonzero(pc.fill_null(breach.rows, fill_value=False).to_numpy())
         fresh = bad[~left[task[bad]]]
         for row in fresh[np.unique(task[fresh], return_index=True)[1]].tolist():
@@ -357,12 +355,12 @@ def _without_bad_rows(table: Any, where: str, findings: Findings) -> Any:
 
 
 def _sound_parts(table: Any, where: str, findings: Findings) -> Iterator[Any]:
-    """Yield the parts of a normalised table that obey all rules.
+    """Yield the parts of a normalised table that obey all rules; each row does so by itself.
 
     What breaks one is halved by tasks until the one that does is alone, so that checking takes the
     logarithm of the tasks longer for each bad one, however many there are.
     """
-    fault = find_fault(shifted(table, -min(_least(table), 0.0)))
+    fault = graph_fault(table)
     if fault is None:
         yield table
         return

@@ -110,10 +110,12 @@ def _arrange(parent: Ints, nodes: Ints, start_ns: Ints, end_ns: Ints) -> _Branch
     size = len(nodes)
     start, end = start_ns[nodes], end_ns[nodes]
     point = (start >= end).astype(np.int64)
-    moment = np.concatenate((end, start))
+    # Each key is a sort, so moment and rank are one: moments are from 1 to `NEVER`, which is 2**62.
+    moment = np.concatenate((end, start)) - 1
     rank = np.concatenate((2 * point, 3 - 2 * point))
     group = parent[nodes]
-    order = np.lexsort((rank, moment, np.concatenate((group, group))))
+    key = 4 * moment.astype(np.uint64) + rank.astype(np.uint64)
+    order = np.lexsort((key, np.concatenate((group, group))))
     is_end = order < size
     by_end = order[is_end]
     ended = np.cumsum(is_end)

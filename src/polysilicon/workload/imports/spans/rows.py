@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from itertools import repeat
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -59,8 +63,57 @@ _IDS = {"trace": 32, "span": 16, "parent": 16}
 _MOMENTS = ("start_ns", "end_ns", "first_ns")
 _TEXTS = ("name", "agent", "model", "service")
 Row = tuple[Any, ...]
-Columns = list[list[Any]]
 Ids = tuple[str, str, str | None]
+
+
+class Same:
+    """A column that has one value in all rows."""
+
+    __slots__ = ("count", "value")
+
+    def __init__(self, value: Any, count: int) -> None:
+        self.value, self.count = value, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return repeat(self.value, self.count)
+
+
+class Column:
+    """A column that grows; a run of one value is kept as that value and its length."""
+
+    __slots__ = ("_counts", "_rows", "_values")
+
+    def __init__(self) -> None:
+        self._values: list[Any] = []
+        self._counts: list[int] = []
+        self._rows = 0
+
+    def extend(self, more: Values) -> None:
+        """Add values at the end."""
+        self._rows += len(more)
+        if isinstance(more, Same):
+            self._values.append(more.value)
+            self._counts.append(more.count)
+        else:
+            self._values += more
+            self._counts += repeat(1, len(more))
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def made(self, convert: Callable[[list[Any]], Any]) -> Any:
+        """Return the Arrow array into which a function makes values."""
+        array = convert(self._values)
+        if self._rows == len(self._values):
+            return array
+        return array.take(pa.array(np.repeat(np.arange(len(self._values)), self._counts)))
+
+
+Values = Sequence[Any] | Same
+Columns = Sequence[Column]
 
 
 def row_of(
@@ -150,12 +203,20 @@ def _outcome(error: Any) -> int:
 
 def columns_of(rows: list[Row]) -> Columns:
     """Return rows as columns."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else no_columns()
+    columns = no_columns()
+    extend(columns, zip(*rows, strict=True) if rows else repeat((), len(columns)))
+    return columns
 
 
 def no_columns() -> Columns:
     """Return the columns of no rows."""
-    return [[] for _ in SCHEMA]
+    return [Column() for _ in SCHEMA]
+
+
+def extend(columns: Columns, more: Iterable[Values]) -> None:
+    """Add rows, given by column, at the end."""
+    for column, values in zip(columns, more, strict=True):
+        column.extend(values)
 
 
 def batch_of(found: Columns, unit: str = "", *, hexadecimal: bool = True) -> Any:
@@ -166,16 +227,18 @@ def batch_of(found: Columns, unit: str = "", *, hexadecimal: bool = True) -> Any
         unit: of the times; empty to tell it by their size.
         hexadecimal: identifiers are hexadecimal or base64, and are made hexadecimal.
     """
-    columns: list[Any] = list(found)
-    for at, field in enumerate(SCHEMA):
+    columns = []
+    for field, column in zip(SCHEMA, found, strict=True):
+        convert: Callable[[list[Any]], Any]
         if field.name in _IDS:
-            columns[at] = _identifiers(columns[at], _IDS[field.name], fixed=hexadecimal)
+            convert = partial(_identifiers, length=_IDS[field.name], fixed=hexadecimal)
         elif field.name in _MOMENTS:
-            columns[at] = moments(columns[at], unit, nullable=field.name == "first_ns")
+            convert = partial(moments, unit=unit, nullable=field.name == "first_ns")
         elif field.name in _TEXTS:
-            columns[at] = _texts(columns[at])
+            convert = _texts
         else:
-            columns[at] = pa.array(columns[at], field.type)
+            convert = partial(pa.array, type=field.type)
+        columns.append(column.made(convert))
     return pa.table(columns, schema=SCHEMA)
 
 
@@ -207,15 +270,21 @@ def _identifiers(values: Sequence[Any], length: int, *, fixed: bool) -> Any:
     """
     array = _strings(values)
     if fixed:
-        usual = pc.is_in(pc.binary_length(array), value_set=pa.array([0, length, None], pa.int32()))
-        if not pc.all(usual).as_py():
+        sizes = _sizes(array)
+        if ((sizes != 0) & (sizes != length)).any():
             again = [v if v is None else _from_base64(v, length) for v in array.to_pylist()]
             array = pa.array(again, pa.string())
         array = pc.ascii_lower(array)
-    none = pc.is_in(array, value_set=pa.array(["", "0" * length], pa.string()))
+    none = pc.or_(pc.equal(array, ""), pc.equal(array, "0" * length))
     if pc.any(none).as_py():
         array = pc.if_else(none, pa.scalar(None, pa.string()), array)
     return array
+
+
+def _sizes(array: Any) -> npt.NDArray[np.int32]:
+    """Return the bytes of each text, 0 for null."""
+    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, 4 * array.offset)
+    return offsets[1:] - offsets[:-1]
 
 
 def _from_base64(value: str, length: int) -> str:
@@ -261,8 +330,9 @@ def moments(values: Sequence[Any], unit: str = "", *, nullable: bool = False) ->
 def _scaled(array: Any, unit: str) -> Any:
     """Return whole numbers of some unit in nanoseconds."""
     known = pc.fill_null(array, 0).to_numpy()
-    low = int(known[known > 0].min(initial=_LATEST_NS))
-    sound = int(known.min()) >= 0 and int(known.max()) < _LATEST_NS
+    least, most = int(known.min()), int(known.max())
+    low = least if least > 0 else int(known[known > 0].min(initial=_LATEST_NS))
+    sound = least >= 0 and most < _LATEST_NS
     if sound and (unit == "ns" or (not unit and low >= _TO_S * 1_000_000)):
         return array
     return pa.array([moment(value, unit) for value in array.to_pylist()], pa.int64())
@@ -304,15 +374,14 @@ def _iso(value: str) -> int | None:
 
 
 def batches(
-    documents: Iterable[Columns], unit: str = "", *, hexadecimal: bool = True
+    documents: Iterable[list[Row]], unit: str = "", *, hexadecimal: bool = True
 ) -> Iterator[Any]:
-    """Yield the columns of documents as tables of bounded size; arguments as of `batch_of`."""
-    waiting = no_columns()
-    for columns in documents:
-        for all_of_them, more in zip(waiting, columns, strict=True):
-            all_of_them.extend(more)
-        if len(waiting[0]) >= BATCH_ROWS:
-            yield batch_of(waiting, unit, hexadecimal=hexadecimal)
-            waiting = no_columns()
-    if waiting[0]:
-        yield batch_of(waiting, unit, hexadecimal=hexadecimal)
+    """Yield the rows of documents as tables of bounded size; arguments as of `batch_of`."""
+    waiting: list[Row] = []
+    for rows in documents:
+        waiting += rows
+        if len(waiting) >= BATCH_ROWS:
+            yield batch_of(columns_of(waiting), unit, hexadecimal=hexadecimal)
+            waiting = []
+    if waiting:
+        yield batch_of(columns_of(waiting), unit, hexadecimal=hexadecimal)

@@ -20,13 +20,14 @@ def numbers(column: Any) -> Ints:
 
 def usable(spans: Any, findings: Findings) -> Any:
     """Return the spans that can be used, with their columns in one piece each."""
-    table = spans.combine_chunks()
+    table = spans.combine_chunks()  # else each look at a column would join its chunks again
     named = pc.and_(pc.is_valid(table["trace"]), pc.is_valid(table["span"]))
     findings.leave(NAMELESS, int(pc.sum(pc.invert(named)).as_py() or 0))
     begun = pc.greater(table["start_ns"], 0)
     lost = pc.and_(named, pc.invert(begun))
     findings.leave("span without a start", int(pc.sum(lost).as_py() or 0))
-    return table.filter(pc.and_(named, begun)).combine_chunks()
+    good = pc.and_(named, begun)
+    return table if pc.all(good).as_py() else table.filter(good).combine_chunks()
 
 
 def trees_of(table: Any) -> tuple[Ints, Ints, Forest]:
@@ -70,18 +71,28 @@ def earliest(start: Ints, trace: Ints) -> Ints:
 
 
 def _sorted(table: Any, trace: Ints, first: Ints, start: Ints, end: Ints) -> Ints:
-    """Return the order of spans; identifiers decide only where times are equal."""
+    """Return the order of spans; identifiers decide only where times are equal.
+
+    Comparing texts takes longer than all else, so only those are that decide.
+    """
     order = np.lexsort((end, start, trace, first[trace]))
-    t, f, s, e = trace[order], first[trace[order]], start[order], end[order]
-    # Traces that begin at the same moment are ordered by identifier.
-    twin = np.flatnonzero(
-        (f[1:] == f[:-1]) & ((t[1:] != t[:-1]) | ((s[1:] == s[:-1]) & (e[1:] == e[:-1])))
-    )
-    if not twin.size:
-        return order
-    traces = _ranks(table["trace"])
-    spans = _ranks(table["span"])
-    return np.lexsort((spans, end, start, traces, first[trace]))
+    t, f = trace[order], first[trace[order]]
+    rivals = (f[1:] == f[:-1]) & (t[1:] != t[:-1])
+    if rivals.any():
+        # Traces that begin at the same moment are ordered by identifier.
+        alike = np.isin(trace, np.concatenate((t[1:][rivals], t[:-1][rivals])))
+        ranks = np.zeros_like(trace)
+        ranks[alike] = _ranks(table["trace"].filter(pa.array(alike)))
+        order = np.lexsort((end, start, ranks, first[trace]))
+        t = trace[order]
+    s, e = start[order], end[order]
+    twins = (t[1:] == t[:-1]) & (s[1:] == s[:-1]) & (e[1:] == e[:-1])
+    if twins.any():
+        places = np.flatnonzero(np.append(twins, False) | np.append(False, twins))
+        group = np.cumsum(np.append(True, ~twins))[places]
+        ranks = _ranks(table["span"].take(pa.array(order[places])))
+        order[places] = order[places][np.lexsort((ranks, group))]
+    return order
 
 
 def _ranks(column: Any) -> Ints:
