@@ -54,9 +54,9 @@ def main() -> None:
         Request(number, ready_s, prompt, output)
         for number, (ready_s, prompt, output) in enumerate(rows)
     ]
-    begin_s = time.perf_counter()
+    begin_s = time.process_time()
     done = fleet.run([(request.arrival_time, request) for request in requests])
-    wall_s = time.perf_counter() - begin_s
+    wall_s = time.process_time() - begin_s
     print(
         json.dumps(
             {
