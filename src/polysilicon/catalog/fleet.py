@@ -57,6 +57,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         count: accelerators of a unit that one copy of the model takes; None for the fewest that
             hold it. A unit holds as many copies as fit, which share its concurrency.
         price: which of the offer's prices holds, or dollars an hour.
+        usd_per_s: dual value of a placement: dollars for one second of a step's share; None for
+            the price over what shares a unit.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     concurrency: int = 8
     count: int | None = None
     price: Literal["on-demand", "spot", "1y", "3y"] | OwnPrice = "on-demand"
+    usd_per_s: float | None = None
 
     def serves_step(self, kind: str, what: str) -> bool:
         """Tell whether this pool serves steps of `kind` with the model or tool name `what`."""
@@ -115,6 +118,8 @@ def _check_pool(pool: Pool, place: str) -> None:
         raise InputError("units and concurrency must be at least 1", where=place)
     if pool.count is not None and pool.count < 1:
         raise InputError("count must be at least 1", where=place)
+    if pool.usd_per_s is not None and not 0 <= pool.usd_per_s < math.inf:
+        raise InputError("usd_per_s must be a number from 0", where=place)
     if isinstance(pool.price, OwnPrice) and not 0 <= pool.price.usd_per_hour < math.inf:
         raise InputError("usd_per_hour must be a number from 0", where=place)
 
