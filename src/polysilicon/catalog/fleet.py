@@ -28,7 +28,7 @@ from typing import Literal
 
 import msgspec
 
-from polysilicon.disk import read_toml
+from polysilicon.disk import read_toml, toml_bytes, write_whole
 from polysilicon.errors import InputError
 
 LOCAL = "local"
@@ -96,6 +96,18 @@ def read_fleet(path: Path) -> Fleet:
     fleet = read_toml(path, Fleet, mend="see docs/running.md and examples/fleet.toml")
     check(fleet, str(path))
     return fleet
+
+
+def write_fleet(fleet: Fleet, path: Path) -> None:
+    """Write a fleet file, all or not at all.
+
+    Raises:
+        InputError: the path does not end in `.toml`.
+        PolysiliconError: it cannot be written.
+    """
+    if path.suffix != ".toml":
+        raise InputError("a fleet file ends in .toml", where=str(path))
+    write_whole(path, toml_bytes(fleet))
 
 
 def check(fleet: Fleet, where: str) -> None:

@@ -24,6 +24,7 @@ VERBS = (
     "import",
     "describe",
     "workload",
+    "place",
     "catalog",
     "report",
     "export",

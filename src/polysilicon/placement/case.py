@@ -21,7 +21,7 @@ from polysilicon.placement.tasks import Tasks
 Mask = npt.NDArray[np.bool_]
 
 HURRIED, PATIENT = 0.1, 1.0
-"""Mean wait over mean service at first: of pools that steps with an SLO may go to, and of others."""
+"""Mean wait over mean service: at first, of pools that steps with an SLO may go to; of others."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,9 +255,7 @@ def _costs(case: Case, pairs: Pairs) -> tuple[Numbers, Numbers]:
     return idle + 1e-9 * case.usd, rate * pairs.work_s * (full - idle)[pairs.option]
 
 
-def _slo_rows(
-    case: Case, state: State, pairs: Pairs, without: frozenset[Rule]
-) -> list[Row]:
+def _slo_rows(case: Case, state: State, pairs: Pairs, without: frozenset[Rule]) -> list[Row]:
     """Return a row for each tail of an agent with an SLO."""
     dropped = {rule.subject for rule in without if rule.kind == "slo"}
     rows = []

@@ -1,7 +1,8 @@
 """Checks of every answer: it keeps all rows, its duals are duals, and they belong together.
 
-Weak duality makes the check independent of the solver: an answer that keeps all rows, and duals that
-leave no pair and no pool a negative reduced cost, prove each other where their objectives meet.
+Weak duality makes the check independent of the solver: an answer that keeps all rows, and duals
+that leave no pair and no pool a negative reduced cost, prove each other where their objectives
+meet.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Classes of steps: what is placed together, with a step that stands for all of it.
 
-Steps of one class have the same kind, name, model, agent, region and class of data, core-seconds that
-were measured on the same offer, and sizes in the same bins: octaves of new prompt tokens, of output
-tokens and of core-seconds, two octaves of the whole prompt. The step that stands for a class has the
-mean of each size, since the cost model's laws are near to straight within a bin.
+Steps of one class have the same kind, name, model, agent, region and class of data, core-seconds
+that were measured on the same offer, and sizes in the same bins: octaves of new prompt tokens, of
+output tokens and of core-seconds, two octaves of the whole prompt. The step that stands for a
+class has the mean of each size, since the cost model's laws are near to straight within a bin.
 """
 
 from __future__ import annotations
@@ -186,9 +186,7 @@ def _told(
     if waits.any():
         untold["only waits (no core-seconds)"] = int(waits.sum())
     lost = np.flatnonzero(~placed & ~waits)
-    pairs, counts = np.unique(
-        np.stack([kind[lost], names[lost]]), axis=1, return_counts=True
-    )
+    pairs, counts = np.unique(np.stack([kind[lost], names[lost]]), axis=1, return_counts=True)
     needs = {"llm": "model, prompt_tokens and output_tokens", "tool": "cpu_s"}
     for (of_kind, name), count in zip(pairs.T, counts, strict=True):
         word = kinds[of_kind]

@@ -1,9 +1,9 @@
 """How an agent's SLO is split over its steps: by what the slowest tasks wait for.
 
-Of the tasks about the 99th percentile the longest paths are taken. Their seconds are a weighted sum of
-the seconds of classes, which makes a row of the program: the optimum itself splits the SLO, and the
-dual value of the row is what a second of it is worth. Where routes change, other tasks and paths become
-the slowest, and a further row is added.
+Of the tasks about the 99th percentile the longest paths are taken. Their seconds are a weighted
+sum of the seconds of classes, which makes a row of the program: the optimum itself splits the SLO,
+and the dual value of the row is what a second of it is worth. Where routes change, other tasks and
+paths become the slowest, and a further row is added.
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def step_seconds(tasks: Tasks, seconds: Numbers) -> Numbers:
         seconds: fixed, first and rest seconds of the classes, shape (3, classes).
     """
     at = np.maximum(tasks.code, 0)
-    served = (
-        seconds[0][at] + tasks.sizes.first * seconds[1][at] + tasks.sizes.rest * seconds[2][at]
-    )
+    served = seconds[0][at] + tasks.sizes.first * seconds[1][at] + tasks.sizes.rest * seconds[2][at]
     return np.asarray(np.where(tasks.code >= 0, served, 0.0) + tasks.pause_s)
 
 
@@ -107,7 +105,7 @@ def tail_of(tasks: Tasks, agent: str, seconds: Numbers) -> Tail:
     at = p99(ends[mine])
     low, high = (quantile(ends[mine], P99 + off) for off in (-_NEAR, _NEAR))
     near = mine[(ends[mine] >= low) & (ends[mine] <= high)]
-    path = tasks.longest(finish, step_s, near)
+    path = tasks.longest(finish, near)
     code = tasks.code[path]
     on = path[code >= 0]
     code = code[code >= 0]

@@ -1,9 +1,9 @@
 """Which pools could take which classes, and what each step takes of them, from the cost model.
 
-A pool of tools is machines of a CPU offer, estimated with all cores busy. A pool of a model is machines
-that hold copies of it, each on so many accelerators, with so many steps at once: of these ways all are
-options that are the cheapest for a class, and, where seconds count, all that are not worse in both.
-Embedding and training steps hold a machine's share each, as the cost model says.
+A pool of tools is machines of a CPU offer, estimated with all cores busy. A pool of a model is
+machines that hold copies of it, each on so many accelerators, with so many steps at once: of these
+ways all are options that are the cheapest for a class, and, where seconds count, all that are not
+worse in both. Embedding and training steps hold a machine's share each, as the cost model says.
 """
 
 from __future__ import annotations
@@ -124,10 +124,13 @@ class _Way(msgspec.Struct, frozen=True, kw_only=True):
     code: Codes
     values: dict[str, Numbers]
 
+    @property
+    def seconds(self) -> Numbers:
+        """Seconds of a step of each class."""
+        return self.values["fixed_s"] + self.values["first_s"] + self.values["rest_s"]
 
-def eligible(
-    classes: Classes, sites: Sequence[Site], catalog: Catalog, *, timed: bool
-) -> Eligible:
+
+def eligible(classes: Classes, sites: Sequence[Site], catalog: Catalog, *, timed: bool) -> Eligible:
     """Return the pools that could be, and the classes that each could take.
 
     Args:
@@ -192,8 +195,9 @@ def _ways(
         InputError: an amount of a step cannot be.
     """
     role, model = what
-    for load in _loads(role, offer):
-        before = np.inf
+    most = MOST_ON_CPUS if offer.kind == "cpu" else MOST_AT_ONCE
+    for first in _loads(role, offer):
+        before, load = np.inf, first
         while True:
             try:
                 said = estimate_all(batch, offer, load, catalog, _BY_SECONDS)
@@ -202,7 +206,7 @@ def _ways(
                 reasons[str(error)] = reasons.get(str(error), 0) + 1
                 break
             good = np.flatnonzero(said.basis != REFUSED)
-            for step in np.flatnonzero(said.basis == REFUSED):
+            for step in np.flatnonzero(said.basis == REFUSED).tolist():
                 reasons[said.note(step)] = reasons.get(said.note(step), 0) + 1
             if not len(good):
                 break
@@ -213,7 +217,6 @@ def _ways(
             if work > before * _PAYS:
                 break
             yield way
-            most = MOST_ON_CPUS if offer.kind == "cpu" else MOST_AT_ONCE
             if role != "llm" or load.concurrency * 2 > most:
                 break
             before = work
@@ -298,10 +301,8 @@ def _beats(one: _Way, other: _Way) -> bool:
     """Tell whether a way is cheaper and faster for all that another one serves."""
     if one is other or len(one.code) != len(other.code):
         return False
-    return all(
-        bool((sum(one.values[n] for n in names) < sum(other.values[n] for n in names)).all())
-        for names in (("work_s",), ("fixed_s", "first_s", "rest_s"))
-    )
+    cheaper = one.values["work_s"] < other.values["work_s"]
+    return bool((cheaper & (one.seconds < other.seconds)).all())
 
 
 def _option(site: Site, way: _Way) -> Option:

@@ -127,7 +127,9 @@ class Model:
         capacity = capacity + (over / np.maximum(rows, 1))[self.program.row_pool]
         return Duals(demand=found[:k], capacity=capacity, side=side)
 
-    def whole(self, gap: float, limit_s: float, start: tuple[Numbers, Numbers] | None) -> Whole | None:
+    def whole(
+        self, gap: float, limit_s: float, start: tuple[Numbers, Numbers] | None
+    ) -> Whole | None:
         """Solve with whole units; None where there is no answer.
 
         Args:

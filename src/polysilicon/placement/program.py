@@ -6,8 +6,9 @@
                 Σ units·u + Σ pairs·y ≤ limit                for each side row (SLO, supply, shares)
                 y ≥ 0, u ≥ 0 and whole
 
-y is the share of a class that goes to a pool, `load` the units that all of the class would take there
-at the utilisation cap. A pool has one capacity row, and one more for each loss that it must bear.
+y is the share of a class that goes to a pool, `load` the units that all of the class would take
+there at the utilisation cap. A pool has one capacity row, and one more for each loss that it must
+bear.
 """
 
 from __future__ import annotations
@@ -124,9 +125,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     def used(self, share: Numbers) -> Numbers:
         """Return what the shares take of each capacity row, in units; shape (capacity rows,)."""
         return np.asarray(
-            np.bincount(
-                self.pair_row, weights=self.load * share, minlength=len(self.row_pool)
-            )
+            np.bincount(self.pair_row, weights=self.load * share, minlength=len(self.row_pool))
         )
 
     def sums(self, units: Numbers, share: Numbers) -> Numbers:

@@ -1,10 +1,10 @@
 """Utilisation caps from queueing theory: how busy servers may be while steps hardly wait.
 
-Steps that find all n servers of a pool taken wait. With offered load a = n·ρ the share that waits is
-Erlang's C, and the mean wait over the mean service is C / (n·(1-ρ)) for exponential service, times
-(1 + cv²) / 2 for others. Sources: A. K. Erlang, 1917; A. O. Allen, "Probability, Statistics, and
-Queueing Theory", 1990, section 5.4.1 (Allen-Cunneen); S. Halfin and W. Whitt, Operations Research
-29(3), 1981, for many servers: n = a + β·√a.
+Steps that find all n servers of a pool taken wait. With offered load a = n·u the share that waits
+is Erlang's C, and the mean wait over the mean service is C / (n·(1-u)) for exponential service,
+times (1 + cv²) / 2 for others. Sources: A. K. Erlang, 1917; A. O. Allen, "Probability, Statistics,
+and Queueing Theory", 1990, section 5.4.1 (Allen-Cunneen); S. Halfin and W. Whitt, Operations
+Research 29(3), 1981, for many servers: n = a + β·√a.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def erlang_b(servers: Values, load: Values) -> Numbers:
 
 
 def erlang_c(servers: Values, load: Values) -> Numbers:
-    """Return the share of arrivals that wait, elementwise; 1 where the load is no less than servers.
+    """Return the share of arrivals that wait, elementwise; 1 where the load is all servers.
 
     Args:
         servers: how many, 1 or more.

@@ -70,7 +70,9 @@ def rates_of(times: TaskTimes, sizing: Sizing, where: str = "workload") -> Rates
     if np.isnan(arrival_s).any() or arrival_rate(arrival_s) is None:
         missing = int(np.isnan(arrival_s).sum())
         what = f"{missing} tasks do not say when they arrive" if missing else "all arrive at once"
-        mend = "make traffic of it: polysilicon workload generate --like W --rate 1 -o traffic.parquet"
+        mend = (
+            "make traffic of it: polysilicon workload generate --like W --rate 1 -o traffic.parquet"
+        )
         raise InputError(f"no rate of arrivals: {what}", where=where, mend=mend)
     begin_s = float(arrival_s.min())
     span_s = float(arrival_s.max()) - begin_s

@@ -1,8 +1,9 @@
-"""Solve, look at the queues and the tails of what came out, tighten, and solve again until it holds.
+"""Solve, look at queues and tails of what came out, tighten, and solve again until it holds.
 
 Caps depend on how many servers a pool has, and tails on where steps go, and both come out of the
-program that they go into. So caps fall where a pool came out smaller than was assumed, a row is added
-where other paths became the slowest, and an agent whose tasks are still late plans with less of its SLO.
+program that they go into. So caps fall where a pool came out smaller than was assumed, a row is
+added where other paths became the slowest, and an agent whose tasks are still late plans with less
+of its SLO.
 """
 
 from __future__ import annotations
@@ -216,9 +217,7 @@ def bar(case: Case, state: State, found: Outcome, agent: str) -> bool:
     pairs = case.pairs
     mine = np.array([one.agent == agent for one in case.classes.each], dtype=bool)
     seconds = pairs.seconds * state.stretch[pairs.option]
-    mean = np.bincount(
-        pairs.code, weights=found.share * seconds, minlength=len(case.classes.each)
-    )
+    mean = np.bincount(pairs.code, weights=found.share * seconds, minlength=len(case.classes.each))
     slow = mine[pairs.code] & (seconds > mean[pairs.code] * 1.02) & ~state.barred
     if not (found.share[slow] > _CLOSE).any():
         return False

@@ -102,7 +102,9 @@ def check_names(policy: Policy, catalog: Catalog, agents: Iterable[str]) -> None
     offers = {offer.name for offer in catalog.offers} | {LOCAL}
     for name in policy.supply_max:
         if name not in offers:
-            raise InputError(f"unknown offer {name!r}", where="supply_max", mend=nearest(name, offers))
+            raise InputError(
+                f"unknown offer {name!r}", where="supply_max", mend=nearest(name, offers)
+            )
     clouds = {name.partition("/")[0] for name in offers}
     for name in policy.vendor_share_max:
         if name not in clouds:

@@ -1,8 +1,8 @@
 """The cheapest answer of a program, with a certified gap.
 
-The relaxation is solved over few pairs; its duals price all others out, and those that would pay come
-in, until none does: an optimum over all pairs. Whole units come from rounding up where that is near
-enough the bound, else from branch and bound.
+The relaxation is solved over few pairs; its duals price all others out, and those that would pay
+come in, until none does: an optimum over all pairs. Whole units come from rounding up where that
+is near enough the bound, else from branch and bound.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _generated(program: Program) -> Model | None:
 
 
 def _without_shortfall(program: Program, model: Model) -> Model | None:
-    """Solve again where nothing may be left unserved, so that the duals are those of the program."""
+    """Solve again where nothing may be left unserved, so that the duals are the program's."""
     chosen = model.chosen
     first = np.searchsorted(program.pair_class, np.arange(program.classes))
     last = Model(program, chosen, _scale(program))
@@ -262,9 +262,8 @@ def _start(program: Program, first: Codes, money: Numbers) -> Codes:
         best = best[np.isfinite(left[best])]
         found.append(best)
         left[best] = np.inf
-    for row in program.rows:
-        if row.pairs is not None:
-            found.append(_least(row.pairs, first, program.pair_class))
+    weights = [row.pairs for row in program.rows if row.pairs is not None]
+    found += [_least(values, first, program.pair_class) for values in weights]
     return np.unique(np.concatenate(found))
 
 

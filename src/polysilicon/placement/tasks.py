@@ -47,12 +47,11 @@ class Tasks(msgspec.Struct, frozen=True, kw_only=True):
         np.maximum.at(ends, self.task, finish)
         return finish, ends
 
-    def longest(self, finish: Numbers, step_s: Numbers, tasks: Codes) -> Codes:
+    def longest(self, finish: Numbers, tasks: Codes) -> Codes:
         """Return the steps on the longest path of some tasks.
 
         Args:
             finish: of each step, by `finish_s`.
-            step_s: seconds of each step.
             tasks: which.
         """
         order = np.lexsort((-finish, self.task))
@@ -120,7 +119,9 @@ def tasks_of(workload: Workload, times: TaskTimes, classes: Classes) -> Tasks:
 
 def _over(own: Numbers, mean: Numbers, code: Codes) -> Numbers:
     """Return sizes over those of the steps that stand for their classes; 1 where there is none."""
-    beside = np.where(code >= 0, mean[np.maximum(code, 0)], 0.0) if len(mean) else np.zeros(len(own))
+    beside = (
+        np.where(code >= 0, mean[np.maximum(code, 0)], 0.0) if len(mean) else np.zeros(len(own))
+    )
     return np.where(beside > 0, own / np.where(beside > 0, beside, 1.0), 1.0)
 
 
@@ -130,5 +131,4 @@ def _links(part: Workload, task: Codes) -> tuple[Codes, Codes]:
     tasks = int(task.max(initial=-1)) + 1
     linked = count_by(task[child], tasks) > 0
     after = np.flatnonzero((task[1:] == task[:-1]) & ~linked[task[1:]]) + 1
-    both = np.concatenate([child, after]), np.concatenate([parent, after - 1])
-    return both
+    return np.concatenate([child, after]), np.concatenate([parent, after - 1])
