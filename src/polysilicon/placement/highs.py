@@ -82,6 +82,10 @@ class Model:
         if self._highs.getNumCol() == 0:
             self._highs.passModel(self._model)
         self._highs.run()
+        if self._highs.getModelStatus() == highspy.HighsModelStatus.kUnknown:
+            # Simplex lost its way from where it stood; from the beginning it finds it.
+            self._highs.clearSolver()
+            self._highs.run()
         return _solved(self._highs)
 
     def add(self, pairs: Codes) -> None:
@@ -154,7 +158,7 @@ class Model:
             highs.setSolution(known)
         highs.run()
         info = highs.getInfo()
-        if not _solved(highs) or info.primal_solution_status != 2:
+        if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
             return None
         found = np.asarray(highs.getSolution().col_value)
         return Whole(

@@ -23,6 +23,7 @@ from polysilicon.placement.program import Numbers
 from polysilicon.placement.queueing import cap
 from polysilicon.placement.rates import Rates, Sizing, rates_of
 from polysilicon.placement.settle import Outcome, begin, settle
+from polysilicon.placement.shortlist import shortlist
 from polysilicon.placement.sites import check_names, offers_of, sites_of
 from polysilicon.placement.solve import relax
 from polysilicon.placement.tasks import tasks_of
@@ -115,6 +116,7 @@ def _case(question: Question, catalog: Catalog) -> tuple[Case, Rates, list[Refus
         raise InputError("no step takes a machine", where=question.where, mend=mend)
     timed = bool(policy.slo) or policy.objective == "latency"
     options: Eligible = eligible(classes, sites, catalog, timed=timed)
+    options = shortlist(options, classes.rates, policy)
     refused += options.refused
     case = case_of(policy, classes, tasks_of(question.workload, times, classes), options)
     conflict.check_served(case, refused)

@@ -25,7 +25,7 @@ from polysilicon.placement.highs import Model
 from polysilicon.placement.program import Codes, Numbers, Program, covers, with_rows
 
 GAP = 1e-3
-LIMIT_S = 20.0
+LIMIT_S = 10.0
 # A program of no more pairs is given to the solver whole.
 FEW_PAIRS = 20_000
 # Of no more pairs, branch and bound takes all, so that its bound holds for all.
