@@ -21,7 +21,7 @@ from polysilicon.placement.certify import (
     cost_of,
     faults,
 )
-from polysilicon.placement.highs import Model
+from polysilicon.placement.highs import TOLERANCE, Model
 from polysilicon.placement.program import Codes, Numbers, Program, covers, with_rows
 
 GAP = 1e-3
@@ -95,8 +95,15 @@ def solve(program: Program, *, gap: float = GAP, limit_s: float = LIMIT_S) -> So
     best = _rounded(program, relaxed, gap)
     if best is None or best.gap > gap:
         best = _better(best, _dived(tight, program, relaxed, gap))
-    if best is None or best.gap > gap:
-        best = _branched(tight, program, relaxed, best, gap, limit_s)
+    every = len(program.pair_class)
+    for chosen in (np.sort(relaxed.pairs), np.arange(every)):
+        # Of few pairs the relaxation has all, so that the first round is the last.
+        proved = best is not None and best.gap <= gap
+        if not proved and (len(chosen) < every or len(chosen) <= MANY_PAIRS):
+            limits = (gap, limit_s if every == len(relaxed.pairs) else limit_s / 2)
+            best = _branched(tight, program, chosen, best, (relaxed.cost, *limits))
+        if every == len(relaxed.pairs):
+            break
     if best is not None:
         assert_whole(program, best.units, best.share, best.bound)
     return best
@@ -146,14 +153,20 @@ def _dived(tight: Program, program: Program, relaxed: Relaxed, gap: float) -> So
 def _branched(
     tight: Program,
     program: Program,
-    relaxed: Relaxed,
+    chosen: Codes,
     known: Solved | None,
-    gap: float,
-    limit_s: float,
+    asked: tuple[float, float, float],
 ) -> Solved | None:
-    """Branch and bound, over all pairs where these are not too many."""
-    every = len(program.pair_class) <= MANY_PAIRS
-    chosen = np.arange(len(program.pair_class)) if every else np.sort(relaxed.pairs)
+    """Branch and bound over some pairs; its bound holds where these are all.
+
+    Args:
+        tight: the program with its covers.
+        program: without.
+        chosen: pairs.
+        known: the best answer so far.
+        asked: a bound that is known, gap and seconds.
+    """
+    bound, gap, limit_s = asked
     model = Model(tight, chosen, _scale(tight))
     start = None if known is None else (known.units, known.share[chosen])
     found = model.whole(gap / 2, limit_s, start)
@@ -162,9 +175,11 @@ def _branched(
     share = np.zeros(len(program.pair_class))
     share[chosen] = found.share
     share = _cleaned(program, found.units, share)
-    bound = max(relaxed.cost, found.bound if every else relaxed.cost)
-    best = _answer(program, found.units, share, bound, gap)
-    return _better(known, best)
+    if len(chosen) == len(program.pair_class):
+        bound = max(bound, found.bound)
+    best = _better(known, _answer(program, found.units, share, bound, gap))
+    assert best is not None
+    return _answer(program, best.units, best.share, bound, gap)
 
 
 def _cleaned(program: Program, units: Numbers, share: Numbers) -> Numbers:
@@ -177,9 +192,9 @@ def _cleaned(program: Program, units: Numbers, share: Numbers) -> Numbers:
 def _answer(program: Program, units: Numbers, share: Numbers, bound: float, gap: float) -> Solved:
     """Return an answer with its bound."""
     cost = cost_of(program, units, share)
-    # Costs within rounding of each other are one.
+    # Costs within the solver's tolerance of each other are one.
     bound = min(bound, cost)
-    near = cost - bound <= gap * cost + 1e-12
+    near = cost - bound <= max(gap, CLOSE) * cost
     return Solved(
         cost=cost,
         bound=bound,
@@ -226,31 +241,34 @@ def _generated(program: Program) -> Model | None:
     """Solve over few pairs and add those that would pay, until none does; None if infeasible."""
     first = np.searchsorted(program.pair_class, np.arange(program.classes))
     money = program.money
-    chosen = _start(program, first, money)
     most = np.maximum.reduceat(money, first)
-    penalty, hopeless = 10.0 * most + float(most.mean()), False
-    while True:
-        model = Model(program, chosen, _scale(program), penalty)
-        _price_out(program, model, first)
-        unserved = model.values()[0]
-        if float(unserved.max()) <= CLOSE:
-            return _without_shortfall(program, model)
-        if hopeless:
-            return None
-        # Either the penalty is less than what the last machines are worth, or there are none.
-        chosen, penalty = model.chosen, penalty * 1e4
-        hopeless = bool(penalty.mean() > 1e7 * most.mean())
-
-
-def _without_shortfall(program: Program, model: Model) -> Model | None:
-    """Solve again where nothing may be left unserved, so that the duals are the program's."""
+    # Leaving a class unserved is dear, so that it happens only where machines are scarce.
+    model = Model(
+        program, _start(program, first, money), _scale(program), 10.0 * most + float(most.mean())
+    )
+    _price_out(program, model, first)
     chosen = model.chosen
-    first = np.searchsorted(program.pair_class, np.arange(program.classes))
+    if float(model.values()[0].max()) > CLOSE:
+        found = _feasible(program, chosen, first)
+        if found is None:
+            return None
+        chosen = found
+    # Solved again where nothing may be left unserved, so that the duals are the program's.
     last = Model(program, chosen, _scale(program))
-    if not last.relax():
-        return None
     _price_out(program, last, first)
     return last
+
+
+def _feasible(program: Program, chosen: Codes, first: Codes) -> Codes | None:
+    """Return pairs over which all can be served, whatever it costs; None where it cannot."""
+    free = msgspec.structs.replace(
+        program,
+        unit_cost=np.zeros_like(program.unit_cost),
+        pair_cost=np.zeros_like(program.pair_cost),
+    )
+    model = Model(free, chosen, 1.0, np.ones(program.classes))
+    _price_out(free, model, first)
+    return model.chosen if float(model.values()[0].max()) <= CLOSE else None
 
 
 def _start(program: Program, first: Codes, money: Numbers) -> Codes:
@@ -281,7 +299,7 @@ def _price_out(program: Program, model: Model, first: Codes) -> None:
     Raises:
         PolysiliconError: it does not end.
     """
-    slightly = -1e-9 * max(float(program.money.max()), 1e-300)
+    slightly = -10.0 * TOLERANCE / model.scale
     for _ in range(_ROUNDS):
         if not model.relax():
             raise PolysiliconError("HiGHS found no answer where one was known")
