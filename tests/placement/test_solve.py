@@ -121,7 +121,9 @@ def test_like_regions_of_which_one_may_be_lost_need_a_share_more(regions: int) -
 
 def test_what_cannot_be_has_no_answer() -> None:
     program = small(np.random.default_rng(0))
-    none = Row(name="x", kind="supply", subject="", limit=0.0, units=np.ones(len(program.unit_cost)))
+    none = Row(
+        name="x", kind="supply", subject="", limit=0.0, units=np.ones(len(program.unit_cost))
+    )
     assert solve(with_rows(program, [none])) is None
     assert relax(msgspec.structs.replace(program, classes=program.classes + 1)) is None
 
@@ -135,9 +137,7 @@ def test_wrong_answers_fail_their_check() -> None:
         assert_optimal(program, good.units, good.share * 0.9, good.duals)
     with pytest.raises(PolysiliconError, match="too few"):
         assert_optimal(program, good.units * 0.9, good.share, good.duals)
-    off = Duals(
-        demand=good.duals.demand * 1.1, capacity=good.duals.capacity, side=good.duals.side
-    )
+    off = Duals(demand=good.duals.demand * 1.1, capacity=good.duals.capacity, side=good.duals.side)
     with pytest.raises(PolysiliconError, match="reduced cost"):
         assert_optimal(program, good.units, good.share, off)
     dear = np.zeros(100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -22,6 +22,11 @@ Mask = npt.NDArray[np.bool_]
 
 HURRIED, PATIENT = 0.1, 1.0
 """Mean wait over mean service: at first, of pools that steps with an SLO may go to; of others."""
+
+
+ASSUMED_SHARE = 0.25
+"""Of what an option could serve it is taken to serve so much at first, which says how many servers
+its cap is for: few in small fleets, where caps are then never too high, and many in large ones."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,10 +117,13 @@ class State:
         wait: mean wait over mean service that each option may have.
         servers: that the cap of each option is for.
         cap: how busy its servers may be.
-        tails: rows of SLOs.
-        factor: by agent, what part of its SLO the program may plan with.
-        barred: pairs that made tasks late.
+        tails: rows of SLOs, while the optimum splits them over steps.
+        factor: by agent, what part of its SLO may be planned with.
+        bars: by agent, once its SLO is split: the pairs that are slower than their step's part.
+        worth: by agent, what one more second of its SLO is worth.
+        pace: by class, how slow its operation may be beside its fastest, by the relaxation.
         lost: pools whose loss must be borne, where any one pool may be lost.
+        ceiling: by agent, the largest factor that a check has not refused.
     """
 
     wait: Numbers
@@ -123,8 +131,20 @@ class State:
     cap: Numbers
     tails: list[Tail] = field(default_factory=list)
     factor: dict[str, float] = field(default_factory=dict)
-    barred: Mask = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    bars: dict[str, Mask] = field(default_factory=dict)
+    worth: dict[str, float] = field(default_factory=dict)
+    pace: Numbers = field(default_factory=lambda: np.zeros(0))
     lost: list[int] = field(default_factory=list)
+    ceiling: dict[str, float] = field(default_factory=dict)
+
+    def copy(self) -> State:
+        """Return what a fleet was found with."""
+        return replace(self, factor=dict(self.factor), bars=dict(self.bars))
+
+    def restore(self, kept: State) -> None:
+        """Go back to caps, factors and bars that a fleet was found with."""
+        self.cap, self.servers = kept.cap, kept.servers
+        self.factor, self.bars = dict(kept.factor), dict(kept.bars)
 
     @property
     def stretch(self) -> Numbers:
@@ -176,10 +196,12 @@ def resident(case: Case, without: frozenset[Rule] = frozenset()) -> Mask:
 
 
 def start(case: Case) -> State:
-    """Return the state to begin with: pools as large as if they served all that they can."""
+    """Return the state to begin with: pools as large as if they served a part of what they can."""
     pairs, options = case.pairs, len(case.options)
     rate = case.classes.rates[pairs.code]
-    units = np.ceil(np.bincount(pairs.option, weights=rate * pairs.work_s, minlength=options))
+    units = np.floor(
+        np.bincount(pairs.option, weights=rate * pairs.work_s, minlength=options) * ASSUMED_SHARE
+    )
     hurried = set(case.slo_agents())
     fast = np.array([one.agent in hurried for one in case.classes.each], dtype=bool)
     some = np.bincount(pairs.option, weights=fast[pairs.code], minlength=options) > 0
@@ -188,7 +210,6 @@ def start(case: Case) -> State:
         servers=np.maximum(units, 1.0) * case.slots,
         cap=np.ones(options),
         factor=dict.fromkeys(hurried, 1.0),
-        barred=np.zeros(len(pairs.code), dtype=bool),
     )
     state.recap(case)
     return state
@@ -202,10 +223,11 @@ def program_of(
     Args:
         case: what is to be placed.
         state: caps, SLO rows.
-        allowed: pairs that may be used; residency and what is barred come on top.
+        allowed: pairs that may be used; residency and bars come on top.
         without: rules of the policy that are left out.
     """
-    chosen = np.flatnonzero(allowed & resident(case, without) & ~state.barred)
+    free = {rule.subject for rule in without if rule.kind == "slo"}
+    chosen = np.flatnonzero(allowed & resident(case, without) & ~barred(state, free))
     pairs = case.pairs.take(chosen)
     rate = case.classes.rates[pairs.code]
     load = rate * pairs.work_s / np.maximum(state.cap[pairs.option], 1e-6)
@@ -224,6 +246,12 @@ def program_of(
     if case.policy.redundancy is None or "redundancy" in kinds:
         return program, chosen
     return bearing(program, losses(case, state, pairs)), chosen
+
+
+def barred(state: State, free: set[str]) -> Mask | np.bool_:
+    """Return the pairs that are too slow for an agent, those of some agents left out."""
+    bars = [bar for agent, bar in state.bars.items() if agent not in free]
+    return np.logical_or.reduce(bars) if bars else np.False_
 
 
 def losses(case: Case, state: State, pairs: Pairs) -> list[Mask]:
@@ -257,7 +285,7 @@ def _costs(case: Case, pairs: Pairs) -> tuple[Numbers, Numbers]:
 
 def _slo_rows(case: Case, state: State, pairs: Pairs, without: frozenset[Rule]) -> list[Row]:
     """Return a row for each tail of an agent with an SLO."""
-    dropped = {rule.subject for rule in without if rule.kind == "slo"}
+    dropped = {rule.subject for rule in without if rule.kind == "slo"} | state.bars.keys()
     rows = []
     for number, tail in enumerate(state.tails):
         slo = case.policy.slo_of(tail.agent)

@@ -180,10 +180,9 @@ def _without(case: Case, state: State, found: Outcome, main: Mask) -> Outcome | 
         return None
     # Its queues are looked at under the same caps: options that it did not use stay away.
     used = answer.units > 0
-    again = msgspec.structs.replace(case)
-    fresh = start(again)
-    fresh.tails, fresh.factor, fresh.barred = list(state.tails), dict(state.factor), state.barred
-    result = settle(again, fresh, used[case.pairs.option])
+    fresh = start(case)
+    begin(case, fresh, used[case.pairs.option])
+    result = settle(case, fresh, used[case.pairs.option])
     if result is None or not result.holds or result.solved.cost > most * (1.0 + 1e-6):
         return None
     return result

@@ -59,11 +59,11 @@ def duals(reading: Reading, rates: Rates) -> list[Dual]:
     unit = _UNITS[case.policy.objective]
     worth: dict[tuple[str, str], float] = {}
     for row, value in zip(program.rows, reading.relaxed.duals.side, strict=True):
-        scale = {"slo": reading.state.factor.get(row.subject, 1.0)}.get(row.kind, 1.0)
-        if row.kind == "vendor":
-            scale = 0.01 * float(case.usd @ reading.found.units)
+        # A point of share is a hundredth of all dollars.
+        scale = 0.01 * float(case.usd @ reading.found.units) if row.kind == "vendor" else 1.0
         key = row.kind, row.subject
         worth[key] = worth.get(key, 0.0) + float(value) * scale
+    worth |= {("slo", agent): value for agent, value in reading.state.worth.items()}
     per = {"slo": "second", "supply": "unit", "vendor": "point of share"}
     names = {(rule.kind, rule.subject): rule.words for rule in case.rules()}
     found = []

@@ -22,7 +22,7 @@ from polysilicon.placement.fleet import fleet_of, plans
 from polysilicon.placement.program import Numbers
 from polysilicon.placement.queueing import cap
 from polysilicon.placement.rates import Rates, Sizing, rates_of
-from polysilicon.placement.settle import Outcome, begin, settle
+from polysilicon.placement.settle import Outcome, begin, polish, settle
 from polysilicon.placement.shortlist import shortlist
 from polysilicon.placement.sites import check_names, offers_of, sites_of
 from polysilicon.placement.solve import relax
@@ -92,6 +92,7 @@ def place(
     found = settle(case, state, everywhere)
     if found is None:
         raise conflict.refusal(case, state, everywhere)
+    found = polish(case, state, found)
     checked = _checked(case, state, found, question.workload, check)
     placement = _placement(rates, checked, refused)
     seconds = time.perf_counter() - begun_s
@@ -174,6 +175,7 @@ def tighten(case: Case, state: State, found: Outcome, late: dict[str, float]) ->
         slo = case.policy.slo_of(agent)
         assert slo is not None
         state.factor[agent] *= max(slo.p99_s / seconds * 0.98, 0.5)
+        state.ceiling[agent] = state.factor[agent]
     hurried = np.array([one.agent in late for one in case.classes.each], dtype=bool)
     mine = (found.share > 0) & hurried[case.pairs.code]
     pools = np.bincount(case.pairs.option[mine], minlength=len(case.options)) > 0

@@ -1,9 +1,10 @@
 """Solve, look at queues and tails of what came out, tighten, and solve again until it holds.
 
-Caps depend on how many servers a pool has, and tails on where steps go, and both come out of the
-program that they go into. So caps fall where a pool came out smaller than was assumed, a row is
-added where other paths became the slowest, and an agent whose tasks are still late plans with less
-of its SLO.
+Caps depend on how many servers a pool has, which comes out of the program that they go into: they
+fall where a pool came out smaller than was assumed. An SLO is split over steps: first the
+relaxation splits it as is cheapest, then every step gets its part, and pairs that are slower are
+barred, so that no draw of routes makes a task late. Agents whose tasks are late by the queues plan
+with less of it, others with more.
 """
 
 from __future__ import annotations
@@ -18,18 +19,28 @@ from polysilicon.placement.deadlines import (
     class_seconds,
     foresee,
     p99,
+    step_seconds,
     tail_of,
 )
 from polysilicon.placement.program import Codes, Numbers, Program
 from polysilicon.placement.queueing import cap, wait_share
-from polysilicon.placement.solve import Relaxed, Solved, relax, solve
+from polysilicon.placement.solve import Solved, relax, solve
 
-ROUNDS = 12
+ROUNDS = 16
 QUICK = 6
-"""Of these rounds so many at most are of the relaxation."""
+"""Rounds of the relaxation that splits SLOs."""
+
+LIMIT_S, POLISH_S = 1.0, 10.0
 
 SEED = 0
 _CLOSE = 1e-3
+# An agent whose tasks need less of its SLO than this may plan with more.
+_ROOM = 0.95
+# Factors nearer to each other than this are not told apart.
+_NEAR = 1.04
+# No step may be so many times slower than where it is fastest.
+_FASTEST = 1e6
+_HALVINGS = 14
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +102,7 @@ def settle(
     allowed: Mask,
     *,
     without: frozenset[Rule] = frozenset(),
-    best: bool = True,
+    limit_s: float = LIMIT_S,
 ) -> Outcome | None:
     """Return a fleet whose queues and tails hold by the formulas; None where there is none.
 
@@ -99,26 +110,176 @@ def settle(
 
     Args:
         case: what is to be placed.
-        state: is changed: caps, rows and factors are learnt.
+        state: is changed: caps, parts of SLOs and factors are learnt.
         allowed: pairs that may be used.
         without: rules of the policy that are left out.
-        best: prove the optimum; else round the relaxation up, which is near it in large fleets.
+        limit_s: seconds of branch and bound in each round.
     """
+    agents = [a for a in case.slo_agents() if a not in {r.subject for r in without}]
+    if not _guide(case, state, allowed, without):
+        return None
+    best: Outcome | None = None
     last: Outcome | None = None
-    quick = QUICK
+    kept: State | None = None
+    spans = dict.fromkeys(agents, (0.0, np.inf))
     for number in range(1, ROUNDS + 1):
+        for agent in agents:
+            state.bars[agent] = deadlines(case, state, allowed, agent)
         program, chosen = program_of(case, state, allowed, without)
-        found = relax(program) if quick > 0 or not best else solve(program)
+        found = solve(program, limit_s=limit_s)
         if found is None:
-            return last if last is not None and quick <= 0 else None
-        outcome = _outcome(case, state, program, chosen, found, number)
-        changed = _learn(case, state, outcome, without)
-        if quick <= 0:
-            last = outcome
-            if not changed:
-                break
-        quick = quick - 1 if changed and quick > 1 else 0
-    return last
+            break
+        last = _outcome(case, state, program, chosen, found, number)
+        if _learn(case, state, last, without):
+            continue
+        if not set(agents) & last.late.keys() and (
+            best is None or last.solved.cost < best.solved.cost
+        ):
+            best, kept = last, state.copy()
+        if not _plan(case, state, last, spans):
+            break
+    if best is not None and kept is not None:
+        state.restore(kept)
+    return best or last
+
+
+def polish(case: Case, state: State, found: Outcome) -> Outcome:
+    """Return a fleet whose optimum is proved, where that took longer than a round and can be had."""
+    if found.solved.status == "optimal":
+        return found
+    better = solve(found.program, limit_s=POLISH_S)
+    if better is None or better.cost > found.solved.cost * (1.0 + _CLOSE):
+        return found
+    again = _outcome(case, state, found.program, found.chosen, better, found.rounds)
+    if again.holds or not found.holds:
+        return again
+    # The same fleet, for which less is now known to be possible at most.
+    proved = msgspec.structs.replace(found.solved, bound=max(better.bound, found.solved.bound))
+    return msgspec.structs.replace(found, solved=proved)
+
+
+def _plan(case: Case, state: State, found: Outcome, spans: dict[str, tuple[float, float]]) -> bool:
+    """Plan with less of the SLOs of late agents, and with more of others; tell if anything changed.
+
+    Args:
+        case: what is to be placed.
+        state: its factors are changed.
+        found: the last fleet.
+        spans: by agent, the largest factor that was kept and the least that was not.
+    """
+    changed = False
+    for agent, (kept, missed) in spans.items():
+        slo = case.policy.slo_of(agent)
+        assert slo is not None
+        now, seconds = state.factor[agent], p99(found.task_s[case.tasks.of(agent)])
+        late = agent in found.late
+        good, bad = (kept, min(missed, now)) if late else (max(kept, now), missed)
+        now *= max(slo.p99_s / seconds, 0.5) * 0.98 if late else min(slo.p99_s / seconds, 1.5)
+        if good > 0.0 and np.isfinite(bad):
+            now = float(np.sqrt(good * bad))
+        now = min(now, state.ceiling.get(agent, np.inf))
+        spans[agent] = good, bad
+        enough = not late and (
+            seconds > slo.p99_s * _ROOM
+            or bad < good * _NEAR
+            or now <= good
+            or not state.bars[agent].any()
+        )
+        if not enough:
+            state.factor[agent] = now
+            changed = True
+    return changed
+
+
+def _guide(case: Case, state: State, allowed: Mask, without: frozenset[Rule]) -> bool:
+    """Let the relaxation split the SLOs over steps; tell whether there is an answer at all.
+
+    Rows are added while other paths become the slowest. What the rows are worth, and how slow each
+    operation may be beside its fastest, is kept: whole machines are then chosen within that.
+    """
+    state.bars = {}
+    for _ in range(QUICK):
+        program, chosen = program_of(case, state, allowed, without)
+        found = relax(program)
+        if found is None:
+            return False
+        share = np.zeros(len(case.pairs.code))
+        share[chosen] = found.share[: len(chosen)]
+        now = class_seconds(case.pairs, share, state.stretch, len(case.classes.each))
+        state.worth = dict.fromkeys(state.factor, 0.0)
+        for row, value in zip(program.rows, found.duals.side, strict=True):
+            if row.kind == "slo":
+                state.worth[row.subject] += float(value) * state.factor[row.subject]
+        state.pace = _pace(case, state, allowed, now)
+        added = False
+        for agent in case.slo_agents():
+            slo = case.policy.slo_of(agent)
+            tail = tail_of(case.tasks, agent, now)
+            planned = float(tail.seconds(case.pairs, state.stretch) @ share) + tail.pause_s
+            if slo is not None and planned > slo.p99_s * state.factor[agent] * (1.0 + _CLOSE):
+                state.tails.append(tail)
+                added = True
+        if not added:
+            break
+    return True
+
+
+def _pace(case: Case, state: State, allowed: Mask, now: Numbers) -> Numbers:
+    """Return how slow each class's operation is by the routes, beside its fastest; (classes,)."""
+    quick = fastest(case, state, allowed).sum(axis=0)
+    keys = [(one.agent, one.kind, one.operation, one.model) for one in case.classes.each]
+    place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    group = np.array([place[key] for key in keys], np.int64)
+    rate = case.classes.rates
+
+    def summed(values: Numbers) -> Numbers:
+        return np.asarray(np.bincount(group, weights=rate * values), np.float64)
+
+    return np.asarray((summed(now.sum(axis=0)) / np.maximum(summed(quick), 1e-300))[group])
+
+
+def deadlines(case: Case, state: State, allowed: Mask, agent: str) -> Mask:
+    """Return the pairs that are slower than their step's part of an agent's SLO.
+
+    All steps at their parts, the 99th percentile of the agent's tasks is what may be planned with.
+    Parts are as the relaxation has them, or alike for all operations, whichever leaves cheaper
+    pairs; none is less than the fastest pair takes.
+    """
+    slo = case.policy.slo_of(agent)
+    assert slo is not None
+    quick = fastest(case, state, allowed)
+    most = slo.p99_s * state.factor[agent]
+    mine = np.array([one.agent == agent for one in case.classes.each], dtype=bool)
+    seconds = case.pairs.seconds * state.stretch[case.pairs.option]
+    usd = case.pairs.work_s * case.usd[case.pairs.option] * case.classes.rates[case.pairs.code]
+    found: list[tuple[float, Mask]] = []
+    for pace in (state.pace, np.ones(len(mine))):
+        slowest = _slowest(case, quick, pace, agent, most)
+        part = quick.sum(axis=0) * np.maximum(pace * slowest, 1.0)
+        bar = mine[case.pairs.code] & (seconds > part[case.pairs.code] * (1.0 + 1e-9))
+        least = np.full(len(mine), np.inf)
+        left = allowed & ~bar
+        np.minimum.at(least, case.pairs.code[left], usd[left])
+        found.append((float(least[mine].sum()), bar))
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _slowest(case: Case, quick: Numbers, pace: Numbers, agent: str, most: float) -> float:
+    """Return the largest factor of a pace at which an agent's 99th percentile is at most `most`."""
+    tasks = case.tasks
+    mine = tasks.of(agent)
+
+    def seconds(factor: float) -> float:
+        slowed = quick * np.maximum(pace * factor, 1.0)
+        return p99(tasks.finish_s(step_seconds(tasks, slowed))[1][mine])
+
+    low, high = 0.0, 1.0
+    while seconds(high) <= most and high < _FASTEST:
+        low, high = high, high * 2.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if seconds(middle) <= most else (low, middle)
+    return low
 
 
 def _outcome(
@@ -126,18 +287,14 @@ def _outcome(
     state: State,
     program: Program,
     chosen: Codes,
-    found: Relaxed | Solved,
+    found: Solved,
     rounds: int,
 ) -> Outcome:
     """Return what a program's answer means for queues and tasks."""
     normal = len(chosen)
     share = np.zeros(len(case.pairs.code))
     share[chosen] = found.share[:normal]
-    units = np.ceil(found.units - 1e-6)
-    if isinstance(found, Relaxed):
-        cost = float(program.unit_cost @ units + program.pair_cost @ found.share)
-        bound = min(found.cost, cost)
-        found = Solved(cost=cost, bound=bound, units=units, share=found.share, status="feasible")
+    units = found.units
     rate = case.classes.rates[case.pairs.code]
     work = np.bincount(
         case.pairs.option, weights=share * rate * case.pairs.work_s, minlength=len(units)
@@ -171,13 +328,8 @@ def _outcome(
 
 
 def _learn(case: Case, state: State, found: Outcome, without: frozenset[Rule]) -> bool:
-    """Change what the next program is made of; tell whether anything changed."""
+    """Change caps and losses for the next program; tell whether anything changed."""
     changed = _lower_caps(case, state, found)
-    dropped = {rule.subject for rule in without if rule.kind == "slo"}
-    for agent, seconds in found.late.items():
-        if agent not in dropped:
-            _hurry(case, state, found, agent, seconds)
-            changed = True
     return _lose(case, state, found, without) or changed
 
 
@@ -190,40 +342,6 @@ def _lower_caps(case: Case, state: State, found: Outcome) -> bool:
     lower = cap(found.servers, state.wait, case.cv2)
     state.servers = np.where(loose, np.minimum(state.servers, found.servers), state.servers)
     state.cap = np.where(loose, np.minimum(state.cap * (1.0 - _CLOSE), lower), state.cap)
-    return True
-
-
-def _hurry(case: Case, state: State, found: Outcome, agent: str, seconds: float) -> None:
-    """Add the row of the paths that are slowest now; where it is kept already, plan with less."""
-    slo = case.policy.slo_of(agent)
-    assert slo is not None
-    stretch = state.stretch
-    now = class_seconds(case.pairs, found.share, stretch, len(case.classes.each))
-    tail = tail_of(case.tasks, agent, now)
-    planned = float(tail.seconds(case.pairs, stretch) @ found.share) + tail.pause_s
-    if planned > slo.p99_s * state.factor[agent] * (1.0 + _CLOSE):
-        state.tails.append(tail)
-        return
-    if bar(case, state, found, agent):
-        return
-    state.factor[agent] *= max(slo.p99_s / seconds, 0.5) * 0.99
-
-
-def bar(case: Case, state: State, found: Outcome, agent: str) -> bool:
-    """Bar routes of an agent's steps that are slower than the mean of their class's routes.
-
-    A row of means is kept also where one step in twenty is far too slow, and that step is late.
-    """
-    pairs = case.pairs
-    mine = np.array([one.agent == agent for one in case.classes.each], dtype=bool)
-    seconds = pairs.seconds * state.stretch[pairs.option]
-    mean = np.bincount(pairs.code, weights=found.share * seconds, minlength=len(case.classes.each))
-    slow = mine[pairs.code] & (seconds > mean[pairs.code] * 1.02) & ~state.barred
-    if not (found.share[slow] > _CLOSE).any():
-        return False
-    split = np.zeros(len(mine), dtype=bool)
-    split[pairs.code[slow & (found.share > _CLOSE)]] = True
-    state.barred = state.barred | (slow & split[pairs.code])
     return True
 
 

@@ -1,8 +1,8 @@
 """Of very many options those that can matter: none of their vendor and kind beats them in all.
 
 An option is measured by three figures, as if it served all that it can: dollars of machines in
-fractions, which count in large fleets; dollars of whole machines, which count in small ones; and the
-mean seconds of a step. What is left out is counted, never dropped silently.
+fractions, which count in large fleets; dollars of whole machines, which count in small ones; and
+the mean seconds of a step. What is left out is counted, never dropped silently.
 """
 
 from __future__ import annotations
