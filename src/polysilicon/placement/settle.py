@@ -144,7 +144,7 @@ def settle(
 
 
 def polish(case: Case, state: State, found: Outcome) -> Outcome:
-    """Return a fleet whose optimum is proved, where that took longer than a round and can be had."""
+    """Return a fleet whose optimum is proved, where that takes longer than a round."""
     if found.solved.status == "optimal":
         return found
     better = solve(found.program, limit_s=POLISH_S)
