@@ -81,12 +81,37 @@ class Model:
         """Solve with units in fractions; tell whether there is an answer."""
         if self._highs.getNumCol() == 0:
             self._highs.passModel(self._model)
+            if len(self.program.row_pool) == len(self.program.unit_cost):
+                self._highs.setBasis(self._start())
         self._highs.run()
         if self._highs.getModelStatus() == highspy.HighsModelStatus.kUnknown:
             # Simplex lost its way from where it stood; from the beginning it finds it.
             self._highs.clearSolver()
             self._highs.run()
         return _solved(self._highs)
+
+    def _start(self) -> Any:
+        """Return the basis of the optimum without side rows: each class where it is cheapest.
+
+        Its duals are those of that optimum, so that only the side rows are left to be met.
+        """
+        program, chosen = self.program, self.chosen
+        pools, side = len(program.unit_cost), len(program.rows)
+        order = np.lexsort((program.money[chosen], program.pair_class[chosen]))
+        _, first = np.unique(program.pair_class[chosen][order], return_index=True)
+        basic = np.zeros(self._model.num_col_, dtype=bool)
+        basic[self._slack : self._slack + pools] = True
+        basic[self._slack + pools + order[first]] = True
+        status = highspy.HighsBasisStatus
+        found = highspy.HighsBasis()
+        found.col_status = [status.kBasic if one else status.kLower for one in basic]
+        found.row_status = [
+            *[status.kLower] * program.classes,
+            *[status.kUpper] * len(program.row_pool),
+            *[status.kBasic] * side,
+        ]
+        found.valid = True
+        return found
 
     def add(self, pairs: Codes) -> None:
         """Add pairs."""

@@ -85,7 +85,7 @@ def place(
         PolysiliconError: an answer of the solver failed its check.
     """
     begun_s = time.perf_counter()
-    case, rates, refused = _case(question, catalog)
+    case, rates, refused = prepared(question, catalog)
     everywhere = np.ones(len(case.pairs.code), dtype=bool)
     state = start(case)
     begin(case, state, everywhere)
@@ -99,8 +99,13 @@ def place(
     return msgspec.structs.replace(placement, seconds=seconds), checked.fleet
 
 
-def _case(question: Question, catalog: Catalog) -> tuple[Case, Rates, list[Refused]]:
-    """Return what is to be placed, at which rates, and what was refused on the way."""
+def prepared(question: Question, catalog: Catalog) -> tuple[Case, Rates, list[Refused]]:
+    """Return what is to be placed, at which rates, and what was refused on the way.
+
+    Raises:
+        InputError: as `place`.
+        InfeasibleError: no offer can serve a class.
+    """
     policy = question.policy
     times = task_times(question.workload)
     rates = rates_of(times, question.sizing, question.where)

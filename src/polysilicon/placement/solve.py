@@ -45,6 +45,7 @@ class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
         share: shape (pairs,).
         duals: of its rows.
         pairs: that the solver was given.
+        model: that was solved; it can go on from there.
     """
 
     cost: float
@@ -52,6 +53,7 @@ class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
     share: Numbers
     duals: Duals
     pairs: Codes
+    model: Model
 
 
 class Solved(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,12 +96,12 @@ def solve(program: Program, *, gap: float = GAP, limit_s: float = LIMIT_S) -> So
         return None
     best = _rounded(program, relaxed, gap)
     if best is None or best.gap > gap:
-        best = _better(best, _dived(tight, program, relaxed, gap))
+        best = _better(best, _dived(program, relaxed, gap))
     every = len(program.pair_class)
     for chosen in (np.sort(relaxed.pairs), np.arange(every)):
         # Of few pairs the relaxation has all, so that the first round is the last.
         proved = best is not None and best.gap <= gap
-        if not proved and (len(chosen) < every or len(chosen) <= MANY_PAIRS):
+        if not proved and len(chosen) <= (FEW_PAIRS if len(chosen) < every else MANY_PAIRS):
             limits = (gap, limit_s if every == len(relaxed.pairs) else limit_s / 2)
             best = _branched(tight, program, chosen, best, (relaxed.cost, *limits))
         if every == len(relaxed.pairs):
@@ -124,12 +126,12 @@ def _better(one: Solved | None, other: Solved | None) -> Solved | None:
     return one if one.cost <= other.cost else other
 
 
-def _dived(tight: Program, program: Program, relaxed: Relaxed, gap: float) -> Solved | None:
+def _dived(program: Program, relaxed: Relaxed, gap: float) -> Solved | None:
     """Hold the pools nearest to whole units there, solve again, and so on; None at a dead end.
 
     Classes that are nearly as cheap elsewhere move there, so that little is lost by rounding.
     """
-    model = Model(tight, relaxed.pairs, _scale(tight))
+    model = relaxed.model
     free = np.ones(len(relaxed.units), dtype=bool)
     while model.relax():
         _, units, some = model.values()
@@ -234,6 +236,7 @@ def relax(program: Program) -> Relaxed | None:
         share=share,
         duals=duals,
         pairs=model.chosen,
+        model=model,
     )
 
 
@@ -247,16 +250,14 @@ def _generated(program: Program) -> Model | None:
         program, _start(program, first, money), _scale(program), 10.0 * most + float(most.mean())
     )
     _price_out(program, model, first)
-    chosen = model.chosen
     if float(model.values()[0].max()) > CLOSE:
-        found = _feasible(program, chosen, first)
-        if found is None:
+        chosen = _feasible(program, model.chosen, first)
+        if chosen is None:
             return None
-        chosen = found
-    # Solved again where nothing may be left unserved, so that the duals are the program's.
-    last = Model(program, chosen, _scale(program))
-    _price_out(program, last, first)
-    return last
+        # Solved again where nothing may be left unserved: the penalty was less than room is worth.
+        model = Model(program, chosen, _scale(program))
+        _price_out(program, model, first)
+    return model
 
 
 def _feasible(program: Program, chosen: Codes, first: Codes) -> Codes | None:
