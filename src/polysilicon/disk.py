@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -80,3 +80,44 @@ def write_whole(path: Path, content: bytes) -> None:
         raise PolysiliconError(f"{path.parent}: cannot be written: {reason}") from error
     with atomic(path) as temporary:
         temporary.write_bytes(content)
+
+
+def toml_bytes(record: msgspec.Struct) -> bytes:
+    """Return a record as TOML: values first, then tables within, two levels deep."""
+    return "\n".join([*_lines(msgspec.to_builtins(record)), ""]).lstrip("\n").encode()
+
+
+def _lines(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+    """Return the lines of a TOML table: values first, then tables within, two levels deep."""
+    nested = [name for name, value in tree.items() if _tables(value) and len(path) < 2]
+    lines = [f"{k} = {_value(v)}" for k, v in tree.items() if k not in nested and not _nothing(v)]
+    for name in nested:
+        own = (*path, name)
+        for table in tree[name]:
+            lines += ["", f"[[{'.'.join(own)}]]", *_lines(table, own)]
+    return lines
+
+
+def _tables(value: Any) -> bool:
+    """Tell whether a value is a list of tables."""
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict)
+
+
+def _nothing(value: Any) -> bool:
+    """Tell whether a value need not be written: TOML has no null."""
+    return value is None or (isinstance(value, list | tuple | dict) and not value)
+
+
+def _value(value: Any) -> str:
+    """Return a value in TOML, on one line."""
+    if isinstance(value, Mapping):
+        inner = (f"{_text(k)} = {_value(v)}" for k, v in value.items() if not _nothing(v))
+        return "{ " + ", ".join(inner) + " }"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    return _text(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _text(value: str) -> str:
+    """Return a text in TOML; JSON writes the same but for one character."""
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

@@ -28,7 +28,7 @@ from typing import Literal
 
 import msgspec
 
-from polysilicon.disk import read_toml
+from polysilicon.disk import read_toml, toml_bytes, write_whole
 from polysilicon.errors import InputError
 
 LOCAL = "local"
@@ -59,6 +59,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         price: which of the offer's prices holds, or dollars an hour.
         interruptions_per_hour: how often one machine fails or is taken away, on average.
         restart_s: until a machine in its place serves.
+        usd_per_s: dual value of a placement: dollars for one second of a step's share; None for
+            the price over what shares a unit.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     price: Literal["on-demand", "spot", "1y", "3y"] | OwnPrice = "on-demand"
     interruptions_per_hour: float = 0.0
     restart_s: float = 0.0
+    usd_per_s: float | None = None
 
     def serves_step(self, kind: str, what: str) -> bool:
         """Tell whether this pool serves steps of `kind` with the model or tool name `what`."""
@@ -112,6 +115,18 @@ def read_fleet(path: Path) -> Fleet:
     return fleet
 
 
+def write_fleet(fleet: Fleet, path: Path) -> None:
+    """Write a fleet file, all or not at all.
+
+    Raises:
+        InputError: the path does not end in `.toml`.
+        PolysiliconError: it cannot be written.
+    """
+    if path.suffix != ".toml":
+        raise InputError("a fleet file ends in .toml", where=str(path))
+    write_whole(path, toml_bytes(fleet))
+
+
 def check(fleet: Fleet, where: str) -> None:
     """Raise `InputError` where pools contradict themselves or each other."""
     names = [pool.name for pool in fleet.pool]
@@ -138,6 +153,8 @@ def _check_pool(pool: Pool, place: str) -> None:
         raise InputError("count must be at least 1", where=place)
     if not (0 <= pool.interruptions_per_hour < math.inf and 0 <= pool.restart_s < math.inf):
         raise InputError("interruptions_per_hour and restart_s must be from 0", where=place)
+    if pool.usd_per_s is not None and not 0 <= pool.usd_per_s < math.inf:
+        raise InputError("usd_per_s must be a number from 0", where=place)
     if isinstance(pool.price, OwnPrice) and not 0 <= pool.price.usd_per_hour < math.inf:
         raise InputError("usd_per_hour must be a number from 0", where=place)
 

@@ -2,6 +2,8 @@
 
 Example:
     objective = "cost"
+    redundancy = "region"
+    prices = ["on-demand", "1y"]
 
     [[slo]]
     agent = "support"
@@ -28,12 +30,17 @@ from typing import Literal
 
 import msgspec
 
+from polysilicon.catalog.offers import Price
 from polysilicon.disk import read_toml
 from polysilicon.errors import InputError
 
-_MEND = "known: objective, slo, residency, vendor_share_max, supply_max; see docs/running.md"
+_MEND = (
+    "known: objective, redundancy, prices, slo, residency, vendor_share_max, supply_max;"
+    " see docs/running.md and docs/place.md"
+)
 
 Objective = Literal["cost", "latency", "energy"]
+Redundancy = Literal["pool", "region", "vendor"]
 
 
 class Slo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +74,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         objective: what is to be as little as possible.
+        redundancy: what may be lost, any one of them, so that the rest of a fleet still serves all;
+            None for nothing.
+        prices: which prices of offers may be paid; of those known the cheapest is.
         slo: by agent.
         residency: by class of data; a class that is not named may be anywhere.
         vendor_share_max: vendor → largest share of all dollars, a fraction.
@@ -74,6 +84,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     objective: Objective = "cost"
+    redundancy: Redundancy | None = None
+    prices: tuple[Price, ...] = ("on-demand",)
     slo: tuple[Slo, ...] = ()
     residency: tuple[Residency, ...] = ()
     vendor_share_max: Mapping[str, float] = {}
@@ -103,6 +115,8 @@ def read_policy(path: Path) -> Policy:
 def _check(policy: Policy, where: str) -> None:
     """Raise `InputError` where rules cannot be, or contradict each other."""
     _once((slo.agent for slo in policy.slo), f"{where}, slo", "agent")
+    if not policy.prices:
+        raise InputError("no price may be paid", where=f"{where}, prices", mend="name one")
     _once((rule.data_class for rule in policy.residency), f"{where}, residency", "data_class")
     for slo in policy.slo:
         if not 0 < slo.p99_s < float("inf"):

@@ -24,6 +24,7 @@ VERBS = (
     "import",
     "describe",
     "workload",
+    "place",
     "simulate",
     "catalog",
     "report",

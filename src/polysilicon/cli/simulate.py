@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from polysilicon.catalog.fleet import LOCAL, Fleet, Pool, read_fleet
 from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.cli.output import emit_json, json_option, out, progress
+from polysilicon.cost.kinds import REFERENCE
 from polysilicon.errors import InputError
 
 
@@ -38,6 +39,13 @@ from polysilicon.errors import InputError
     show_default=True,
     help="How often; from 2 on with confidence intervals.",
 )
+@click.option(
+    "--measured-on",
+    metavar="OFFER",
+    default=REFERENCE,
+    show_default=True,
+    help="Where core-seconds were measured of steps that do not say.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write the steps, as a workload file."
@@ -55,7 +63,7 @@ def command(workload: Path, *, as_json: bool, **said: Any) -> None:
         simulation_page,
         write_simulation,
     )
-    from polysilicon.simulate import Result, simulate  # noqa: PLC0415
+    from polysilicon.simulate import Result, Source, simulate  # noqa: PLC0415
     from polysilicon.workload.files import check_other  # noqa: PLC0415
 
     policy = read_policy(said["policy"]) if said["policy"] else Policy()
@@ -69,7 +77,7 @@ def command(workload: Path, *, as_json: bool, **said: Any) -> None:
     for name, fleet in fleets.items():
         with _bar(f"playing on {name}") as told:
             results[name] = simulate(
-                workload,
+                Source(workload, said["measured_on"]),
                 fleet,
                 policy=policy,
                 seed=said["seed"],

@@ -34,6 +34,9 @@ from polysilicon.cost.train import Method, train_seconds
 from polysilicon.cost.types import BASES
 from polysilicon.errors import InputError, NoBasisError
 
+REFERENCE = "aws/m7g.large"
+"""Core-seconds of steps that name no offer are taken as spent on this one; its core speed is 1."""
+
 
 def llm(asked: Asked, chosen: Codes, found: Estimates) -> None:
     """Estimate LLM steps, model by model."""

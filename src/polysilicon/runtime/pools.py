@@ -163,7 +163,9 @@ class RunningPool:
         gate = self.gates[resource]
         ahead = max(0, gate.running + gate.waiting + 1 - gate.cap)
         queue_s = (gate.mean_s or _UNKNOWN_S) * ahead / gate.cap
-        return self._usd_per_s / gate.cap, gate.service_s(name), queue_s
+        told = self._pool.usd_per_s
+        usd_per_s = self._usd_per_s / gate.cap if told is None else told
+        return usd_per_s, gate.service_s(name), queue_s
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Note how long it took to the first token, with so many prompt tokens that were new."""

@@ -2,5 +2,6 @@
 
 from polysilicon.simulate.result import Result
 from polysilicon.simulate.simulate import simulate
+from polysilicon.simulate.source import Source
 
-__all__ = ["Result", "simulate"]
+__all__ = ["Result", "Source", "simulate"]

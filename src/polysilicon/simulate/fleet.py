@@ -99,6 +99,8 @@ def _pools(fleet: Sequence[Machines]) -> Any:
     pools["whole"] = pools["cores"] = threads * units
     pools["thread_usd_per_s"] = price / np.maximum(threads, 1.0)
     pools["engine_usd_per_s"] = price / np.maximum(copies, 1)
+    duals = [m.pool.usd_per_s for m in fleet]
+    pools["dual_usd_per_s"] = [np.nan if usd is None else usd for usd in duals]
     pools["last"] = np.cumsum(units * copies)
     pools["first"] = pools["last"] - units * copies
     pools["copies"] = np.maximum(copies, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool
@@ -15,7 +16,7 @@ from polysilicon.cost.batch import batch_of
 from polysilicon.cost.bulk import estimate_all
 from polysilicon.cost.energy import Watts, watts
 from polysilicon.cost.estimates import REFUSED
-from polysilicon.cost.kinds import here, speed_from
+from polysilicon.cost.kinds import REFERENCE, here, speed_from
 from polysilicon.cost.llm.engine import EngineLaw, Usual, engine_law
 from polysilicon.cost.money import share_usd, usd_per_s
 from polysilicon.cost.tools import Slowdown
@@ -23,9 +24,6 @@ from polysilicon.cost.types import Basis, Load
 from polysilicon.errors import InputError, NoBasisError
 from polysilicon.simulate.program import TOKEN_THREADS, Route
 from polysilicon.workload.record import StepRecord
-
-REFERENCE = "aws/m7g.large"
-"""Core-seconds of steps that name no offer are taken as spent on this one; its core speed is 1."""
 
 _SAMPLE_TOKENS = 512
 
@@ -78,6 +76,7 @@ def machines_of(
     usual: Mapping[str, Usual],
     catalog: Catalog,
     policy: Policy,
+    measured_on: str = REFERENCE,
 ) -> list[Machines]:
     """Return the machines of each pool of a fleet.
 
@@ -87,6 +86,7 @@ def machines_of(
         usual: sizes of LLM steps by the model that they name, blank for none.
         catalog: facts and measurements.
         policy: what is allowed.
+        measured_on: offer on which core-seconds were spent of steps that do not say.
 
     Raises:
         InputError: an unknown offer, a model that no pool can hold, a route that no pool takes,
@@ -97,6 +97,7 @@ def machines_of(
         if units > most:
             raise InputError(f"it has {units} units of {offer}; the policy allows {most}",
                              where="fleet")  # fmt: skip
+    routes = [replace(r, offer=r.offer or measured_on) for r in routes]
     found = [_machines(pool, routes, usual, catalog, policy) for pool in fleet.pool]
     for at, route in enumerate(routes):
         if not any(at in machines.abilities for machines in found):
@@ -242,7 +243,7 @@ def _ability(route: Route, offer: Offer, engine: EngineLaw | None, catalog: Cata
         return Ability(amount=1.0, low=engine.low, high=engine.high, basis=engine.basis)
     if route.tokens:
         return _by_tokens(route, offer, catalog)
-    speed: Slowdown = speed_from(route.offer or REFERENCE, offer, catalog)
+    speed: Slowdown = speed_from(route.offer, offer, catalog)
     return Ability(amount=speed.ratio, low=speed.low / speed.ratio, high=speed.high / speed.ratio,
                    basis="calibrated")  # fmt: skip
 

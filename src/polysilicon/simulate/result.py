@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from polysilicon.cost.types import BASES, Basis
-from polysilicon.simulate.machines import REFERENCE, Machines
+from polysilicon.simulate.machines import Machines
 from polysilicon.simulate.program import KINDS
 from polysilicon.simulate.series import Series
 from polysilicon.simulate.source import Survey
@@ -134,6 +134,7 @@ def result_of(
     series: Series,
     survey: Survey,
     seconds: tuple[float, float],
+    measured_on: str,
 ) -> Result:
     """Return what came of a simulation that is over.
 
@@ -144,6 +145,7 @@ def result_of(
         series: likewise.
         survey: of the workload.
         seconds: wall seconds of all, and of playing.
+        measured_on: where core-seconds were spent of steps that do not say.
     """
     sim_s = max(tally.last_s - tally.first_s, 0.0)
     pools = {m.pool.name: _pool(at, m, world, tally, sim_s) for at, m in enumerate(machines)}
@@ -178,7 +180,7 @@ def result_of(
         prefix_reuse=tally.found_tokens / tally.prompt_tokens if tally.prompt_tokens else None,
         again=tally.again,
         basis=_weakest(bases),
-        notes=_notes(machines, survey),
+        notes=_notes(machines, survey, measured_on),
         series=series.table(),
     )
 
@@ -225,7 +227,7 @@ def _group(seconds: Any, at: int) -> GroupResult:
     return GroupResult(count=seconds.count(at), p50=found.p50, p90=found.p90, p99=found.p99)
 
 
-def _notes(machines: Sequence[Machines], survey: Survey) -> tuple[str, ...]:
+def _notes(machines: Sequence[Machines], survey: Survey, measured_on: str) -> tuple[str, ...]:
     """Return what a reader has to know of the figures."""
     notes = [f"pool {m.pool.name}: {m.offer.note}" for m in machines if m.offer.note]
     if survey.held:
@@ -238,7 +240,7 @@ def _notes(machines: Sequence[Machines], survey: Survey) -> tuple[str, ...]:
     if survey.unreferenced:
         notes.append(
             f"steps that do not tell on which offer their core-seconds were spent: "
-            f"{survey.unreferenced:,}; taken as on {REFERENCE}"
+            f"{survey.unreferenced:,}; taken as on {measured_on}"
         )
     return tuple(notes)
 

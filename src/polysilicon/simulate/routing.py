@@ -51,7 +51,8 @@ def at_cores(w: World, step: int, pool: int) -> tuple[float, float, float, float
     cap = max(p.cores, 1.0)
     work_s = s.work * route.amount / s.threads + s.startup_s + s.wait_s
     queue_s = queued_s(w, pool, 0, p.threads + w.gates[pool, 0].waiting, cap)
-    return p.thread_usd_per_s * s.threads, work_s, 0.0, queue_s + route.delay_s
+    usd_per_s = p.thread_usd_per_s * s.threads
+    return priced(p.dual_usd_per_s, usd_per_s), work_s, 0.0, queue_s + route.delay_s
 
 
 @part
@@ -73,7 +74,14 @@ def at_engines(w: World, step: int, pool: int) -> tuple[float, float, float, flo
     there = float(emptiest.running * engines + w.gates[pool, 1].waiting)
     queue_s = queued_s(w, pool, 1, there, float(law.slots * engines))
     delay_s = w.routes[s.route, pool].delay_s
-    return p.engine_usd_per_s / running, work_s, saved_s, queue_s + delay_s
+    usd_per_s = priced(p.dual_usd_per_s, p.engine_usd_per_s / running)
+    return usd_per_s, work_s, saved_s, queue_s + delay_s
+
+
+@part
+def priced(dual_usd_per_s: float, usd_per_s: float) -> float:
+    """Return the price of a placement where there is one, else that of what shares the machine."""
+    return usd_per_s if math.isnan(dual_usd_per_s) else dual_usd_per_s
 
 
 @part

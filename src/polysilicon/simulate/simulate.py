@@ -48,7 +48,7 @@ Put = Callable[[Any], None]
 
 
 def simulate(
-    workload: Workload | Path,
+    workload: Workload | Path | Source,
     fleet: Fleet,
     *,
     policy: Policy | None = None,
@@ -64,7 +64,8 @@ def simulate(
     task comes at each arrival. All draw their own failures.
 
     Args:
-        workload: in memory, or a file or run folder; large files are read in pieces.
+        workload: in memory, a file or run folder, or a source that tells more of it; large files
+            are read in pieces.
         fleet: the pools.
         policy: SLOs and rules; none by default.
         catalog: facts and measurements; those that come with Polysilicon by default.
@@ -82,9 +83,9 @@ def simulate(
         check_suffix(output)
     begun = time.perf_counter()
     rules, facts = policy or Policy(), catalog or load_catalog()
-    source = Source(workload)
+    source = workload if isinstance(workload, Source) else Source(workload)
     survey = source.survey()
-    machines = machines_of(fleet, survey.routes, survey.usual, facts, rules)
+    machines = machines_of(fleet, survey.routes, survey.usual, facts, rules, source.measured_on)
     results = []
     for number in range(replications):
         played_s = time.perf_counter()
@@ -97,7 +98,8 @@ def simulate(
             run.play(source, put, told, shuffled=number > 0)
         now = time.perf_counter()
         seconds = (now - (begun if number == 0 else played_s), run.played_s)
-        results.append(result_of(machines, run.world, run.tally, run.series, survey, seconds))
+        told_of = (run.world, run.tally, run.series, survey)
+        results.append(result_of(machines, *told_of, seconds, source.measured_on))
     return with_intervals(results)
 
 

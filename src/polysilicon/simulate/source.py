@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polysilicon.catalog.policy import Policy
+from polysilicon.cost.kinds import REFERENCE
 from polysilicon.cost.llm.engine import Usual
 from polysilicon.errors import InputError
 from polysilicon.simulate.program import Route, of_kind, program_of
@@ -53,12 +54,14 @@ class Source:
 
     Args:
         workload: in memory, or a file or run folder.
+        measured_on: offer on which core-seconds were spent of steps that do not say.
 
     Raises:
         InputError: it cannot be read, or has no steps.
     """
 
-    def __init__(self, workload: Workload | Path) -> None:
+    def __init__(self, workload: Workload | Path, measured_on: str = REFERENCE) -> None:
+        self.measured_on = measured_on
         self._workload, self._path = None, None
         if isinstance(workload, Workload):
             self._workload = workload

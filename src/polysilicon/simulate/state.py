@@ -90,6 +90,7 @@ POOL = np.dtype(
     [
         ("thread_usd_per_s", _FLOAT),  # of one thread
         ("engine_usd_per_s", _FLOAT),  # of one engine
+        ("dual_usd_per_s", _FLOAT),  # of a step's share, as a placement priced it; NaN without one
         ("whole", _FLOAT),  # threads of all machines
         ("cores", _FLOAT),  # of those that are up
         ("threads", _FLOAT),  # that run

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from polysilicon.disk import read_toml, write_whole
+from polysilicon.disk import read_toml, toml_bytes, write_whole
 from polysilicon.errors import InputError, nearest
 from polysilicon.workload.generate.shape import ShapeFile
 from polysilicon.workload.generate.shape_checks import check
@@ -60,40 +56,4 @@ def save(file: ShapeFile, path: Path) -> None:
     """
     if path.suffix != SUFFIX:
         raise InputError(f"a shape file ends in {SUFFIX}", where=str(path))
-    write_whole(path, "\n".join([*_lines(msgspec.to_builtins(file)), ""]).encode())
-
-
-def _lines(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[str]:
-    """Return the lines of a TOML table: values first, then tables within, two levels deep."""
-    nested = [name for name, value in tree.items() if _tables(value) and len(path) < 2]
-    lines = [f"{k} = {_value(v)}" for k, v in tree.items() if k not in nested and not _nothing(v)]
-    for name in nested:
-        own = (*path, name)
-        for table in tree[name]:
-            lines += ["", f"[[{'.'.join(own)}]]", *_lines(table, own)]
-    return lines
-
-
-def _tables(value: Any) -> bool:
-    """Tell whether a value is a list of tables."""
-    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict)
-
-
-def _nothing(value: Any) -> bool:
-    """Tell whether a value need not be written: TOML has no null."""
-    return value is None or (isinstance(value, list | tuple | dict) and not value)
-
-
-def _value(value: Any) -> str:
-    """Return a value in TOML, on one line."""
-    if isinstance(value, Mapping):
-        inner = (f"{_text(k)} = {_value(v)}" for k, v in value.items() if not _nothing(v))
-        return "{ " + ", ".join(inner) + " }"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(_value(v) for v in value) + "]"
-    return _text(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _text(value: str) -> str:
-    """Return a text in TOML; JSON writes the same but for one character."""
-    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+    write_whole(path, toml_bytes(file))

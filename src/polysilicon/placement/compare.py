@@ -1,0 +1,188 @@
+"""Simpler fleets to compare with, and others that are nearly as good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from polysilicon.placement.case import Case, Mask, Rule, State, program_of, start
+from polysilicon.placement.explain import named
+from polysilicon.placement.program import Numbers, Row, covers, with_rows
+from polysilicon.placement.settle import Outcome, begin, settle
+from polysilicon.placement.solve import relax, solve
+from polysilicon.placement.types import Alternative, Baseline
+
+WITHIN = 0.05
+"""By so much an alternative's objective may be worse, as a share."""
+
+DIFFERS = 0.1
+"""By so much less of the dollars must go to the vendor or kind that the best fleet has most of."""
+
+_MOST_TRIED = 12
+
+
+def baselines(case: Case) -> list[Baseline]:
+    """Return what simpler fleets cost: each keeps the same SLOs and residency where it can.
+
+    They need not keep supply, vendors' shares or redundancy, which one vendor or one offer cannot.
+    """
+    kinds = case.attribute("kind")
+    offers = np.array([f"{o.site.offer.name} {o.site.offer.region}" for o in case.options])
+    tools = np.array([option.role == "tool" for option in case.options])
+    found = []
+    for name, kind in (("best GPU", "gpu"), ("best CPU", "cpu")):
+        mine = [
+            (offer, (offers == offer) | (tools & (kind != "cpu")))
+            for offer in dict.fromkeys(offers[kinds == kind].tolist())
+        ]
+        found.append(_best_of(case, f"all on the {name}", mine))
+    vendors = case.attribute("vendor")
+    alone = [(vendor, vendors == vendor) for vendor in dict.fromkeys(vendors.tolist())]
+    found.append(_best_of(case, "one vendor only", alone))
+    found.append(_best_of(case, "cheapest per token", [("", _cheapest(case))]))
+    return found
+
+
+def _cheapest(case: Case) -> Mask:
+    """Return the option of each role and model whose work costs the least, seconds forgotten."""
+    pairs = case.pairs
+    rate = case.classes.rates[pairs.code]
+    options = len(case.options)
+    usd = np.bincount(
+        pairs.option, weights=rate * pairs.work_s * case.usd[pairs.option], minlength=options
+    )
+    serves = np.bincount(pairs.option, minlength=options)
+    best: dict[tuple[str, str], tuple[int, float, int]] = {}
+    for place, option in enumerate(case.options):
+        key = option.role, option.model
+        mine = (-int(serves[place]), float(usd[place]), place)
+        best[key] = min(best.get(key, mine), mine)
+    chosen = np.zeros(options, dtype=bool)
+    chosen[[place for _, _, place in best.values()]] = True
+    return chosen
+
+
+def _lenient(case: Case) -> frozenset[Rule]:
+    """Return the rules that baselines need not keep."""
+    return frozenset(r for r in case.rules() if r.kind in ("supply", "vendor", "redundancy"))
+
+
+def _best_of(case: Case, name: str, candidates: list[tuple[str, Mask]]) -> Baseline:
+    """Return the cheapest of some restricted fleets: of those that keep the SLOs, if any does."""
+    lenient = _lenient(case)
+    slos = frozenset(rule for rule in case.rules() if rule.kind == "slo")
+    for without in (lenient, lenient | slos) if slos else (lenient,):
+        ranked = sorted(_ranked(case, candidates, without), key=lambda one: one[0])
+        for _, label, mask in ranked[:3]:
+            state = start(case)
+            begin(case, state, mask[case.pairs.option])
+            found = settle(case, state, mask[case.pairs.option], without=without)
+            if found is None or (found.late and without is lenient):
+                continue
+            made_of = _made_of(case, found)
+            missed = list(found.late)
+            return Baseline(
+                name=f"{name} ({label.split(' ')[0]})" if label else name,
+                offers=list(made_of),
+                usd_per_hour=float(case.usd @ found.units),
+                meets_slo=not missed,
+                note=f"misses the SLO of {named(missed)}" if missed else "",
+            )
+    return Baseline(
+        name=name, offers=[], usd_per_hour=None, meets_slo=False, note="it cannot serve all steps"
+    )
+
+
+def _ranked(
+    case: Case, candidates: list[tuple[str, Mask]], without: frozenset[Rule]
+) -> Iterator[tuple[float, str, Mask]]:
+    """Yield the costs of restricted fleets that can serve all, machines in fractions."""
+    pairs, classes = case.pairs, len(case.classes.each)
+    rate = case.classes.rates[pairs.code]
+    usd = rate * pairs.work_s * case.usd[pairs.option]
+    rough = []
+    for label, mask in candidates:
+        mine = mask[pairs.option]
+        least = np.full(classes, np.inf)
+        np.minimum.at(least, pairs.code[mine], usd[mine])
+        if np.isfinite(least).all():
+            rough.append((float(least.sum()), label, mask))
+    for _, label, mask in sorted(rough, key=lambda one: one[0])[:_MOST_TRIED]:
+        state = start(case)
+        begin(case, state, mask[pairs.option])
+        program, _ = program_of(case, state, mask[pairs.option], without)
+        found = relax(with_rows(program, covers(program)))
+        if found is not None:
+            yield found.cost, label, mask
+
+
+def _made_of(case: Case, found: Outcome) -> dict[str, int]:
+    """Return the units of each offer."""
+    units: dict[str, int] = {}
+    for place in np.flatnonzero(found.units > 0):
+        name = case.options[int(place)].site.offer.name
+        units[name] = units.get(name, 0) + int(found.units[place])
+    return units
+
+
+def alternatives(case: Case, state: State, found: Outcome) -> list[Alternative]:
+    """Return fleets nearly as good as the best one that need its main vendor or kind less."""
+    results: dict[tuple[tuple[str, int], ...], Alternative] = {}
+    usd = case.usd * found.units
+    for of in ("vendor", "kind"):
+        where = case.attribute(of)
+        spent = {one: float(usd[where == one].sum()) for one in np.unique(where).tolist()}
+        main = max(spent, key=lambda one: spent[one])
+        other = _without(case, state, found, where == main)
+        if other is None:
+            continue
+        before = spent[main] / max(float(usd.sum()), 1e-12)
+        dollars = case.usd * other.units
+        share = float(dollars[where == main].sum()) / max(float(dollars.sum()), 1e-12)
+        if before - share < DIFFERS:
+            continue
+        cost = float(other.program.unit_cost @ other.units)
+        cost += float(other.program.pair_cost[: len(other.chosen)] @ other.share[other.chosen])
+        made = _made_of(case, other)
+        results.setdefault(
+            tuple(sorted(made.items())),
+            Alternative(
+                name=f"{share:.0%} of the dollars for {main} instead of {before:.0%}",
+                usd_per_hour=float(dollars.sum()),
+                extra=cost / found.solved.cost - 1.0 if found.solved.cost > 0 else 0.0,
+                pools=made,
+            ),
+        )
+    return list(results.values())
+
+
+def _without(case: Case, state: State, found: Outcome, main: Mask) -> Outcome | None:
+    """Return the fleet that needs some options least, at a few per cent more; None for none."""
+    allowed = np.ones(len(case.pairs.code), dtype=bool)
+    program, _ = program_of(case, state, allowed)
+    most = found.solved.cost * (1.0 + WITHIN)
+    limit = Row(
+        name="nearly as good",
+        kind="near",
+        subject="",
+        limit=most,
+        units=program.unit_cost,
+        pairs=program.pair_cost,
+    )
+    weight: Numbers = np.where(main, case.usd, 0.0) + 1e-3 * program.unit_cost
+    other = msgspec.structs.replace(
+        with_rows(program, [limit]), unit_cost=weight, pair_cost=1e-3 * program.pair_cost
+    )
+    answer = solve(other)
+    if answer is None:
+        return None
+    # Its queues are looked at under the same caps: options that it did not use stay away.
+    used = answer.units > 0
+    fresh = start(case)
+    begin(case, fresh, used[case.pairs.option])
+    result = settle(case, fresh, used[case.pairs.option])
+    if result is None or not result.holds or result.solved.cost > most * (1.0 + 1e-6):
+        return None
+    return result

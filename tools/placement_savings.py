@@ -1,0 +1,200 @@
+"""Writes docs/placement_savings.md: what placed fleets save against simpler ones, at equal SLOs.
+
+Run: .venv/bin/python tools/placement_savings.py docs
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from polysilicon import units
+from polysilicon.catalog.catalog import Catalog, shipped
+from polysilicon.catalog.policy import Policy, Slo
+from polysilicon.disk import atomic
+from polysilicon.errors import InfeasibleError
+from polysilicon.placement.case import start
+from polysilicon.placement.place import Question, place, prepared
+from polysilicon.placement.settle import begin, least_possible
+from polysilicon.placement.types import Placement
+from polysilicon.workload.generate.asked import mixed
+from polysilicon.workload.generate.generate import Asked, Mix, write
+from polysilicon.workload.run_folder import open_workload
+from polysilicon.workload.workload import Workload
+
+OFFERS = (
+    "aws/m9g.2xlarge",
+    "aws/m9g.12xlarge",
+    "aws/m7i.2xlarge",
+    "aws/g6e.xlarge",
+    "aws/g6e.12xlarge",
+    "aws/p5.4xlarge",
+    "aws/p5.48xlarge",
+    "aws/inf2.xlarge",
+    "gcp/g2-standard-4",
+    "gcp/c4a-standard-8",
+    "gcp/tpu-v6e-16",
+    "azure/Standard_D8ps_v6",
+)
+MIXES: tuple[tuple[str, ...], ...] = (
+    ("chat",),
+    ("support",),
+    ("research",),
+    ("coding",),
+    ("data-preparation",),
+    ("chat", "support", "research"),
+)
+RATES = (0.1, 1.0, 10.0)
+MEASURED_ON = "aws/m7g.xlarge"
+TASKS, SEED = 400, 7
+STRETCH = 2.0
+"""SLOs are so many times what the slowest tasks take where every step is at its fastest."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found for a mix at a rate; `placement` is None where no fleet can serve it."""
+
+    mix: str
+    tasks_per_s: float
+    slo: str
+    placement: Placement | None
+    why: str = ""
+
+
+def main() -> None:
+    """Write the page into the folder that is named."""
+    folder = Path(sys.argv[1])
+    catalog = shipped()
+    rows = []
+    for mix in MIXES:
+        for rate in RATES:
+            rows.append(found(mix, rate, catalog))
+            print(rows[-1].mix, rate, told(rows[-1]), file=sys.stderr, flush=True)
+    with atomic(folder / "placement_savings.md") as temporary:
+        temporary.write_text(page(rows), encoding="utf-8")
+
+
+def workload(mix: tuple[str, ...], rate: float) -> Workload:
+    """Return tasks of a mix of shapes that arrive at a rate."""
+    shapes, shares = mixed(dict.fromkeys(mix, 1.0))
+    asked = Asked(rate_per_s=rate, span_s=TASKS / rate, tasks=TASKS, seed=SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "w.parquet"
+        write(Mix(shapes, shares, asked), path, lambda _: None)
+        return open_workload(path)
+
+
+def found(mix: tuple[str, ...], rate: float, catalog: Catalog) -> Row:
+    """Return what was found for a mix at a rate, at SLOs that all fleets are held to."""
+    steps = workload(mix, rate)
+    question = Question(
+        workload=steps, policy=Policy(), offers=OFFERS, sizing="mean", measured_on=MEASURED_ON
+    )
+    name = " + ".join(mix)
+    try:
+        case, rates, _ = prepared(question, catalog)
+    except InfeasibleError as error:
+        return Row(mix=name, tasks_per_s=rate, slo="", placement=None, why=str(error))
+    hurried = msgspec.structs.replace(
+        case,
+        policy=Policy(slo=tuple(Slo(agent=agent, p99_s=1.0) for agent in rates.agents)),
+    )
+    state, every = start(hurried), np.ones(len(case.pairs.code), dtype=bool)
+    begin(hurried, state, every)
+    slos = tuple(
+        Slo(agent=tail.agent, p99_s=round(STRETCH * least_possible(hurried, tail, state, every), 1))
+        for tail in state.tails
+    )
+    asked = msgspec.structs.replace(question, policy=Policy(slo=slos))
+    words = ", ".join(f"{slo.agent} {units.seconds(slo.p99_s)}" for slo in slos)
+    try:
+        placement, _ = place(asked, catalog)
+    except InfeasibleError as error:
+        return Row(mix=name, tasks_per_s=rate, slo=words, placement=None, why=str(error))
+    return Row(mix=name, tasks_per_s=rate, slo=words, placement=placement)
+
+
+def told(row: Row) -> str:
+    """Return a result in a line, for whoever waits."""
+    if row.placement is None:
+        return row.why
+    return f"{row.placement.cost_usd_per_hour:.2f} {row.placement.seconds:.0f} s"
+
+
+def page(rows: list[Row]) -> str:
+    """Return the page."""
+    names = ("all on the best GPU", "all on the best CPU", "one vendor only", "cheapest per token")
+    heads = ["tasks", "tasks/s", "SLO (p99)", "$ an hour", *names, "gap"]
+    lines = [HEAD, "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in rows:
+        if row.placement is None:
+            cells = [row.slo, f"no fleet: {row.why}", *[""] * 5]
+            lines.append(f"| {row.mix} | {row.tasks_per_s:g} | " + " | ".join(cells) + " |")
+            continue
+        found = row.placement
+        cells = [row.slo, f"{found.cost_usd_per_hour:.2f}"]
+        cells += [against(found, name) for name in names]
+        cells.append(f"{found.gap:.1%}")
+        lines.append(f"| {row.mix} | {row.tasks_per_s:g} | " + " | ".join(cells) + " |")
+    lines += ["", "## What the fleets are made of", "", FLEETS, ""]
+    lines += ["| tasks | tasks/s | kinds | fleet |", "|---|---|---|---|"]
+    lines += [made_of(row) for row in rows if row.placement is not None]
+    lines += ["", "## Where a mixed fleet does not pay", "", where_not(rows), ""]
+    return "\n".join(lines)
+
+
+def against(found: Placement, name: str) -> str:
+    """Return what a baseline costs, and how much less the placed fleet does."""
+    one = next(b for b in found.baselines if b.name.startswith(name))
+    if one.usd_per_hour is None:
+        return "cannot serve all"
+    if not one.meets_slo:
+        return f"misses the SLO ({one.usd_per_hour:.2f})"
+    return f"{one.usd_per_hour:.2f}, saves {1 - found.cost_usd_per_hour / one.usd_per_hour:.0%}"
+
+
+def made_of(row: Row) -> str:
+    """Return the row of a fleet."""
+    assert row.placement is not None
+    pools = row.placement.pools
+    words = ", ".join(f"{p.units:,} {p.offer} ({p.model or 'tools'})" for p in pools)
+    kinds = ", ".join(dict.fromkeys(p.kind for p in pools))
+    return f"| {row.mix} | {row.tasks_per_s:g} | {kinds} | {words} |"
+
+
+def where_not(rows: list[Row]) -> str:
+    """Return in words where the best simpler fleet is as good."""
+    lines = []
+    for row in rows:
+        if row.placement is None:
+            continue
+        cost = row.placement.cost_usd_per_hour
+        same = [b for b in row.placement.baselines if b.meets_slo and b.usd_per_hour is not None]
+        near = [b for b in same if b.usd_per_hour is not None and b.usd_per_hour <= cost * 1.02]
+        if near:
+            names = ", ".join(f"{b.name} ({', '.join(b.offers)})" for b in near)
+            lines.append(f"- {row.mix} at {row.tasks_per_s:g} tasks/s: {names}.")
+    head = "In these cases a simpler fleet costs no more than 2 % more at the same SLO:"
+    return "\n".join([head, "", *lines]) if lines else "In all cases it saved more than 2 %."
+
+
+HEAD = f"""# What placed fleets save
+
+Written by `tools/placement_savings.py`. Tasks of the shapes that come with
+[`workload generate`](generate.md), {TASKS} of each mix, placed on {len(OFFERS)} offers at on-demand
+prices ({", ".join(OFFERS)}), sized for the mean rate. Each agent's SLO is
+{STRETCH:g} times the 99th percentile of its tasks where every step is at its fastest, and all
+fleets of a row are held to it, by the formulas of [placement](place.md); no fleet was simulated. A mix of
+several shapes has as many tasks of each. A gap says how much less a fleet could cost at most, under
+the same parts of the SLO.
+"""
+
+FLEETS = "Models as the shapes name them; a pool of tools serves all that is not a model."
+
+
+if __name__ == "__main__":
+    main()
