@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from polysilicon.schedule.types import compiled, part
+from polysilicon.schedule.types import compiled, counted_part, part
 from polysilicon.simulate import batches, cores, heaps, queues
 from polysilicon.simulate.state import FAILS, IDLE, NONE, World
 
@@ -33,7 +33,7 @@ def expect(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
         w.sizes[FAILS] += 1
 
 
-@part
+@counted_part
 def goes(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
     """Take away any machine of a pool, and say when it is back; nothing where it is down."""
     pools, e = w.pools, w.engines
@@ -108,7 +108,7 @@ def _again(w: World, engine: int, step: int, pool: int, now_s: float) -> None:
     queues.enqueue(w, step, pool, 1, now_s)
 
 
-@part
+@counted_part
 def _lose_cores(w: World, rng: np.random.Generator, pool: int, now_s: float) -> None:
     """Take the cores of a machine away, and of the jobs as many as ran there, any of them."""
     pools = w.pools

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from polysilicon import schedule
-from polysilicon.schedule.types import part
+from polysilicon.schedule.types import counted_part, part
 from polysilicon.simulate.state import BUCKETS, LEVELS, NONE, World
 
 STARVE_S = 60.0
@@ -34,7 +34,7 @@ def enqueue(w: World, step: int, pool: int, gate: int, now_s: float) -> None:
     w.gates[pool, gate].waiting += 1
 
 
-@part
+@counted_part
 def next_bucket(w: World, pool: int, gate: int, now_s: float) -> int:
     """Return the bucket whose first step runs next; there must be one."""
     filled = w.gates[pool, gate].filled

@@ -7,14 +7,14 @@ import math
 import numpy as np
 
 from polysilicon import schedule
-from polysilicon.schedule.types import part
+from polysilicon.schedule.types import counted_part, part
 from polysilicon.simulate import batches
 from polysilicon.simulate.state import World
 
 _UNKNOWN_S = 1.0  # as in the runtime: mean service of a pool that served nothing yet
 
 
-@part
+@counted_part
 def choose(w: World, step: int, now_s: float) -> int:
     """Return the pool that takes a step, as the runtime would choose it.
 
