@@ -22,7 +22,7 @@ from polysilicon.workload.run_folder import open_workload
 CHECK: Check | None = None
 """What plays the workload on a fleet before it is printed."""
 
-_MOST_BYTES = 2**20
+_MOST_BYTES = 2**16
 
 
 @click.command(
