@@ -3,7 +3,7 @@
 The first table is of 10,000 classes on 500 offers. The second solves one profile table twice:
 request rates of buckets of sizes, and the cost model's rates of an 8B model on GPU and ASIC offers.
 Mélange's program (T. Griggs et al., arXiv 2404.14527, section 5) cuts each bucket into slices, 8 by
-default, each of which goes to one GPU type whole; ours lets shares be any. Both are solved by HiGHS.
+default, each of which goes to one GPU type whole; ours lets shares be any. HiGHS solves both.
 
 Run: .venv/bin/python benchmarks/placement.py
 """

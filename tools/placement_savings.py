@@ -188,9 +188,9 @@ Written by `tools/placement_savings.py`. Tasks of the shapes that come with
 [`workload generate`](generate.md), {TASKS} of each mix, placed on {len(OFFERS)} offers at on-demand
 prices ({", ".join(OFFERS)}), sized for the mean rate. Each agent's SLO is
 {STRETCH:g} times the 99th percentile of its tasks where every step is at its fastest, and all
-fleets of a row are held to it, by the formulas of [placement](place.md); no fleet was simulated. A mix of
-several shapes has as many tasks of each. A gap says how much less a fleet could cost at most, under
-the same parts of the SLO.
+fleets of a row are held to it, by the formulas of [placement](place.md); no fleet was simulated. A
+mix of several shapes has as many tasks of each. A gap says how much less a fleet could cost at
+most, under the same parts of the SLO.
 """
 
 FLEETS = "Models as the shapes name them; a pool of tools serves all that is not a model."

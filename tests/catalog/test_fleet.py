@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from polysilicon.catalog.fleet import OwnPrice, read_fleet, read_running_fleet
+from polysilicon.catalog.fleet import (
+    Fleet,
+    OwnPrice,
+    Pool,
+    read_fleet,
+    read_running_fleet,
+    write_fleet,
+)
 from polysilicon.errors import InputError
 
 GOOD = """
@@ -82,3 +89,29 @@ def test_pools_that_are_not_there_can_be_read_but_not_run(
 def test_a_missing_fleet_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         read_fleet(tmp_path / "none.toml")
+
+
+def test_a_fleet_is_read_as_it_was_written(tmp_path):
+    pools = (
+        Pool(name='tools "here"', serves=("tool:*",)),
+        Pool(
+            name="gpu",
+            offer="aws/g6.xlarge",
+            region="us-east-1",
+            units=3,
+            serves=("llm:m",),
+            engine="openai",
+            model="m",
+            count=1,
+            price=OwnPrice(usd_per_hour=0.7),
+            usd_per_s=1.25e-5,
+        ),
+    )
+    write_fleet(Fleet(pool=pools), tmp_path / "f.toml")
+    assert read_fleet(tmp_path / "f.toml") == Fleet(pool=pools)
+
+
+def test_a_dual_price_is_a_number_from_0(tmp_path):
+    (tmp_path / "f.toml").write_text('[[pool]]\nname = "a"\nusd_per_s = -1.0\n')
+    with pytest.raises(InputError, match="usd_per_s"):
+        read_fleet(tmp_path / "f.toml")

@@ -79,3 +79,13 @@ def test_rules_that_cannot_be_are_one_line(tmp_path, text, says) -> None:
 def test_no_such_file(tmp_path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         read_policy(tmp_path / "none.toml")
+
+
+def test_placements_may_say_prices_and_what_may_be_lost(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('redundancy = "region"\nprices = ["1y", "spot"]\n')
+    policy = read_policy(path)
+    assert (policy.redundancy, policy.prices) == ("region", ("1y", "spot"))
+    path.write_text('prices = ["free"]')
+    with pytest.raises(InputError, match="free"):
+        read_policy(path)

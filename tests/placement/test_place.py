@@ -56,11 +56,11 @@ def test_the_fleet_serves_all_within_its_caps(placed: tuple[Placement, Fleet]) -
 
 
 def test_one_more_second_is_worth_what_it_saves() -> None:
-    tight, _ = ask(workload(tasks=60, rate=20.0), slo=(Slo(agent="helper", p99_s=14.0),))
+    tight, _ = ask(workload(tasks=60, rate=300.0), slo=(Slo(agent="helper", p99_s=14.0),))
     binding = [dual for dual in tight.duals if dual.kind == "slo"]
     assert [dual.subject for dual in binding] == ["helper"]
     assert binding[0].value > 0
-    loose, _ = ask(workload(tasks=60, rate=20.0), slo=(Slo(agent="helper", p99_s=60.0),))
+    loose, _ = ask(workload(tasks=60, rate=300.0), slo=(Slo(agent="helper", p99_s=60.0),))
     assert loose.cost_usd_per_hour < tight.cost_usd_per_hour
 
 

@@ -168,3 +168,11 @@ def test_the_prefix_cache_saves_what_the_prompt_took() -> None:
     pool.prefilled(0, 0.5)  # all of it cached: tells nothing
     assert pool.saved_s({"p": 500, "q": 9}) == pytest.approx(2.5)
     assert pool.saved_s({"q": 9}) == 0.0
+
+
+def test_a_dual_price_of_a_placement_is_the_pools_price() -> None:
+    engine = SimpleNamespace(model="m")
+    for told, usd_per_s in ((None, 0.5), (0.125, 0.125)):
+        pool = Pool(name="gpu", engine="openai", model="m", concurrency=4, usd_per_s=told)
+        running = RunningPool(pool, engine, 0, lambda cpu_s, service_s: (None, None), 2.0)
+        assert running.load("engine")[0] == usd_per_s

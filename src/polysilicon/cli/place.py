@@ -20,7 +20,7 @@ from polysilicon.simulate.check import Player
 from polysilicon.workload.files import check_other
 from polysilicon.workload.run_folder import open_workload
 
-_MOST_BYTES = 2**20
+_MOST_BYTES = 2**16
 
 
 @click.command(

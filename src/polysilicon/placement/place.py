@@ -36,6 +36,7 @@ MOST_CHECKS = 6
 """After so many checks that a fleet failed, the last one is printed as not checked."""
 
 NOT_SIMULATED = "not simulated"
+OVER = ", over its limits by the queueing formulas"
 _LEAST_SHARE = 1e-6
 
 
@@ -208,7 +209,7 @@ def _placement(rates: Rates, checked: Checked, refused: Sequence[Refused]) -> Pl
         baseline={b.name: b.usd_per_hour if b.meets_slo else None for b in baselines},
         duals=explain.duals(reading, rates),
         seconds=0.0,
-        status=f"{found.solved.status}, {by}",
+        status=f"{found.solved.status}, {by}{'' if found.holds else OVER}",
         gap=found.solved.gap,
         checked=checked.passed,
         objective=case.policy.objective,
