@@ -24,7 +24,7 @@ from polysilicon.simulate import failures, kernel
 from polysilicon.simulate.fleet import empty_world
 from polysilicon.simulate.machines import Machines, machines_of
 from polysilicon.simulate.output import played
-from polysilicon.simulate.program import Program, program_of
+from polysilicon.simulate.program import Program
 from polysilicon.simulate.result import Result, result_of, with_intervals
 from polysilicon.simulate.series import Series
 from polysilicon.simulate.source import Source, Survey
@@ -84,7 +84,7 @@ def simulate(
     begun = time.perf_counter()
     rules, facts = policy or Policy(), catalog or load_catalog()
     source = workload if isinstance(workload, Source) else Source(workload)
-    survey = source.survey()
+    survey = source.survey(rules)
     machines = machines_of(fleet, survey.routes, survey.usual, facts, rules, source.measured_on)
     results = []
     for number in range(replications):
@@ -154,10 +154,8 @@ class _Run:
     def _programs(self, source: Source, *, shuffled: bool) -> Iterator[tuple[Program, float]]:
         """Yield programs, each with the first arrival of the next one."""
         before: Program | None = None
-        for piece in source.pieces():
-            program = program_of(piece, self._policy, self._survey.routes)
-            if shuffled:
-                program = _shuffled(program, self._rng)
+        for made in source.programs(self._policy, self._survey.routes):
+            program = _shuffled(made, self._rng) if shuffled else made
             if before is not None:
                 yield before, float(program.tasks["arrival_s"][0])
             before = program

@@ -15,7 +15,7 @@ from polysilicon.catalog.policy import Policy
 from polysilicon.cost.kinds import REFERENCE
 from polysilicon.cost.llm.engine import Usual
 from polysilicon.errors import InputError
-from polysilicon.simulate.program import Route, of_kind, program_of
+from polysilicon.simulate.program import Program, Route, of_kind, program_of
 from polysilicon.workload.files import tables
 from polysilicon.workload.groups import task_times
 from polysilicon.workload.run_folder import open_workload
@@ -63,6 +63,7 @@ class Source:
     def __init__(self, workload: Workload | Path, measured_on: str = REFERENCE) -> None:
         self.measured_on = measured_on
         self._workload, self._path = None, None
+        self._program: Program | None = None
         if isinstance(workload, Workload):
             self._workload = workload
         elif _is_large(workload):
@@ -85,14 +86,27 @@ class Source:
         assert self._path is not None
         yield from _in_pieces(self._path)
 
-    def survey(self) -> Survey:
+    def programs(self, policy: Policy, routes: tuple[Route, ...]) -> Iterator[Program]:
+        """Yield the pieces as arrays; that of a workload in memory is kept from its survey.
+
+        Args:
+            policy: as in the survey.
+            routes: of the survey.
+        """
+        if self._program is not None:
+            yield self._program
+        else:
+            for piece in self.pieces():
+                yield program_of(piece, policy, routes)
+
+    def survey(self, policy: Policy) -> Survey:
         """Look through all of it once."""
         routes: tuple[Route, ...] = ()
         sums: dict[str, Any] = {}
         agents: dict[str, None] = {}
         tasks = steps = held = lost = unreferenced = 0
         for piece in self.pieces():
-            program = program_of(piece, Policy(), routes)
+            program = program_of(piece, policy, routes)
             routes = program.routes
             agents |= dict.fromkeys(program.agents)
             tasks, steps = tasks + len(program.tasks), steps + len(program.steps)
@@ -101,6 +115,7 @@ class Source:
             sent = program.steps["route"] >= 0
             unreferenced += int(cores[program.steps["route"][sent]].sum()) if len(cores) else 0
             _add_sizes(piece, sums)
+            self._program = None if self._workload is None else program
         usual = {
             model: Usual(prompt=prompt / count, output=output / count, longest=longest)
             for model, (prompt, output, longest, count) in sums.items()
