@@ -169,16 +169,18 @@ def cells(case: dict[str, Any], run: Played) -> list[str]:
 def show(case: dict[str, Any], runs: dict[str, Played], rate_per_s: float) -> Table:
     """Return the table of a case."""
     count = len(case["ready_s"])
-    title = f"{count:,} requests at {rate_per_s:.1f}/s on {case['replicas']} replicas; ms"
+    title = f"{count:,} requests, {rate_per_s:.1f} a second, on H100s: {case['replicas']}; ms"
     table = Table("", title=title, title_justify="left", box=None)
     heads = ("requests/s", "ours is", "TTFT p50", "p99", "TPOT p50", "p99", "all p50", "p99")
-    for head in (*heads, "ends differ"):
+    for head in (*heads, "whole requests differ"):
         table.add_column(head, justify="right")
     own = runs["Polysilicon"]
     for name, run in runs.items():
         ratio = "" if run is own else f"{run.wall_s / own.wall_s:,.0f} x"
         apart = np.abs(run.end_s - own.end_s) / np.maximum(own.end_s - case["ready_s"], 1e-9)
-        differs = "" if run is own else f"{np.median(apart):.1%}, at most {apart.max():.2g}"
+        differs = f"median {np.median(apart):.0%}, most {apart.max():.0%}"
+        if apart.max() < 1e-6:
+            differs = "" if run is own else f"no, at most by {apart.max():.0e}"
         table.add_row(name, f"{count / run.wall_s:,.0f}", ratio, *cells(case, run), differs)
     return table
 
