@@ -110,6 +110,13 @@ def test_a_price_at_which_an_offer_pays_makes_it_pay(monkeypatch: pytest.MonkeyP
         monkeypatch.undo()
 
 
+def test_a_fleet_that_is_simple_itself_is_its_baseline() -> None:
+    found, _ = ask(slo=SLO, offers=("azure/Standard_D8ps_v6", "gcp/g2-standard-4"))
+    gpu = next(one for one in found.baselines if one.name.startswith("all on the best GPU"))
+    assert gpu.usd_per_hour == pytest.approx(found.cost_usd_per_hour)
+    assert gpu.name == "all on the best GPU (gcp/g2-standard-4)"
+
+
 def test_baselines_cost_no_less(placed: tuple[Placement, Fleet]) -> None:
     found, _ = placed
     assert len(found.baselines) == 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -23,26 +23,47 @@ DIFFERS = 0.1
 _MOST_TRIED = 12
 
 
-def baselines(case: Case) -> list[Baseline]:
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """What simpler fleets cost, and the cheapest of them where it beats the fleet itself.
+
+    Attributes:
+        baselines: simpler fleets.
+        better: what was learnt and found; None where none is cheaper. SLOs are split by steps that
+            are not proved best, so that fewer options may give a better fleet.
+    """
+
+    baselines: Sequence[Baseline]
+    better: tuple[State, Outcome] | None
+
+
+def compared(case: Case, found: Outcome) -> Compared:
     """Return what simpler fleets cost: each keeps the same SLOs and residency where it can.
 
     They need not keep supply, vendors' shares or redundancy, which one vendor or one offer cannot.
+
+    Args:
+        case: what is placed.
+        found: the fleet; where it is as simple itself, it is the baseline.
     """
     kinds = case.attribute("kind")
     offers = np.array([f"{o.site.offer.name} {o.site.offer.region}" for o in case.options])
     tools = np.array([option.role == "tool" for option in case.options])
-    found = []
+    told = []
     for name, kind in (("best GPU", "gpu"), ("best CPU", "cpu")):
         mine = [
             (offer, (offers == offer) | (tools & (kind != "cpu")))
             for offer in dict.fromkeys(offers[kinds == kind].tolist())
         ]
-        found.append(_best_of(case, f"all on the {name}", mine))
+        told.append(_best_of(case, found, f"all on the {name}", mine))
     vendors = case.attribute("vendor")
     alone = [(vendor, vendors == vendor) for vendor in dict.fromkeys(vendors.tolist())]
-    found.append(_best_of(case, "one vendor only", alone))
-    found.append(_best_of(case, "cheapest per token", [("", _cheapest(case))]))
-    return found
+    told.append(_best_of(case, found, "one vendor only", alone))
+    told.append(_best_of(case, found, "cheapest per token", [("", _cheapest(case))]))
+    better = [pair for _, pair in told if pair is not None and pair[1].holds]
+    cheapest = min(better, key=lambda pair: pair[1].solved.cost, default=None)
+    if _lenient(case) or cheapest is None or cheapest[1].solved.cost >= found.solved.cost:
+        cheapest = None
+    return Compared(baselines=[one for one, _ in told], better=cheapest)
 
 
 def _cheapest(case: Case) -> Mask:
@@ -69,8 +90,13 @@ def _lenient(case: Case) -> frozenset[Rule]:
     return frozenset(r for r in case.rules() if r.kind in ("supply", "vendor", "redundancy"))
 
 
-def _best_of(case: Case, name: str, candidates: list[tuple[str, Mask]]) -> Baseline:
+def _best_of(
+    case: Case, best: Outcome, name: str, candidates: list[tuple[str, Mask]]
+) -> tuple[Baseline, tuple[State, Outcome] | None]:
     """Return the cheapest of some restricted fleets: of those that keep the SLOs, if any does."""
+    for label, mask in candidates:
+        if best.holds and mask[best.units > 0].all():
+            return _told(case, best, name, label), None
     lenient = _lenient(case)
     slos = frozenset(rule for rule in case.rules() if rule.kind == "slo")
     for without in (lenient, lenient | slos) if slos else (lenient,):
@@ -81,17 +107,22 @@ def _best_of(case: Case, name: str, candidates: list[tuple[str, Mask]]) -> Basel
             found = settle(case, state, mask[case.pairs.option], without=without)
             if found is None or (found.late and without is lenient):
                 continue
-            made_of = _made_of(case, found)
-            missed = list(found.late)
-            return Baseline(
-                name=f"{name} ({label.split(' ')[0]})" if label else name,
-                offers=list(made_of),
-                usd_per_hour=float(case.usd @ found.units),
-                meets_slo=not missed,
-                note=f"misses the SLO of {named(missed)}" if missed else "",
-            )
-    return Baseline(
+            return _told(case, found, name, label), (state, found)
+    none = Baseline(
         name=name, offers=[], usd_per_hour=None, meets_slo=False, note="it cannot serve all steps"
+    )
+    return none, None
+
+
+def _told(case: Case, found: Outcome, name: str, label: str) -> Baseline:
+    """Return what is said of a restricted fleet."""
+    missed = list(found.late)
+    return Baseline(
+        name=f"{name} ({label.split(' ', maxsplit=1)[0]})" if label else name,
+        offers=list(_made_of(case, found)),
+        usd_per_hour=float(case.usd @ found.units),
+        meets_slo=not missed,
+        note=f"misses the SLO of {named(missed)}" if missed else "",
     )
 
 

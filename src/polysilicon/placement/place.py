@@ -28,7 +28,7 @@ from polysilicon.placement.shortlist import shortlist
 from polysilicon.placement.sites import check_names, offers_of, sites_of
 from polysilicon.placement.solve import relax
 from polysilicon.placement.tasks import tasks_of
-from polysilicon.placement.types import Check, Placement, Route, SloResult, Verdict
+from polysilicon.placement.types import Baseline, Check, Placement, Route, SloResult, Verdict
 from polysilicon.workload.groups import task_times
 from polysilicon.workload.workload import Workload
 
@@ -95,8 +95,11 @@ def place(
     if found is None:
         raise conflict.refusal(case, state, everywhere)
     found = polish(case, state, found)
+    simpler = compare.compared(case, found)
+    if simpler.better is not None:
+        state, found = simpler.better
     checked = _checked(case, state, found, question.workload, check)
-    placement = _placement(rates, checked, refused)
+    placement = _placement(rates, checked, refused, simpler.baselines)
     seconds = time.perf_counter() - begun_s
     return msgspec.structs.replace(placement, seconds=seconds), checked.fleet
 
@@ -192,11 +195,15 @@ def tighten(case: Case, state: State, found: Outcome, late: dict[str, float]) ->
     state.cap = np.where(pools, np.minimum(state.cap, lower), state.cap)
 
 
-def _placement(rates: Rates, checked: Checked, refused: Sequence[Refused]) -> Placement:
+def _placement(
+    rates: Rates,
+    checked: Checked,
+    refused: Sequence[Refused],
+    baselines: Sequence[Baseline],
+) -> Placement:
     """Return what is said of a fleet."""
     reading = checked.reading
     case, found = reading.case, reading.found
-    baselines = compare.baselines(case)
     cost = float(case.usd @ found.units)
     low, high = _band(case, found)
     by = NOT_SIMULATED if checked.verdict is None else checked.verdict.by
