@@ -7,12 +7,14 @@ that the files it names are still those that were measured.
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
 from polysilicon.catalog.machine import Machine
-from polysilicon.cost.profile import engine_version, profile_path
 from polysilicon.disk import write_whole
 from polysilicon.errors import InputError
 
@@ -20,6 +22,9 @@ FORMAT = 1
 FILE = "engine.json"
 ENGINE = "llama.cpp"
 AS_SHIPPED = "as shipped"
+ENGINE_PACKAGES = {ENGINE: "xllamacpp"}
+"""Engine → the package whose version tells which it is."""
+
 MICRO_BATCH = 512
 """llama.cpp's own."""
 
@@ -81,9 +86,26 @@ def cpu_key(machine: Machine) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:12]
 
 
+def engine_version(engine: str) -> str:
+    """Return the version of an engine's package; blank where there is none."""
+    try:
+        return version(ENGINE_PACKAGES.get(engine, engine))
+    except PackageNotFoundError:
+        return ""
+
+
+def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of what was measured here."""
+    home = environ.get("POLYSILICON_HOME")
+    if home:
+        return Path(home)
+    base = environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "polysilicon"
+
+
 def choices_path() -> Path:
     """Return where the file lies."""
-    return profile_path().with_name(FILE)
+    return data_folder() / FILE
 
 
 def read_choices(path: Path) -> EngineChoices:
@@ -127,11 +149,20 @@ def stale(choice: EngineChoice, machine: Machine) -> str:
     return ""
 
 
-def version_in_use(model: str, machine: Machine, path: Path | None = None) -> str:
-    """Return the version of the local engine with what a model is served with here."""
-    plain = engine_version(ENGINE)
+def version_in_use(engine: str, model: str, machine: Machine, path: Path) -> str:
+    """Return the version of an engine, with what the local one serves a model with here.
+
+    Args:
+        engine: its name.
+        model: name.
+        machine: this one.
+        path: file of choices.
+    """
+    plain = engine_version(engine)
+    if engine != ENGINE:
+        return plain
     try:
-        choice = read_choices(path or choices_path()).models.get(model)
+        choice = read_choices(path).models.get(model)
     except InputError:
         return plain
     return plain + choice.tag if choice is not None and not stale(choice, machine) else plain

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -143,8 +144,7 @@ def check(kernels: Path, model: Path, cores: int) -> quality.Difference:
         EngineError: they crash, or compute something else.
     """
     jobs = [
-        child.Read(weights=str(model), kernels=path, threads=cores)
-        for path in (None, str(kernels))
+        child.Read(weights=str(model), kernels=path, threads=cores) for path in (None, str(kernels))
     ]
     own, new = (child.run(job, quality.Reading) for job in jobs)
     difference = quality.compare(new, own)
@@ -158,14 +158,14 @@ def source_files(sources: Path, arch: str) -> list[Path]:
     """Return the files of ggml to compile for an architecture."""
     below = sources / "src" / "ggml-cpu"
     folders = ("", "amx", "tiled", "llamafile", f"arch/{_FOLDERS[arch.casefold()]}")
-    files = [
+    kernels = [
         path
         for folder in folders
         for suffix in ("*.c", "*.cpp")
         for path in sorted((below / folder).glob(suffix))
         if path.name != "cpu-feats.cpp"  # asks which CPU this is; this one is known
     ]
-    return [sources / "src" / name for name in _BASE] + files
+    return [sources / "src" / name for name in _BASE] + kernels
 
 
 def compile_kernels(
@@ -181,7 +181,9 @@ def compile_kernels(
     shim.write_text(_SHIM)
     flags = [*_FLAGS, *native_flags(), *compiler.threads, "-include", str(shim), f"-I{work}"]
     flags += [f"-I{sources / part}" for part in ("include", "src", "src/ggml-cpu")]
-    files = source_files(sources, platform.machine())
+    peak = work / "peak.c"
+    peak.write_bytes(files(__package__).joinpath("data", "peak.c").read_bytes())
+    wanted = [*source_files(sources, platform.machine()), peak]
     done = 0
 
     def one(numbered: tuple[int, Path]) -> str:
@@ -194,11 +196,11 @@ def compile_kernels(
         if told:
             raise PolysiliconError(f"{file.name} does not compile with {compiler.name}: {told}")
         done += 1
-        progress(f"compiling with {compiler.name}", done, len(files))
+        progress(f"compiling with {compiler.name}", done, len(wanted))
         return str(target)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        objects = list(pool.map(one, enumerate(files)))
+        objects = list(pool.map(one, enumerate(wanted)))
     library = work / LIBRARY
     # Its own names first: another library of the process may have the same ones.
     link = [*compiler.cpp, "-shared", "-Wl,-Bsymbolic", "-o", str(library), *objects]

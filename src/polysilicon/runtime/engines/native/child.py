@@ -19,7 +19,7 @@ from polysilicon.errors import EngineError, PolysiliconError
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.quality import Reading, read_text
 from polysilicon.runtime.engines.native.speed import Extent, Speed, measure
-from polysilicon.runtime.engines.native.weights import convert
+from polysilicon.runtime.engines.native.weights import convert, parameters
 
 TIMEOUT_S = 240.0
 
@@ -51,6 +51,16 @@ class Convert(msgspec.Struct, frozen=True, kw_only=True, tag="convert"):
         return convert(Path(self.source), Path(self.target), self.kind)
 
 
+class Count(msgspec.Struct, frozen=True, kw_only=True, tag="count"):
+    """Count parameters; see `weights.parameters`."""
+
+    weights: str
+
+    def run(self) -> int:
+        """Do it."""
+        return parameters(Path(self.weights))
+
+
 class Time(msgspec.Struct, frozen=True, kw_only=True, tag="time"):
     """Time a model; see `speed.measure`."""
 
@@ -68,7 +78,7 @@ class _Reply(msgspec.Struct):
     error: str | None = None
 
 
-def run(job: Read | Convert | Time, result: type[T], timeout_s: float = TIMEOUT_S) -> T:
+def run(job: Read | Convert | Count | Time, result: type[T], timeout_s: float = TIMEOUT_S) -> T:
     """Run a job in a child process.
 
     Args:
@@ -106,7 +116,7 @@ def main() -> None:
     """Do the job on standard input."""
     answer = os.dup(1)
     os.dup2(2, 1)  # C code prints where it likes
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Read | Convert | Time)
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Read | Convert | Count | Time)
     try:
         reply = _Reply(result=job.run())
     except (PolysiliconError, OSError, MemoryError) as error:

@@ -15,7 +15,8 @@ from polysilicon.cost.engine_choice import (
     read_choices,
     stale,
 )
-from polysilicon.errors import InputError
+from polysilicon.errors import EngineError, InputError
+from polysilicon.runtime.engines.native.library import use
 from polysilicon.runtime.models import model_name
 
 FALLBACK = "the wheel's own kernels and the shipped weights serve"
@@ -64,6 +65,10 @@ def chosen(model: Path, cores: int, machine: Machine | None = None) -> Chosen:
     if reason:
         note = f"{path.name} is not used: {reason}; {FALLBACK}; run `polysilicon calibrate`"
         return Chosen(setup=plain, note=note)
+    try:
+        use(Path(choice.kernels) if choice.kernels else None)
+    except EngineError as error:
+        return Chosen(setup=plain, note=f"{error}; {FALLBACK}")
     return Chosen(
         setup=Setup(
             kernels=Path(choice.kernels) if choice.kernels else None,

@@ -119,9 +119,7 @@ def _packaged(packages: Path, environ: Mapping[str, str] = os.environ) -> Compil
             raise PolysiliconError(f"no C++ compiler is installed, and {ZIG} cannot be: {told}")
     paths = os.pathsep.join(filter(None, (str(folder), environ.get("PYTHONPATH"))))
     zig = (sys.executable, "-m", "ziglang")
-    found = Compiler(
-        name=ZIG, c=(*zig, "cc"), cpp=(*zig, "c++"), environment={"PYTHONPATH": paths}
-    )
+    found = Compiler(name=ZIG, c=(*zig, "cc"), cpp=(*zig, "c++"), environment={"PYTHONPATH": paths})
     if not works(found):
         raise PolysiliconError(f"no C++ compiler is installed, and {ZIG} does not work here")
     return found

@@ -38,8 +38,9 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """A prompt alone: its tokens that were computed, and seconds to the first token."""
+    """A prompt alone: its words, its tokens that were computed, and seconds to the first token."""
 
+    words: int
     tokens: int
     seconds: float
 
@@ -60,9 +61,9 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
     def rates(self) -> dict[str, float]:
         """Return tokens a second by what was measured."""
-        found = {f"prefill {p.tokens}": p.tokens / p.seconds for p in self.prompts}
+        found = {f"prompt of {p.words} words": p.tokens / p.seconds for p in self.prompts}
         for batch in self.batches:
-            found[f"decode {batch.sequences}"] = batch.sequences / batch.seconds
+            found[f"{batch.sequences} at once"] = batch.sequences / batch.seconds
         return found
 
 
@@ -105,7 +106,7 @@ async def _prompt(engine: Engine, words: int, repeats: int, rng: random.Random) 
     """Time a prompt that nothing is known of."""
     replies = [await ask(engine, unlike(words, rng), 1) for _ in range(repeats)]
     middle = sorted(replies, key=lambda reply: reply.ttft_s / reply.new)[len(replies) // 2]
-    return Prompt(tokens=middle.new, seconds=middle.ttft_s)
+    return Prompt(words=words, tokens=middle.new, seconds=middle.ttft_s)
 
 
 async def _batch(

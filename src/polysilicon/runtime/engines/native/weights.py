@@ -9,10 +9,10 @@ from polysilicon.disk import atomic
 from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.native.library import POINTER, function
 
-TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8, "IQ4_NL": 20, "BF16": 30}
+TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8, "BF16": 30}
 """Formats that are converted from, or to, and their numbers in ggml."""
 
-TARGETS = ("Q4_0", "IQ4_NL", "Q8_0")
+TARGETS = ("Q4_0", "Q8_0")
 """Formats that ggml has its fastest kernels for."""
 
 MOST_BYTES = 8 * 2**30
@@ -117,6 +117,17 @@ def convert(source: Path, target: Path, kind: str) -> int:
         if not write(out, str(temporary).encode(), False):  # noqa: FBT003
             raise EngineError(f"{target}: cannot be written")
     return len(kept)
+
+
+def parameters(source: Path) -> int:
+    """Return how many parameters a model's file holds.
+
+    Raises:
+        EngineError: it cannot be read.
+    """
+    file = _File(source)
+    count = function("ggml_nelements", ctypes.c_int64, POINTER)
+    return sum(count(file.tensor(name)) for name in file.names())
 
 
 def _converted(
