@@ -93,7 +93,7 @@ def run(job: Read | Convert | Count | Time, result: type[T], timeout_s: float = 
     try:
         done = subprocess.run(
             command,
-            input=msgspec.json.encode(job),
+            input=msgspec.json.encode(job, enc_hook=str),  # paths are text in JSON
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=timeout_s,
@@ -112,11 +112,18 @@ def run(job: Read | Convert | Count | Time, result: type[T], timeout_s: float = 
     return msgspec.convert(reply.result, result)
 
 
+def _path(kind: type, value: object) -> object:
+    """Read a path, which is text in JSON."""
+    return kind(value)
+
+
 def main() -> None:
     """Do the job on standard input."""
     answer = os.dup(1)
     os.dup2(2, 1)  # C code prints where it likes
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Read | Convert | Count | Time)
+    job = msgspec.json.decode(
+        sys.stdin.buffer.read(), type=Read | Convert | Count | Time, dec_hook=_path
+    )
     try:
         reply = _Reply(result=job.run())
     except (PolysiliconError, OSError, MemoryError) as error:
