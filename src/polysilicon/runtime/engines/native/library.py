@@ -14,9 +14,7 @@ from polysilicon.errors import EngineError
 POINTER = ctypes.c_void_p
 _LOCK = threading.Lock()
 _KEPT: list[object] = []
-"""Libraries and callbacks that C code points to until the process ends."""
-
-_LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, POINTER)
+"""Libraries that C code points into until the process ends."""
 
 
 @cache
@@ -112,7 +110,10 @@ def use(kernels: Path | None) -> None:
 
 
 def silence(name: str, of: ctypes.CDLL | None = None) -> None:
-    """Let a library log nothing; `name` is its function that takes where to."""
-    nothing = _LOG(lambda _level, _text, _data: None)
-    _KEPT.append(nothing)
-    function(name, None, _LOG, POINTER, of=of)(nothing, None)
+    """Let a library log nothing; `name` is its function that takes where to.
+
+    A function of Python would need the interpreter's lock, which whoever loads a model holds while
+    other threads log. C's `abs` looks at its first argument and does nothing.
+    """
+    nothing = ctypes.cast(ctypes.CDLL(None).abs, POINTER)
+    function(name, None, POINTER, POINTER, of=of)(nothing, None)

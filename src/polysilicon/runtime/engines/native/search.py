@@ -37,7 +37,7 @@ Tell = Callable[[str], None]
 KERNELS = "kernels built here"
 
 ROUNDS = 2
-TIMEOUT_S = 60.0
+TIMEOUT_S = 150.0
 """Of one candidate in one round; one that takes longer is no candidate."""
 
 WORTH = 1.03
@@ -149,7 +149,11 @@ class Search:
                 self._time(candidate)
         first = candidates[0]
         if first.name not in self._rates:
-            raise EngineError(f"{first.name} cannot be timed: {self.refused[first.name]}")
+            reason = self.refused[first.name]
+            raise EngineError(
+                f"{first.name} cannot be timed: {reason}; run `polysilicon calibrate` when the "
+                "machine is idle"
+            )
         best, gain = first, WORTH
         for candidate in candidates[1:]:
             rates = self._rates.get(candidate.name)
