@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polysilicon.catalog.machine import Machine
+from polysilicon.cost.engine_choice import engine_version
 from polysilicon.cost.profile import (
     CoreSpeed,
     DecodePoint,
@@ -14,7 +15,6 @@ from polysilicon.cost.profile import (
     SearchSpeed,
     StretchPoint,
     Trial,
-    engine_version,
     spread,
 )
 

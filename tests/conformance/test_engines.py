@@ -1,9 +1,12 @@
-"""Every engine that answers chats passes the same suite: llama.cpp in process, and over HTTP."""
+"""Every engine that answers chats passes the same suite: llama.cpp in process, and over HTTP.
+
+In process with the wheel's kernels, and with those that `polysilicon engine build` made here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polysilicon.catalog.machine import detect
 from polysilicon.errors import EngineError, InputError
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.llamacpp import LlamaCpp, parse_json
+from polysilicon.runtime.engines.native import build
+from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.openai import OpenAI
 from polysilicon.runtime.types import ChatRequest, Engine
 
@@ -29,10 +35,22 @@ def ask(text: str, **options: Any) -> ChatRequest:
     return ChatRequest(messages=({"role": "user", "content": text},), **options)
 
 
+@pytest.fixture(scope="session")
+def built_here(local_model: Path) -> Iterator[LlamaCpp]:
+    """The model with the kernels that were built for this CPU, where there are some."""
+    kernels = build.find(detect())
+    if kernels is None:
+        pytest.skip("no kernels were built here")
+    setup = Setup(kernels=Path(kernels.path), threads=2)
+    engine = LlamaCpp(local_model, concurrency=4, context_tokens=1024, setup=setup)
+    yield engine
+    asyncio.run(engine.close())
+
+
 @asynccontextmanager
 async def opened(kind: str, llama: LlamaCpp) -> AsyncIterator[Engine]:
     """Open the engine `kind` over the one loaded model; llama.cpp's own endpoint is the server."""
-    if kind == "llama.cpp":
+    if kind != "openai":
         yield llama
         return
     engine = OpenAI(llama.address, llama.model, key=llama.key)
@@ -42,9 +60,11 @@ async def opened(kind: str, llama: LlamaCpp) -> AsyncIterator[Engine]:
         await engine.close()
 
 
-@pytest.fixture(params=["llama.cpp", "openai"])
-def with_engine(request: pytest.FixtureRequest, llama: LlamaCpp) -> Callable[..., Any]:
+@pytest.fixture(params=["llama.cpp", "llama.cpp, kernels built here", "openai"])
+def with_engine(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Run a scenario with the engine."""
+    is_built = "built" in request.param
+    llama: LlamaCpp = request.getfixturevalue("built_here" if is_built else "llama")
 
     def run(scenario: Callable[[Engine], Coroutine[Any, Any, Any]]) -> Any:
         async def main() -> Any:

@@ -19,6 +19,8 @@ VERBS = (
     "run",
     "models",
     "calibrate",
+    "engine",
+    "bench",
     "estimate",
     "validate",
     "import",

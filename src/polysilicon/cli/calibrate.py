@@ -25,11 +25,11 @@ BUSY = 0.1
 @click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
 @json_option
 def command(model: str | None, as_json: bool) -> None:
-    """Measure this machine in under three minutes and save its profile.
+    """Measure this machine in under three minutes and save its profile; five the first time.
 
-    Core speed, memory bandwidth, sandboxes, search, and the local model at several batch sizes and
-    contexts. `local` is estimated by it from then on. Nothing else should run meanwhile. Ctrl-C
-    keeps the profile that was there before.
+    Core speed, memory bandwidth, sandboxes, search, how the engine is fastest, and the local model
+    at several batch sizes and contexts. `local` is estimated by it from then on. Nothing else
+    should run meanwhile. Ctrl-C keeps the profile that was there before.
     """
     from polysilicon.catalog.machine import detect  # noqa: PLC0415 - heavy, and not for --help
     from polysilicon.cli.running import fetch_model  # noqa: PLC0415

@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Run the bundled agents for real here: what each step took, cost, and would cost elsewhere."""
     from polysilicon.cli.run import here  # noqa: PLC0415 - heavy, and not for --help
-    from polysilicon.cli.running import fetch_model, run_and_report  # noqa: PLC0415
+    from polysilicon.cli.running import fetch_model, run_and_report, say_setup  # noqa: PLC0415
     from polysilicon.runtime.folder import new_folder  # noqa: PLC0415
     from polysilicon.runtime.loader import load_agent, sample_inputs  # noqa: PLC0415
     from polysilicon.runtime.run import Job, Run, RunOptions  # noqa: PLC0415
@@ -43,4 +43,5 @@ def command(
         jobs.append(Job(agent=agent, given_as=name, inputs=inputs))
     options = RunOptions(model=here(model), fleet=here(fleet))
     fetch_model(options.model, options.fleet)
+    say_setup(options.model, options.fleet)
     run_and_report(Run(new_folder(runs, "demo"), jobs, options), as_json=as_json)

@@ -81,7 +81,7 @@ def command(
     Every step is journaled before its result is used: an interrupted run goes on with --resume and
     repeats no step that ended.
     """
-    from polysilicon.cli.running import fetch_model, run_and_report  # noqa: PLC0415 - heavy
+    from polysilicon.cli.running import fetch_model, run_and_report, say_setup  # noqa: PLC0415 - heavy
 
     for name in ("model", "fleet", "policy"):
         options[name] = here(options[name])
@@ -99,6 +99,7 @@ def command(
             raise InputError("there is no input", where=str(input_path or agent))
         job = Job(agent=loaded, given_as=here(agent) or agent, inputs=inputs[:limit])
         fetch_model(settings.model, settings.fleet)
+        say_setup(settings.model, settings.fleet)
         run = Run(new_folder(runs, loaded.name), [job], settings)
     run_and_report(run, as_json=as_json)
 

@@ -20,6 +20,8 @@ from polysilicon.report.source import of_folder
 from polysilicon.report.summary import Summary
 from polysilicon.report.terminal import run_page
 from polysilicon.runtime import models
+from polysilicon.runtime.engines.native.choice import chosen
+from polysilicon.runtime.machine import cores
 from polysilicon.runtime.run import Run
 from polysilicon.workload.describe import groups_of
 from polysilicon.workload.run_folder import RunFolder
@@ -45,6 +47,18 @@ def run_and_report(run: Run, *, as_json: bool) -> None:
         )
         click.echo(f"error: {text}", err=True)
         raise SystemExit(1)
+
+
+def say_setup(model: str | None, fleet: str | None) -> None:
+    """Say once why the local engine is not served as was found to be fastest, where it is not.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if fleet is None:
+        note = chosen(models.pull(model or models.DEFAULT_MODEL), cores()).note
+        if note:
+            progress().print(note, markup=False, soft_wrap=True, style="dim")
 
 
 def fetch_model(model: str | None, fleet: str | None) -> None:

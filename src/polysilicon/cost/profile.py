@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from polysilicon.catalog.machine import Machine
+from polysilicon.cost.engine_choice import FILE, data_folder, version_in_use
 from polysilicon.disk import write_whole
 from polysilicon.errors import InputError
 
@@ -24,9 +24,6 @@ HEAD_TOKENS = 64
 
 FORMAT = 1
 """Of the file; one of another format is measured anew."""
-
-ENGINE_PACKAGES = {"llama.cpp": "xllamacpp"}
-"""Engine → the package whose version tells which it is."""
 
 _AGAIN = "run `polysilicon calibrate`"
 
@@ -297,12 +294,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 def profile_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Return where the profile lies."""
-    home = environ.get("POLYSILICON_HOME")
-    if home:
-        return Path(home) / "profile.json"
-    base = environ.get("XDG_DATA_HOME")
-    folder = Path(base) if base else Path.home() / ".local" / "share"
-    return folder / "polysilicon" / "profile.json"
+    return data_folder(environ) / "profile.json"
 
 
 def read_profile(path: Path) -> Profile:
@@ -336,7 +328,7 @@ def find_profile(machine: Machine, path: Path | None = None) -> Found:
     """Return the saved profile as far as it holds on `machine`.
 
     A profile of another machine is not used at all, and a model that another version of its engine
-    served is left out. Whoever asks says the note, once.
+    served, or one that was set up in another way, is left out. Whoever asks says the note, once.
 
     Raises:
         InputError: the file is broken.
@@ -348,20 +340,18 @@ def find_profile(machine: Machine, path: Path | None = None) -> Found:
     differs = _differs(profile, machine)
     if differs:
         return Found(note=f"the profile is not used: {differs}; {_AGAIN}")
-    llm = {n: p for n, p in profile.llm.items() if p.engine_version == engine_version(p.engine)}
+    beside = at.with_name(FILE)
+    llm = {
+        name: measured
+        for name, measured in profile.llm.items()
+        if measured.engine_version == version_in_use(measured.engine, name, machine, beside)
+    }
     note = ""
     if len(llm) < len(profile.llm):
         gone = ", ".join(sorted(set(profile.llm) - set(llm)))
-        note = f"the profile of {gone} is not used: another version of the engine; {_AGAIN}"
+        reason = "another version of the engine, or set up in another way"
+        note = f"the profile of {gone} is not used: {reason}; {_AGAIN}"
     return Found(profile=msgspec.structs.replace(profile, llm=llm), note=note)
-
-
-def engine_version(engine: str) -> str:
-    """Return the version of an engine's package; blank where there is none."""
-    try:
-        return version(ENGINE_PACKAGES.get(engine, engine))
-    except PackageNotFoundError:
-        return ""
 
 
 def _differs(profile: Profile, machine: Machine) -> str:

@@ -15,6 +15,7 @@ from polysilicon.errors import InputError, nearest
 from polysilicon.runtime import models
 from polysilicon.runtime.context import Resources
 from polysilicon.runtime.engines import open_engine
+from polysilicon.runtime.engines.native.choice import chosen
 from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import Price, RunningPool
@@ -114,8 +115,9 @@ async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool
         return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
     if any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
+        setup = await asyncio.to_thread(lambda: chosen(path, here).setup)
         engine = await asyncio.to_thread(
-            open_engine, "llama.cpp", path=path, concurrency=pool.concurrency, threads=here
+            open_engine, "llama.cpp", path=path, concurrency=pool.concurrency, setup=setup
         )
     usd_per_s = cost.share_usd(local, float(here))
     watts = cost.share_joules(local, float(here))  # of one second

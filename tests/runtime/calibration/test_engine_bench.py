@@ -13,6 +13,7 @@ from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.types import ChatResult
 
 EXTENT = Extent(
+    search=False,
     prompts=(8, 16, 32, 64),
     extension=8,
     contexts=(16, 32),

@@ -13,13 +13,13 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from polysilicon.cost.engine_choice import engine_version
 from polysilicon.cost.profile import (
     DecodePoint,
     LlmProfile,
     PrefillPoint,
     StretchPoint,
     TogetherPoint,
-    engine_version,
     spread,
 )
 from polysilicon.errors import EngineError
@@ -56,6 +56,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         slot_tokens: of one sequence.
         batch_tokens: of an iteration, at most.
         until_s: monotonic moment from which on nothing is measured that can be done without.
+        engine_version: with what the model is served with; of the engine's package where blank.
         extent: what is measured.
     """
 
@@ -64,6 +65,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     slot_tokens: int
     batch_tokens: int
     until_s: float
+    engine_version: str = ""
     extent: Extent = FULL
 
 
@@ -103,7 +105,7 @@ class EngineBench:
         alone = min(decode, key=lambda p: (p.sequences, p.context_tokens))
         return LlmProfile(
             engine=self._engine.name,
-            engine_version=engine_version(self._engine.name),
+            engine_version=self._setting.engine_version or engine_version(self._engine.name),
             model=self._engine.model,
             threads=self._setting.threads,
             slots=self._setting.slots,

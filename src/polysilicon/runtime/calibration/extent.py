@@ -21,6 +21,8 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         most: tries to get so many.
         spin_s: seconds that tools compute beside the engine.
         trial_steps: of a round of the mixed load at the end.
+        search: whether the engine's kernels, weights and threads are searched for, where no
+            search holds yet; a minute more.
     """
 
     text_bytes: int = 1_000_000
@@ -35,6 +37,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     most: int = 5
     spin_s: float = 1.0
     trial_steps: int = 16
+    search: bool = True
 
 
 FULL = Extent()

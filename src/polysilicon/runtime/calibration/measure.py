@@ -15,6 +15,12 @@ import msgspec
 
 from polysilicon.catalog.fleet import LOCAL, Pool
 from polysilicon.catalog.machine import Machine
+from polysilicon.cost.engine_choice import (
+    EngineChoice,
+    choices_path,
+    version_in_use,
+    write_choice,
+)
 from polysilicon.cost.profile import LlmProfile, Profile, SandboxStart
 from polysilicon.errors import PolysiliconError
 from polysilicon.runtime import models
@@ -26,6 +32,8 @@ from polysilicon.runtime.calibration.starts import sandbox_start, search_speed
 from polysilicon.runtime.calibration.trial import trial
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
+from polysilicon.runtime.engines.native.choice import chosen
+from polysilicon.runtime.engines.native.search import Search, known
 from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.sandboxes import SANDBOXES
 
@@ -33,8 +41,8 @@ T = TypeVar("T")
 Tell = Callable[[str, str], None]
 """`tell(part, what)`: what is being measured now."""
 
-BUDGET_S = 145.0
-"""After so long nothing is measured twice any more."""
+LLM_BUDGET_S = 125.0
+"""After so long nothing is measured twice any more of the model."""
 
 BATCH_TOKENS = 2048
 """What llama.cpp's server puts into an iteration, at most (its default `n_batch`)."""
@@ -86,8 +94,12 @@ async def calibrate(
     await parts.add("search", lambda: asyncio.to_thread(search_speed, extent.documents))
     elsewhere = [watch.elsewhere()]
 
+    if extent.search:
+        await parts.add("engine", lambda: asyncio.to_thread(_fit_engine, name, machine, tell))
+    until_s = time.monotonic() + LLM_BUDGET_S
+
     async def llm() -> LlmProfile:
-        opened = await _open(name, machine.cores, begin_s + BUDGET_S, extent, tell)
+        opened = await _open(name, machine, until_s, extent, tell)
         return await _llm(*opened, tell, elsewhere)
 
     await parts.add("llm", llm)
@@ -119,8 +131,22 @@ def _start_of(sandbox: str, workers: int) -> Callable[[], Awaitable[SandboxStart
     return lambda: sandbox_start(sandbox, workers)
 
 
+def _fit_engine(name: str, machine: Machine, tell: Tell) -> EngineChoice:
+    """Return what the model is served with, searched for where nothing is known; see `search`.
+
+    Raises:
+        PolysiliconError: the model cannot be had, or not be timed.
+    """
+    path = models.pull(name)
+    found = known(path, machine)
+    if found is None:
+        found = Search(path, machine, lambda what: tell("engine", what)).run()
+        write_choice(models.model_name(path), found, choices_path())
+    return found
+
+
 async def _open(
-    name: str, cores: int, until_s: float, extent: Extent, tell: Tell
+    name: str, machine: Machine, until_s: float, extent: Extent, tell: Tell
 ) -> tuple[LlamaCpp, Setting]:
     """Open the engine as the runtime opens it.
 
@@ -130,12 +156,14 @@ async def _open(
     tell("llm", "loading the model")
     path = await asyncio.to_thread(models.pull, name)
     slots = Pool(name=LOCAL).concurrency
+    setup = chosen(path, machine.cores, machine).setup
     engine = await asyncio.to_thread(
-        open_engine, "llama.cpp", path=path, concurrency=slots, threads=cores
+        open_engine, "llama.cpp", path=path, concurrency=slots, setup=setup
     )
     assert isinstance(engine, LlamaCpp)
     return engine, Setting(
-        threads=cores,
+        threads=machine.cores,
+        engine_version=version_in_use(engine.name, engine.model, machine, choices_path()),
         slots=slots,
         slot_tokens=engine.context_tokens,
         batch_tokens=BATCH_TOKENS,

@@ -19,6 +19,8 @@ import msgspec
 import xllamacpp
 
 from polysilicon.errors import EngineError, InputError
+from polysilicon.runtime.engines.native.choice import Setup
+from polysilicon.runtime.engines.native.library import use
 from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
@@ -36,9 +38,12 @@ class LlamaCpp:
         concurrency: sequences decoded at once (slots).
         context_tokens: prompt and output of one sequence, at most.
         threads: threads that compute; all cores by default.
+        setup: kernels, weights, threads and micro-batch; the wheel's kernels, the file's own
+            weights and `threads` where None.
 
     Raises:
         InputError: the file is missing, broken, or cannot be loaded.
+        EngineError: the kernels of `setup` cannot be used.
     """
 
     name = "llama.cpp"
@@ -50,13 +55,14 @@ class LlamaCpp:
         concurrency: int = 8,
         context_tokens: int = 2048,
         threads: int | None = None,
+        setup: Setup | None = None,
     ) -> None:
         check_gguf(path)
         self.model = model_name(path)
         self.concurrency = concurrency
         self.context_tokens = context_tokens
-        self._path = path
-        self._threads = threads or os.cpu_count() or 1
+        self._setup = setup or Setup(threads=threads or os.cpu_count() or 1)
+        self._path = self._setup.weights or path
         self._key = secrets.token_hex(16)
         self._server = self._start(embedding=False)
         self._embedder: Any = None
@@ -70,8 +76,9 @@ class LlamaCpp:
         params.model_alias = {self.model}
         params.n_parallel = 1 if embedding else self.concurrency
         params.n_ctx = self.context_tokens * params.n_parallel
-        params.cpuparams.n_threads = self._threads
-        params.cpuparams_batch.n_threads = self._threads
+        params.cpuparams.n_threads = self._setup.threads
+        params.cpuparams_batch.n_threads = self._setup.threads
+        params.n_ubatch = self._setup.micro_batch
         params.cache_ram_mib = 0 if embedding else _PROMPT_CACHE_MIB
         params.verbosity = _QUIET
         params.api_keys = [self._key]  # its loopback port is for nobody but this process
@@ -79,6 +86,7 @@ class LlamaCpp:
             params.embedding = True
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
             params.n_ubatch = params.n_batch = self.context_tokens
+        use(self._setup.kernels)
         try:
             return xllamacpp.Server(params)
         except RuntimeError as error:

@@ -1,0 +1,254 @@
+"""What serves a model fastest here: kernels, weights, micro-batch and threads, by measurement.
+
+Each candidate is timed in a child process, all of a round one after the other, and the rounds are
+repeated: what others do on the machine meanwhile hits all of them. Of each rate the best counts,
+as others can only slow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from polysilicon.catalog.machine import Machine
+from polysilicon.cost.engine_choice import (
+    AS_SHIPPED,
+    ENGINE,
+    EngineChoice,
+    choices_path,
+    cpu_key,
+    engine_version,
+    read_choices,
+    stale,
+)
+from polysilicon.errors import EngineError, InputError, PolysiliconError
+from polysilicon.runtime import assets
+from polysilicon.runtime.engines.native import build, child, quality
+from polysilicon.runtime.engines.native.choice import Setup, changed
+from polysilicon.runtime.engines.native.speed import Extent, Speed
+from polysilicon.runtime.engines.native.weights import TARGETS
+from polysilicon.runtime.models import model_name
+
+Tell = Callable[[str], None]
+
+KERNELS = "kernels built here"
+
+ROUNDS = 2
+TIMEOUT_S = 150.0
+"""Of one candidate in one round; one that takes longer is no candidate."""
+
+WORTH = 1.03
+"""A candidate that is not faster by so much than a plainer one is not taken."""
+
+MICRO_BATCHES = (256, 1024)
+"""Tried besides llama.cpp's own."""
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to serve a model."""
+
+    name: str
+    setup: Setup
+    weight_format: str = AS_SHIPPED
+
+
+class Search:
+    """Measures candidates for one model, and tells the best.
+
+    Args:
+        model: its file as it was shipped.
+        machine: this one.
+        tell: takes what is being done, for a person.
+        extent: what is timed.
+    """
+
+    def __init__(
+        self, model: Path, machine: Machine, tell: Tell, extent: Extent | None = None
+    ) -> None:
+        self._model, self._machine, self._tell = model, machine, tell
+        self._extent = extent if extent is not None else Extent()
+        self._rates: dict[str, dict[str, float]] = {}
+        self.refused: dict[str, str] = {}
+
+    def run(self) -> EngineChoice:
+        """Return the best choice.
+
+        Raises:
+            PolysiliconError: not even the wheel with the shipped file can be timed.
+        """
+        plain = Candidate(name="wheel", setup=Setup(threads=self._machine.cores))
+        candidates = [plain, *self._with_kernels(plain), *self._converted(plain)]
+        best = self._best(candidates)
+        best = self._best([best, *_micro_batches(best)])
+        best = self._best([best, *_fewer_threads(best)])
+        return self._choice(best, plain)
+
+    def _with_kernels(self, plain: Candidate) -> list[Candidate]:
+        """Return the kernels built here, checked again, where there are some."""
+        built = build.find(self._machine)
+        if built is None:
+            return []
+        self._tell(f"{KERNELS}: do they compute the same?")
+        try:
+            build.check(Path(built.path), self._model, self._machine.cores)
+        except EngineError as error:
+            self.refused[KERNELS] = str(error)
+            return []
+        setup = msgspec.structs.replace(plain.setup, kernels=Path(built.path))
+        return [Candidate(name=KERNELS, setup=setup)]
+
+    def _converted(self, plain: Candidate) -> list[Candidate]:
+        """Return the weights in other formats that lose little enough; the rest is refused."""
+        found: list[Candidate] = []
+        shipped: quality.Reading | None = None
+        for kind in TARGETS:
+            self._tell(f"weights in {kind}: what does it cost in quality?")
+            target = converted_path(self._model, kind)
+            try:
+                shipped = shipped or self._read(self._model)
+                if not target.is_file():
+                    job = child.Convert(source=str(self._model), target=str(target), kind=kind)
+                    child.run(job, int)
+                reason = quality.refuse_weights(quality.compare(self._read(target), shipped))
+            except PolysiliconError as error:
+                reason = str(error)
+            if reason:
+                self.refused[kind] = reason
+                target.unlink(missing_ok=True)
+                continue
+            setup = msgspec.structs.replace(plain.setup, weights=target)
+            found.append(Candidate(name=f"wheel, {kind}", setup=setup, weight_format=kind))
+        built = build.find(self._machine)
+        if built is None or KERNELS in self.refused:
+            return found
+        kernels = Path(built.path)
+        return found + [
+            msgspec.structs.replace(
+                one,
+                name=f"{KERNELS}, {one.weight_format}",
+                setup=msgspec.structs.replace(one.setup, kernels=kernels),
+            )
+            for one in found
+        ]
+
+    def _read(self, weights: Path) -> quality.Reading:
+        job = child.Read(weights=str(weights), kernels=None, threads=self._machine.cores)
+        return child.run(job, quality.Reading)
+
+    def _best(self, candidates: list[Candidate]) -> Candidate:
+        """Time candidates against the first one, and return the best.
+
+        Raises:
+            PolysiliconError: the first one cannot be timed.
+        """
+        for _ in range(ROUNDS):
+            for candidate in candidates:
+                self._time(candidate)
+        first = candidates[0]
+        if first.name not in self._rates:
+            reason = self.refused[first.name]
+            raise EngineError(
+                f"{first.name} cannot be timed: {reason}; run `polysilicon calibrate` when the "
+                "machine is idle"
+            )
+        best, gain = first, WORTH
+        for candidate in candidates[1:]:
+            rates = self._rates.get(candidate.name)
+            if rates is not None and mean_gain(rates, self._rates[first.name]) >= gain:
+                best, gain = candidate, mean_gain(rates, self._rates[first.name])
+        return best
+
+    def _time(self, candidate: Candidate) -> None:
+        """Time a candidate once, and keep the best of its rates."""
+        if candidate.name in self.refused:
+            return
+        self._tell(f"timing {candidate.name}")
+        job = child.Time(model=str(self._model), setup=candidate.setup, extent=self._extent)
+        try:
+            rates = child.run(job, Speed, TIMEOUT_S).rates()
+        except EngineError as error:
+            if candidate.name not in self._rates:
+                self.refused[candidate.name] = str(error)
+            return
+        known = self._rates.setdefault(candidate.name, {})
+        for name, rate in rates.items():
+            known[name] = max(rate, known.get(name, 0.0))
+
+    def _choice(self, best: Candidate, plain: Candidate) -> EngineChoice:
+        setup = best.setup
+        built = build.find(self._machine) if setup.kernels is not None else None
+        base = self._rates[plain.name]
+        return EngineChoice(
+            engine_version=engine_version(ENGINE),
+            cpu=cpu_key(self._machine),
+            source_bytes=self._model.stat().st_size,
+            kernels=built.path if built is not None else "",
+            kernels_sha256=built.sha256 if built is not None else "",
+            weights=str(setup.weights) if setup.weights is not None else "",
+            weights_bytes=setup.weights.stat().st_size if setup.weights is not None else 0,
+            weight_format=best.weight_format,
+            threads=setup.threads,
+            micro_batch=setup.micro_batch,
+            gains={k: round(self._rates[best.name][k] / base[k], 3) for k in base},
+            refused=self.refused,
+            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def known(model: Path, machine: Machine) -> EngineChoice | None:
+    """Return the choice that was made for a model, where nothing has changed since.
+
+    New kernels, another wheel, CPU or file of the model are reasons to search again.
+    """
+    try:
+        found = read_choices(choices_path()).models.get(model_name(model))
+    except InputError:
+        return None
+    if found is None or stale(found, machine) or changed(found, model):
+        return None
+    built = build.find(machine)
+    if built is not None and not found.kernels and KERNELS not in found.refused:
+        return None
+    return found
+
+
+def converted_path(model: Path, kind: str) -> Path:
+    """Return where a model's weights in another format lie."""
+    name = f"{model.stem}.{model.stat().st_size}.{kind}.gguf"
+    return assets.cache_folder() / "engine" / "weights" / name
+
+
+def mean_gain(rates: dict[str, float], base: dict[str, float]) -> float:
+    """Return the geometric mean of rates over those of another candidate: prompts and batches."""
+    both = [name for name in base if name in rates]
+    product = 1.0
+    for name in both:
+        product *= rates[name] / base[name]
+    return float(product ** (1 / len(both))) if both else 0.0
+
+
+def _micro_batches(best: Candidate) -> list[Candidate]:
+    return [
+        msgspec.structs.replace(
+            best,
+            name=f"{best.name}, micro-batch {size}",
+            setup=msgspec.structs.replace(best.setup, micro_batch=size),
+        )
+        for size in MICRO_BATCHES
+    ]
+
+
+def _fewer_threads(best: Candidate) -> list[Candidate]:
+    """Return the same with a thread less: others need a core too, and hyperthreads share one."""
+    counts = {best.setup.threads - 1, best.setup.threads // 2} - {0, best.setup.threads}
+    return [
+        msgspec.structs.replace(
+            best,
+            name=f"{best.name}, {threads} threads",
+            setup=msgspec.structs.replace(best.setup, threads=threads),
+        )
+        for threads in sorted(counts, reverse=True)
+    ]

@@ -1,0 +1,146 @@
+"""How fast a model is with a setup: prompts alone, and batches of sequences."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from polysilicon.errors import EngineError
+from polysilicon.runtime.calibration.requests import Reply, ask, ask_all, iteration_seconds, unlike
+from polysilicon.runtime.engines.native.choice import Setup
+from polysilicon.runtime.types import Engine
+
+SEED = 5
+_WARM_WORDS = 40
+_SHORT_WORDS = 8
+
+
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """What is measured.
+
+    Attributes:
+        prompt_words: lengths of prompts, in words of about two tokens.
+        sequences: numbers of sequences that are decoded at once.
+        context_words: before what is decoded.
+        output: tokens of each sequence.
+        repeats: of each measurement.
+    """
+
+    prompt_words: tuple[int, ...] = (220,)
+    sequences: tuple[int, ...] = (1, 8)
+    context_words: tuple[int, ...] = (_SHORT_WORDS,)
+    output: int = 40
+    repeats: int = 2
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt alone: its words, its tokens that were computed, and seconds to the first token."""
+
+    words: int
+    tokens: int
+    seconds: float
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Sequences that were decoded at once: mean context in tokens, seconds of an iteration."""
+
+    sequences: int
+    context_tokens: float
+    seconds: float
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """Medians of what was measured."""
+
+    prompts: tuple[Prompt, ...]
+    batches: tuple[Batch, ...]
+
+    def rates(self) -> dict[str, float]:
+        """Return tokens a second by what was measured."""
+        found = {f"prompt of {p.words} words": p.tokens / p.seconds for p in self.prompts}
+        for batch in self.batches:
+            found[f"{batch.sequences} at once"] = batch.sequences / batch.seconds
+        return found
+
+
+def measure(model: Path, setup: Setup, extent: Extent) -> Speed:
+    """Measure a model with a setup, in this process.
+
+    Raises:
+        PolysiliconError: the engine cannot be opened, fails, or answers too shortly to be timed.
+    """
+    return asyncio.run(_measure(model, setup, extent))
+
+
+async def _measure(model: Path, setup: Setup, extent: Extent) -> Speed:
+    from polysilicon.runtime.engines.llamacpp import LlamaCpp  # noqa: PLC0415 - it imports this
+
+    rng = random.Random(SEED)  # noqa: S311 - no secret
+    longest = max((*extent.prompt_words, *extent.context_words))
+    engine = LlamaCpp(
+        model,
+        concurrency=max(extent.sequences),
+        context_tokens=256 + 4 * longest + extent.output,
+        setup=setup,
+    )
+    try:
+        await ask(engine, unlike(_WARM_WORDS, rng), 8)
+        prompts = [
+            await _prompt(engine, words, extent.repeats, rng) for words in extent.prompt_words
+        ]
+        batches = [
+            await _batch(engine, sequences, words, extent, rng)
+            for sequences in extent.sequences
+            for words in extent.context_words
+        ]
+        return Speed(prompts=tuple(prompts), batches=tuple(batches))
+    finally:
+        await engine.close()
+
+
+async def _prompt(engine: Engine, words: int, repeats: int, rng: random.Random) -> Prompt:
+    """Time a prompt that nothing is known of."""
+    replies = [await ask(engine, unlike(words, rng), 1) for _ in range(repeats)]
+    middle = sorted(replies, key=lambda reply: reply.ttft_s / reply.new)[len(replies) // 2]
+    return Prompt(words=words, tokens=middle.new, seconds=middle.ttft_s)
+
+
+async def _batch(
+    engine: Engine, sequences: int, words: int, extent: Extent, rng: random.Random
+) -> Batch:
+    """Time the iterations of sequences that are decoded at once."""
+    found: list[tuple[float, float]] = []
+    for _ in range(3 * extent.repeats):
+        prompts = [unlike(words, rng) for _ in range(sequences)]
+        replies = await ask_all(engine, prompts, extent.output)
+        seconds = iteration_seconds(replies) or _mean_gap(replies)
+        if seconds is not None:
+            context = sum(r.new + r.cached + r.output / 2 for r in replies) / len(replies)
+            found.append((seconds, context))
+        if len(found) == extent.repeats:
+            break
+    if not found:
+        raise EngineError("the engine answered too shortly to be timed")
+    return Batch(
+        sequences=sequences,
+        context_tokens=median(context for _, context in found),
+        seconds=median(seconds for seconds, _ in found),
+    )
+
+
+def _mean_gap(replies: list[Reply]) -> float | None:
+    """Return seconds an iteration where some answers ended early; None where nearly all did.
+
+    Tokens that came after all had begun, over the seconds in which most were still at work.
+    """
+    begin_s = max(reply.start_s + reply.ttft_s for reply in replies)
+    ends = sorted(reply.end_s for reply in replies)
+    end_s = ends[len(ends) // 4]
+    inside = sum(1 for reply in replies for t in reply.token_s if begin_s <= t <= end_s)
+    if end_s <= begin_s or inside < 4 * len(replies):
+        return None
+    return (end_s - begin_s) * len(replies) / inside

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polysilicon.catalog.machine import detect
+from polysilicon.cost.engine_choice import AS_SHIPPED, MICRO_BATCH, choices_path, write_choice
+from polysilicon.errors import EngineError
+from polysilicon.runtime.engines.native import build, child, search
+from polysilicon.runtime.engines.native.quality import Reading
+from polysilicon.runtime.engines.native.speed import Batch, Prompt, Speed
+
+GOOD = Reading(log_probability=[-1.0] * 9, likeliest=[1] * 9, lead=[2.0] * 9)
+BAD = Reading(log_probability=[-1.5] * 9, likeliest=[1] * 9, lead=[2.0] * 9)
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYSILICON_HOME", str(tmp_path / "home"))
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF" + bytes(96))
+    return path
+
+
+@pytest.fixture
+def built(model):
+    """Kernels that were built for this machine."""
+    path = build.library_path(detect())
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"kernels")
+    return path
+
+
+class World:
+    """Answers jobs as a machine would whose speeds are known.
+
+    Args:
+        rates: tokens a second by (has kernels, format of the weights); an error where missing.
+        bad: formats whose weights read badly.
+    """
+
+    def __init__(self, rates: dict[tuple[bool, str], float], bad: tuple[str, ...] = ()) -> None:
+        self.rates, self.bad = rates, bad
+        self.best_micro_batch = MICRO_BATCH
+        self.timed = 0
+
+    def run(self, job, _type, _timeout_s=0.0):
+        if isinstance(job, child.Read):
+            return BAD if any(f".{kind}." in job.weights for kind in self.bad) else GOOD
+        if isinstance(job, child.Convert):
+            Path(job.target).parent.mkdir(parents=True, exist_ok=True)
+            Path(job.target).write_bytes(job.kind.encode())
+            return 1
+        self.timed += 1
+        kind = job.setup.weights.suffixes[-2][1:] if job.setup.weights else AS_SHIPPED
+        rate = self.rates.get((job.setup.kernels is not None, kind))
+        if rate is None:
+            raise EngineError("died of SIGILL")
+        rate *= 1.5 if job.setup.micro_batch == self.best_micro_batch != MICRO_BATCH else 1
+        rate *= job.setup.threads
+        return Speed(
+            prompts=(Prompt(words=9, tokens=20, seconds=20 / rate),),
+            batches=(Batch(sequences=8, context_tokens=9.0, seconds=8 / rate),),
+        )
+
+
+def find(model, world, monkeypatch):
+    monkeypatch.setattr(child, "run", world.run)
+    return search.Search(model, detect(), lambda _what: None).run()
+
+
+def test_nothing_but_the_wheel_is_the_wheel(model, monkeypatch):
+    found = find(model, World({(False, AS_SHIPPED): 100}, bad=("Q4_0", "Q8_0")), monkeypatch)
+    assert (found.kernels, found.weights, found.weight_format) == ("", "", AS_SHIPPED)
+    assert found.threads == detect().cores
+    assert set(found.gains.values()) == {1.0}
+    assert found.tag == ""
+    assert "perplexity rises by 64.9%" in found.refused["Q4_0"]
+
+
+def test_the_fastest_kernels_and_weights_are_taken(model, built, monkeypatch):
+    rates = {
+        (False, AS_SHIPPED): 100.0, (True, AS_SHIPPED): 250.0,
+        (False, "Q8_0"): 90.0, (True, "Q8_0"): 300.0,
+    }  # fmt: skip
+    found = find(model, World(rates, bad=("Q4_0",)), monkeypatch)
+    assert found.kernels == str(built)
+    assert found.weight_format == "Q8_0"
+    assert found.weights_bytes == Path(found.weights).stat().st_size
+    assert set(found.gains.values()) == {3.0}
+    assert found.tag.startswith("+kernels.")
+    assert not search.converted_path(model, "Q4_0").exists()
+
+
+def test_what_is_hardly_faster_is_not_taken(model, monkeypatch):
+    rates = {(False, AS_SHIPPED): 100.0, (False, "Q4_0"): 102.0, (False, "Q8_0"): 101.0}
+    assert find(model, World(rates), monkeypatch).weights == ""
+
+
+def test_kernels_that_crash_when_timed_are_refused(model, built, monkeypatch):
+    found = find(model, World({(False, AS_SHIPPED): 100.0}, bad=("Q4_0", "Q8_0")), monkeypatch)
+    assert found.kernels == ""
+    assert found.refused[search.KERNELS] == "died of SIGILL"
+
+
+def test_the_micro_batch_is_searched(model, monkeypatch):
+    world = World({(False, AS_SHIPPED): 100.0}, bad=("Q4_0", "Q8_0"))
+    world.best_micro_batch = 1024
+    found = find(model, world, monkeypatch)
+    assert found.micro_batch == 1024
+    assert set(found.gains.values()) == {1.5}
+
+
+def test_a_wheel_that_cannot_be_timed_is_an_error(model, monkeypatch):
+    with pytest.raises(EngineError, match="wheel cannot be timed: died of SIGILL"):
+        find(model, World({}, bad=("Q4_0", "Q8_0")), monkeypatch)
+
+
+def test_a_choice_holds_until_something_changes(model, monkeypatch):
+    world = World({(False, AS_SHIPPED): 100.0}, bad=("Q4_0", "Q8_0"))
+    assert search.known(model, detect()) is None
+    found = find(model, world, monkeypatch)
+    write_choice("tiny", found, choices_path())
+    assert search.known(model, detect()) == found
+    path = build.library_path(detect())
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"new kernels")
+    assert search.known(model, detect()) is None  # they were not tried yet
+    path.unlink()
+    model.write_bytes(b"GGUF")
+    assert search.known(model, detect()) is None
+
+
+def test_the_mean_gain_is_geometric():
+    assert search.mean_gain({"a": 2.0, "b": 8.0}, {"a": 1.0, "b": 1.0}) == pytest.approx(4.0)
+    assert search.mean_gain({}, {"a": 1.0}) == 0.0
