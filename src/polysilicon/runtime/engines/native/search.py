@@ -112,6 +112,8 @@ class Search:
                 if not target.is_file():
                     job = child.Convert(source=str(self._model), target=str(target), kind=kind)
                     child.run(job, int)
+                if target.stat().st_size > self._model.stat().st_size:
+                    raise EngineError("larger than the shipped file: more to read for each token")
                 reason = quality.refuse_weights(quality.compare(self._read(target), shipped))
             except PolysiliconError as error:
                 reason = str(error)
