@@ -31,9 +31,10 @@ fit: $(READY)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m polysilicon.cost.fit.cpu
 	$(BIN)/python tools/score_table.py
 
-# Writes the price-performance page again, from the laws, facts and prices as they are.
+# Writes the pages on prices and on placements again, from the laws, facts and prices as they are.
 docs: $(READY)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m polysilicon.report.price_performance docs
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tools/placement_savings.py docs
 
 $(READY): requirements.lock pyproject.toml tools/bootstrap.py
 	$(PYTHON) tools/bootstrap.py $(VENV)

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from scipy import sparse
 
-from polysilicon.errors import PolysiliconError
+from polysilicon.errors import InfeasibleError, PolysiliconError
 from polysilicon.placement.certify import Duals
 from polysilicon.placement.program import Codes, Numbers, Program
 
@@ -159,12 +159,15 @@ class Model:
     def whole(
         self, gap: float, limit_s: float, start: tuple[Numbers, Numbers] | None
     ) -> Whole | None:
-        """Solve with whole units; None where there is no answer.
+        """Solve with whole units; None where no answer was found in time.
 
         Args:
             gap: relative, at which to stop.
             limit_s: seconds after which the best answer so far is taken.
             start: units and shares of an answer that is known.
+
+        Raises:
+            InfeasibleError: there is none over these pairs.
         """
         assert not self._slack
         highs, pools = _new(), len(self.program.unit_cost)
@@ -182,6 +185,8 @@ class Model:
             known.col_value = list(np.concatenate(start))
             highs.setSolution(known)
         highs.run()
+        if highs.getModelStatus() in _INFEASIBLE:
+            raise InfeasibleError("no whole number of machines will do")
         info = highs.getInfo()
         if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
             return None

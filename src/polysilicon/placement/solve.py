@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from polysilicon.errors import PolysiliconError
+from polysilicon.errors import InfeasibleError, PolysiliconError
 from polysilicon.placement.certify import (
     CLOSE,
     Duals,
@@ -26,6 +26,8 @@ from polysilicon.placement.program import Codes, Numbers, Program, covers, with_
 
 GAP = 1e-3
 LIMIT_S = 10.0
+# Where nothing was found at all it is searched for so long.
+_LONG_S = 30.0
 # A program of no more pairs is given to the solver whole.
 FEW_PAIRS = 20_000
 # Of no more pairs, branch and bound takes all, so that its bound holds for all.
@@ -88,7 +90,8 @@ def solve(program: Program, *, gap: float = GAP, limit_s: float = LIMIT_S) -> So
         limit_s: seconds of branch and bound after which the best answer so far is taken.
 
     Raises:
-        PolysiliconError: the answer failed its check.
+        PolysiliconError: the answer failed its check, or none was found in time though machines in
+            fractions would do.
     """
     tight = with_rows(program, covers(program))
     relaxed = relax(tight)
@@ -98,16 +101,25 @@ def solve(program: Program, *, gap: float = GAP, limit_s: float = LIMIT_S) -> So
     if best is None or best.gap > gap:
         best = _better(best, _dived(program, relaxed, gap))
     every = len(program.pair_class)
-    for chosen in (np.sort(relaxed.pairs), np.arange(every)):
-        # Of few pairs the relaxation has all, so that the first round is the last.
-        proved = best is not None and best.gap <= gap
-        if not proved and len(chosen) <= (FEW_PAIRS if len(chosen) < every else MANY_PAIRS):
-            limits = (gap, limit_s if every == len(relaxed.pairs) else limit_s / 2)
-            best = _branched(tight, program, chosen, best, (relaxed.cost, *limits))
-        if every == len(relaxed.pairs):
-            break
-    if best is not None:
-        assert_whole(program, best.units, best.share, best.bound)
+    try:
+        for chosen in (np.sort(relaxed.pairs), np.arange(every)):
+            # Of few pairs the relaxation has all, so that the first round is the last.
+            proved = best is not None and best.gap <= gap
+            if not proved and len(chosen) <= (FEW_PAIRS if len(chosen) < every else MANY_PAIRS):
+                limits = (gap, limit_s if every == len(relaxed.pairs) else limit_s / 2)
+                best = _branched(tight, program, chosen, best, (relaxed.cost, *limits))
+            if every == len(relaxed.pairs):
+                break
+        if best is None:
+            chosen = np.arange(every) if every <= MANY_PAIRS else np.sort(relaxed.pairs)
+            best = _branched(tight, program, chosen, None, (relaxed.cost, gap, _LONG_S))
+    except InfeasibleError:
+        return None
+    if best is None:
+        raise PolysiliconError(
+            "whole numbers of machines that keep all rules were not found in time"
+        )
+    assert_whole(program, best.units, best.share, best.bound)
     return best
 
 
@@ -167,11 +179,20 @@ def _branched(
         chosen: pairs.
         known: the best answer so far.
         asked: a bound that is known, gap and seconds.
+
+    Raises:
+        InfeasibleError: these are all pairs, and no whole machines will do.
     """
     bound, gap, limit_s = asked
     model = Model(tight, chosen, _scale(tight))
     start = None if known is None else (known.units, known.share[chosen])
-    found = model.whole(gap / 2, limit_s, start)
+    try:
+        found = model.whole(gap / 2, limit_s, start)
+    except InfeasibleError:
+        # Over some of the pairs that proves nothing.
+        if len(chosen) == len(program.pair_class):
+            raise
+        found = None
     if found is None:
         return known
     share = np.zeros(len(program.pair_class))
