@@ -13,6 +13,7 @@ from polysilicon.catalog.policy import Policy, Residency, Slo
 from polysilicon.errors import InputError
 from polysilicon.simulate import Result, simulate, source
 from polysilicon.workload.files import read, write
+from polysilicon.workload.record import StepRecord
 from polysilicon.workload.workload import Workload
 
 
@@ -159,6 +160,27 @@ def test_an_slo_and_a_cheaper_pool_decide_where_steps_go() -> None:
     assert fast.pools["tools"].steps == 50
     assert fast.slo["a"] == 1.0
     assert simulate(work, fleet, policy=Policy(objective="latency")).pools["tools"].steps == 50
+
+
+def test_pauses_of_persons_do_not_count_against_an_slo() -> None:
+    steps = [
+        tool("t", "1", 0.0, cpu_s=1.0),
+        StepRecord(task_id="t", step_id="2", name="person", kind="tool", agent="a", arrival_s=0.0,
+                   wait_s=100.0, parent_ids=("1",)),
+        tool("t", "3", 0.0, cpu_s=1.0, parent_ids=("2",)),
+    ]  # fmt: skip
+    policy = Policy(slo=(Slo(agent="a", p99_s=5.0),))
+    result = simulate(Workload.from_records(steps), _only(TOOLS), policy=policy)
+    assert result.slo == {"a": 1.0}
+    assert result.agents["a"].p99 - result.own_s["a"].p99 == pytest.approx(100.0, rel=5e-3)
+
+
+def test_a_wait_is_in_a_queue_and_not_on_the_way() -> None:
+    work = Workload.from_records([chat("t", "1", 0.0, region="eu-west-1")])
+    fleet = Fleet(pool=(LLM,), link=(Link(regions=("us-east-1", "eu-west-1"), delay_s=0.5),))
+    result = simulate(work, fleet)
+    assert result.wait_s.p99 == 0.0
+    assert result.ttft_s.p99 > 0.5
 
 
 def test_data_stays_where_it_may_be() -> None:

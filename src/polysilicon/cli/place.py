@@ -25,7 +25,8 @@ _MOST_BYTES = 2**16
 
 @click.command(
     name="place",
-    epilog="Example:  polysilicon place day.parquet --policy policy.toml -o placed.toml",
+    epilog="\b\nExample:\n"
+    "  polysilicon place examples/agents.jsonl --policy examples/policy.toml -o placed.toml",
 )
 @click.argument("workload", type=click.Path(path_type=Path))
 @click.option("--policy", type=click.Path(path_type=Path), help="SLOs, residency, limits (.toml).")

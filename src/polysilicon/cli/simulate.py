@@ -20,8 +20,8 @@ from polysilicon.errors import InputError
 
 @click.command(
     "simulate",
-    epilog="Example:  polysilicon simulate examples/agents.jsonl --fleet "
-    "examples/fleet_cloud.toml --replications 3",
+    epilog="\b\nExample:\n"
+    "  polysilicon simulate examples/agents.jsonl --fleet examples/fleet_cloud.toml",
 )
 @click.argument("workload", type=click.Path(path_type=Path))
 @click.option(
@@ -93,6 +93,9 @@ def command(workload: Path, *, as_json: bool, **said: Any) -> None:
         emit_json(found | {"compared": msgspec.to_builtins(others[0])} if others else found)
     else:
         out().print(simulation_page(results))
+        for written in (output, said["page"]):
+            if written is not None:
+                out().print(f"written: {written}", markup=False)
 
 
 def _fleet(name: str) -> Fleet:

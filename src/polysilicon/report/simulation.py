@@ -64,12 +64,17 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ("tasks", f"{result.tasks:,}"),
         ("steps", f"{result.steps:,}"),
         ("simulated", seconds(result.sim_s)),
-        ("in", f"{seconds(result.wall_s)}, {units.count(result.steps_per_s)} steps/s"),
-        ("cost of the fleet", usd(result.cost_usd)),
+        ("took", f"{seconds(result.wall_s)}, playing at {units.count(result.steps_per_s)} steps/s"),
+        ("cost of the fleet", f"{usd(result.cost_usd)}, {usd(_usd_per_hour(result))} an hour"),
         ("energy", energy),
         ("prefix reuse", share(result.prefix_reuse)),
         ("begun again", f"{result.again:,} steps"),
     ]
+
+
+def _usd_per_hour(result: Result) -> float:
+    """Return dollars of all machines for an hour."""
+    return result.cost_usd / result.sim_s * units.SECONDS_PER_HOUR if result.sim_s else 0.0
 
 
 def _head(name: str, result: Result) -> Table:
@@ -84,15 +89,14 @@ def _head(name: str, result: Result) -> Table:
 def _pools(result: Result) -> Table:
     """Return what came of each pool."""
     table = house_table("Pools")
-    table.add_column("pool", overflow="fold", min_width=8)
-    table.add_column("machines", overflow="fold", min_width=20)
-    for heading in ("steps", "busy", "wait p99", "cost", "band", "basis"):
+    table.add_column("pool", overflow="fold", max_width=20)
+    table.add_column("machines", overflow="fold", max_width=22)
+    for heading in ("busy", "wait p99", "cost", "band of seconds", "basis"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, pool in result.pools.items():
         table.add_row(
             escape(name),
             f"{pool.units:,} {pool.offer}",
-            units.count(pool.steps),
             share(pool.utilisation),
             seconds(pool.wait_s.p99),
             usd(pool.cost_usd),
@@ -112,14 +116,18 @@ def _band(low: float | None, high: float | None) -> str:
 def rows(result: Result) -> Iterable[tuple[str, int, Sequence[float | None], str]]:
     """Yield name, count, quantiles of seconds and SLO of tasks by agent, and steps by kind."""
     for agent, found in result.agents.items():
-        kept = result.slo.get(agent)
-        yield f"tasks of {agent}", found.count, (found.p50, found.p90, found.p99), share(kept)
+        kept, own = result.slo.get(agent), result.own_s[agent]
+        paused = own.p99 != found.p99
+        told = BLANK if paused else share(kept)
+        yield f"tasks of {agent}", found.count, (found.p50, found.p90, found.p99), told
+        if paused:
+            yield "  less persons' pauses", found.count, (own.p50, own.p90, own.p99), share(kept)
     for kind, found in result.kinds.items():
         yield f"{kind} steps", found.count, (found.p50, found.p90, found.p99), BLANK
     for name, of in (
         ("time to first token", result.ttft_s),
         ("time per output token", result.tpot_s),
-        ("wait", result.wait_s),
+        ("wait in queues", result.wait_s),
     ):
         if of.p50 is not None:
             yield name, 0, (of.p50, of.p90, of.p99), BLANK
@@ -151,8 +159,7 @@ def _series(result: Result) -> list[RenderableType]:
     if not result.series["at_s"]:
         return []
     table = house_table("Steps that ran, over time", "pool", "")
-    table.add_column("most", justify="right")
-    table.show_header = False
+    table.add_column("at most", justify="right")
     for name, values in result.series["running"].items():
         table.add_row(escape(name), spark(_fewer(values)), f"{max(values):.3g}")
     return [table]

@@ -9,11 +9,12 @@ import pyarrow as pa
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.fleet import Fleet
 from polysilicon.catalog.policy import Policy
-from polysilicon.placement.classes import PERSON
 from polysilicon.placement.types import Verdict
 from polysilicon.simulate.simulate import simulate
 from polysilicon.simulate.source import Source
 from polysilicon.workload.workload import Workload
+
+_TIMES = ("ready_s", "start_s", "first_token_s", "end_s")
 
 
 class Player(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,23 +31,26 @@ class Player(msgspec.Struct, frozen=True, kw_only=True):
     measured_on: str
 
     def __call__(self, fleet: Fleet, workload: Workload) -> Verdict:
-        """Return what became of the tasks; persons take no time."""
-        source = Source(without_persons(workload), self.measured_on)
+        """Return what became of the tasks."""
+        source = Source(without_thinking(workload), self.measured_on)
         result = simulate(source, fleet, policy=self.policy, catalog=self.catalog)
-        p99_s = {agent: of.p99 for agent, of in result.agents.items() if of.p99 is not None}
+        p99_s = {agent: of.p99 for agent, of in result.own_s.items() if of.p99 is not None}
         return Verdict(p99_s=p99_s, by="simulated")
 
 
-def without_persons(workload: Workload) -> Workload:
-    """Return a workload in which persons answer at once, and nobody thinks between steps."""
-    names, words = workload.codes("name")
-    person = np.array([word == PERSON for word in words], np.bool_)[names]
+def without_thinking(workload: Workload) -> Workload:
+    """Return a workload in which each step is ready as soon as those before it have ended.
+
+    What lies between recorded steps is not the fleet's to shorten. Steps of which only the recorded
+    seconds are known keep these.
+    """
+    lasted_s = workload.numbers("end_s") - workload.numbers("start_s")
+    waits = np.isnan(workload.numbers("cpu_s")) & np.isnan(workload.numbers("wait_s"))
+    wait_s = np.where(waits, lasted_s, workload.numbers("wait_s"))
+    columns = {name: pa.nulls(len(workload), pa.float64()) for name in _TIMES}
+    columns["wait_s"] = pa.array(wait_s, mask=np.isnan(wait_s))
     table = workload.table
-    for column in ("ready_s", "start_s", "first_token_s", "end_s"):
-        at = table.schema.get_field_index(column)
-        empty = pa.nulls(len(table), table.schema.field(column).type)
-        table = table.set_column(at, column, empty)
-    at = table.schema.get_field_index("wait_s")
-    wait_s = np.where(person, 0.0, workload.numbers("wait_s"))
-    values = pa.array(wait_s, mask=np.isnan(wait_s))
-    return Workload(table.set_column(at, "wait_s", values))
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, values.cast(table.schema.field(name).type))
+    return Workload(table)

@@ -204,7 +204,7 @@ def _engine(
         raise InputError(str(error), where=place) from error
     models = set(names.values())
     if named is None and len(models) != 1:
-        mend = 'add model = "…"'
+        mend = 'add model = "…" to this pool of a fleet file'
         what = "which model it holds is not told" if not models else "its steps name several models"
         raise InputError(what, where=place, mend=mend)
     model = catalog.model(named or models.pop())

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from polysilicon.catalog.policy import Policy
+from polysilicon.placement.classes import PERSON
 from polysilicon.schedule import BATCH, INTERACTIVE
 from polysilicon.schedule.types import Codes, Flags, Floats
 from polysilicon.simulate.state import NONE, STEP, TASK
@@ -54,6 +55,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         routes: of the steps' codes.
         agents: of each task.
         kind: of each step, a place in `KINDS`.
+        person: steps in which a person pauses.
         held: steps that tell how long they took, but not what they would take elsewhere.
         lost: steps of which nothing is known; they take no time.
     """
@@ -65,6 +67,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...]
     agents: Sequence[str]
     kind: Codes
+    person: Flags
     held: int
     lost: int
 
@@ -108,6 +111,7 @@ def program_of(workload: Workload, policy: Policy, known: Sequence[Route] = ()) 
         routes=routes,
         agents=agents,
         kind=_kinds(workload),
+        person=_persons(workload),
         held=held,
         lost=lost,
     )
@@ -248,6 +252,12 @@ def _kinds(workload: Workload) -> Codes:
     """Return the kind of each step as a place in `KINDS`."""
     codes, names = workload.codes("kind")
     return np.array([KINDS.index(name) for name in names], np.int64)[codes]
+
+
+def _persons(workload: Workload) -> Flags:
+    """Tell in which steps a person pauses, shape (steps,)."""
+    codes, names = workload.codes("name")
+    return np.array([name == PERSON for name in names], np.bool_)[codes]
 
 
 def of_kind(workload: Workload, kind: str) -> Flags:

@@ -31,7 +31,7 @@ class PoolResult(msgspec.Struct, frozen=True, kw_only=True):
         steps: that it served.
         utilisation: share of its threads that ran, or of its engines that computed, over the whole
             time; the larger of both.
-        wait_s: seconds between readiness and start.
+        wait_s: seconds in its queues.
         cost_usd: of its machines over the whole time.
         steps_usd: of that, what steps used.
         energy_j: an estimate; None where a fact is missing.
@@ -85,11 +85,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         task_s: from a task's arrival to its end.
         ttft_s: from a step's readiness to its first token, waiting included.
         tpot_s: for each later token.
-        wait_s: from readiness to start.
+        wait_s: in the queue of a pool.
         utilisation: by pool.
         cost_usd: of all machines over the whole time.
         energy_j: None where that of a pool is not known.
-        slo: share of an agent's tasks within its SLO.
+        slo: share of an agent's tasks within its SLO, pauses of persons not counted.
+        own_s: seconds of an agent's tasks without pauses of persons.
         agents: tasks by agent.
         kinds: steps by kind, from start to end.
         pools: by name.
@@ -115,6 +116,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float
     energy_j: float | None
     slo: Mapping[str, float]
+    own_s: Mapping[str, Quantiles]
     agents: Mapping[str, GroupResult]
     kinds: Mapping[str, GroupResult]
     pools: Mapping[str, PoolResult]
@@ -170,6 +172,7 @@ def result_of(
             for at in groups
             if not math.isnan(tally.slo_s[at])
         },
+        own_s={survey.agents[at]: tally.own_s.of(at) for at in groups},
         agents={survey.agents[at]: _group(tally.task_s, at) for at in groups},
         kinds={
             kind: _group(tally.service_s, at)

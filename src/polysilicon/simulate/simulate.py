@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.catalog import load as load_catalog
-from polysilicon.catalog.fleet import Fleet
+from polysilicon.catalog.fleet import LOCAL, Fleet
 from polysilicon.catalog.policy import Policy
 from polysilicon.disk import atomic
 from polysilicon.errors import InputError, PolysiliconError
-from polysilicon.schedule.types import Codes
+from polysilicon.schedule.types import Codes, Flags, Floats
 from polysilicon.simulate import failures, kernel
 from polysilicon.simulate.fleet import empty_world
 from polysilicon.simulate.machines import Machines, machines_of
@@ -84,6 +84,8 @@ def simulate(
     begun = time.perf_counter()
     rules, facts = policy or Policy(), catalog or load_catalog()
     source = workload if isinstance(workload, Source) else Source(workload)
+    if source.measured_on != LOCAL:
+        facts.offer(source.measured_on)
     survey = source.survey(rules)
     machines = machines_of(fleet, survey.routes, survey.usual, facts, rules, source.measured_on)
     results = []
@@ -125,6 +127,7 @@ class _Run:
         self._agent_of = {agent: code for code, agent in enumerate(survey.agents)}
         self._agent: Codes = np.zeros(0, np.int64)
         self._kind: Codes = np.zeros(0, np.int64)
+        self._person: Flags = np.zeros(0, np.bool_)
         self._table: Any = None
 
     def play(self, source: Source, put: Put | None, told: Told | None, *, shuffled: bool) -> None:
@@ -174,6 +177,7 @@ class _Run:
         agent = np.array([self._agent_of[name] for name in program.agents], np.int64)
         self._agent = np.concatenate((self._agent, agent))
         self._kind = np.concatenate((self._kind, program.kind))
+        self._person = np.concatenate((self._person, program.person))
         if keep:
             tables = [program.table] if self._table is None else [self._table, program.table]
             self._table = pa.concat_tables(tables)
@@ -206,12 +210,16 @@ class _Run:
         end_s = np.full(int(tasks_gone.sum()), -np.inf)
         np.maximum.at(end_s, of[gone], world.steps["end_s"][: len(gone)][gone])
         agent = self._agent[tasks_gone]
-        self.tally.add_tasks(world.tasks["arrival_s"][: len(tasks_gone)][tasks_gone], end_s, agent)
+        arrival_s = world.tasks["arrival_s"][: len(tasks_gone)][tasks_gone]
+        self.tally.add_tasks(arrival_s, end_s, self._paused_s(gone, of, len(agent)), agent)
         rows = np.flatnonzero(gone)
         for at in range(0, len(rows), _HARVEST):
             some = rows[at : at + _HARVEST]
             steps = world.steps[some]
-            self.tally.add_steps(steps, agent[of[some]], self._kind[some])
+            sent, way_s = steps["pool"] >= 0, np.zeros(len(steps))
+            at_pool = (steps["route"][sent], steps["pool"][sent])
+            way_s[sent] = world.routes["delay_s"][at_pool]
+            self.tally.add_steps(steps, agent[of[some]], self._kind[some], way_s)
             self.series.add(steps)
             if put is not None:
                 table = self._table.take(pa.array(some))
@@ -219,7 +227,22 @@ class _Run:
         if put is not None:
             self._table = self._table.filter(pa.array(~gone))
         self._agent, self._kind = self._agent[~tasks_gone], self._kind[~gone]
+        self._person = self._person[~gone]
         forget(world, gone, tasks_gone)
+
+    def _paused_s(self, gone: Flags, of: Codes, tasks: int) -> Floats:
+        """Return seconds in which persons paused, of tasks that ended.
+
+        Args:
+            gone: which steps are theirs.
+            of: which of these tasks each step is of.
+            tasks: how many they are.
+        """
+        rows = np.flatnonzero(gone & self._person)
+        steps = self.world.steps[rows]
+        lasted_s = steps["end_s"] - steps["start_s"]
+        paused_s = np.bincount(of[rows], weights=lasted_s, minlength=tasks)
+        return np.asarray(paused_s, np.float64)
 
 
 def _shuffled(program: Program, rng: np.random.Generator) -> Program:

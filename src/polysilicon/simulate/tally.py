@@ -17,6 +17,9 @@ from polysilicon.schedule.types import Codes, Floats
 
 SHARES = (0.5, 0.9, 0.99)
 
+# Less than this is what is left of a difference of large numbers.
+_LEAST_WAIT_S = 1e-9
+
 _WIDTH = math.log1p(0.002)
 _LEAST = math.log(1e-9)
 _BINS = 2 + math.ceil((math.log(1e10) - _LEAST) / _WIDTH)
@@ -93,7 +96,8 @@ class Tally:
     def __init__(self, agents: Sequence[str], slo_s: Floats, pools: int) -> None:
         self.agents, self.slo_s = agents, slo_s
         self.steps, self.tasks, self.again = 0, 0, 0
-        self.task_s, self.ttft_s, self.tpot_s = Seconds(), Seconds(), Seconds()
+        self.task_s, self.own_s = Seconds(), Seconds()
+        self.ttft_s, self.tpot_s = Seconds(), Seconds()
         self.wait_s, self.service_s = Seconds(), Seconds()
         self.kept = np.zeros(len(agents), np.int64)
         self.pool_steps = np.zeros(pools, np.int64)
@@ -102,12 +106,13 @@ class Tally:
         self.prompt_tokens, self.found_tokens = 0.0, 0.0
         self.first_s, self.last_s = math.inf, 0.0
 
-    def add_tasks(self, arrival_s: Floats, end_s: Floats, agent: Codes) -> None:
+    def add_tasks(self, arrival_s: Floats, end_s: Floats, paused_s: Floats, agent: Codes) -> None:
         """Count tasks that ended.
 
         Args:
             arrival_s: of each.
             end_s: of its last step.
+            paused_s: of that, pauses of persons.
             agent: its code.
         """
         if not len(end_s):
@@ -115,17 +120,20 @@ class Tally:
         self.tasks += len(end_s)
         lasted_s = np.maximum(end_s - arrival_s, 0.0)
         self.task_s.add(lasted_s, agent)
-        self.kept += np.bincount(agent[lasted_s <= self.slo_s[agent]], minlength=len(self.kept))
+        own_s = np.maximum(lasted_s - paused_s, 0.0)
+        self.own_s.add(own_s, agent)
+        self.kept += np.bincount(agent[own_s <= self.slo_s[agent]], minlength=len(self.kept))
         self.first_s = min(self.first_s, float(arrival_s.min()))
         self.last_s = max(self.last_s, float(end_s.max()))
 
-    def add_steps(self, steps: Any, agent: Codes, kind: Codes) -> None:
+    def add_steps(self, steps: Any, agent: Codes, kind: Codes, way_s: Floats) -> None:
         """Count steps of tasks that ended.
 
         Args:
             steps: their records.
             agent: code of each one's task.
             kind: code of each.
+            way_s: seconds from readiness to its pool.
         """
         self.steps += len(steps)
         self.again += int((steps["attempts"] > 1).sum())
@@ -136,7 +144,8 @@ class Tally:
             each_s = np.where(later > 0, (steps["end_s"] - steps["first_s"]) / later, np.nan)
         self.ttft_s.add((steps["first_s"] - steps["ready_s"])[llm], agent[llm])
         self.tpot_s.add(each_s[llm], agent[llm])
-        wait_s = steps["start_s"] - steps["ready_s"]
+        wait_s = np.maximum(steps["start_s"] - steps["ready_s"] - way_s, 0.0)
+        wait_s[wait_s < _LEAST_WAIT_S] = 0.0
         self.wait_s.add(wait_s[sent], kind[sent])
         self.pool_wait_s.add(wait_s[sent], steps["pool"][sent])
         self.service_s.add(steps["end_s"] - steps["start_s"], kind)
