@@ -58,6 +58,11 @@ def test_a_good_fleet(tmp_path: Path) -> None:
         ('[[pool]]\nname = "a"\n[[pool]]\nname = "b"', "two pools have offer local"),
         ('[[pool]]\nname = "a"\nconcurrency = 0', "at least 1"),
         ('[[pool]]\nname = "a"\ncount = 0', "at least 1"),
+        ('[[pool]]\nname = "a"\nunits = 10000000000000', "too large"),
+        (
+            '[[pool]]\nname = "a"\n[[link]]\nregions = ["x", "x"]\ndelay_s = 1.0',
+            "between two regions",
+        ),
     ],
 )
 def test_bad_fleets_are_one_line_that_names_the_file(tmp_path: Path, text: str, error: str) -> None:

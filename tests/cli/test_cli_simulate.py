@@ -102,6 +102,16 @@ def test_mistakes_are_one_line(
     assert "Traceback" not in told
 
 
+def test_nothing_that_is_read_is_written_over(files: tuple[str, str], tmp_path: Path) -> None:
+    kept = Path(files[0]).read_bytes()
+    assert simulate(files[0], "--fleet", files[1], "--html", files[0]) == 2
+    assert simulate(files[0], "--fleet", files[1], "--html", files[1]) == 2
+    both = str(tmp_path / "x.parquet")
+    assert simulate(files[0], "--fleet", files[1], "-o", both, "--html", both) == 2
+    assert Path(files[0]).read_bytes() == kept
+    assert Path(files[1]).read_text() == FLEET
+
+
 def test_an_empty_workload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(Workload.from_records([]), tmp_path / "w.parquet")
     assert simulate(str(tmp_path / "w.parquet")) == 2

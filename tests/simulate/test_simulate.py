@@ -10,7 +10,7 @@ import pytest
 from fleets import FLEET, LLM, MODEL, TOOLS, chat, tasks, tool
 from polysilicon.catalog.fleet import Fleet, Link, OwnPrice, Pool
 from polysilicon.catalog.policy import Policy, Residency, Slo
-from polysilicon.errors import InputError
+from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.simulate import Result, simulate, source
 from polysilicon.workload.files import read, write
 from polysilicon.workload.record import StepRecord
@@ -175,6 +175,23 @@ def test_pauses_of_persons_do_not_count_against_an_slo() -> None:
     assert result.agents["a"].p99 - result.own_s["a"].p99 == pytest.approx(100.0, rel=5e-3)
 
 
+def test_who_is_in_a_hurry_takes_a_core_that_a_wider_step_cannot() -> None:
+    steps = [
+        tool("a", "1", 0.0, cpu_s=100.0, agent="slow"),
+        tool("b", "1", 1.0, cpu_s=80.0, cores=8.0, agent="slow"),
+        tool("c", "1", 2.0, cpu_s=1.0, agent="fast"),
+    ]
+    policy = Policy(slo=(Slo(agent="fast", p99_s=5.0, interactive=True),))
+    result = simulate(Workload.from_records(steps), _only(TOOLS), policy=policy)
+    assert result.slo["fast"] == 1.0
+
+
+def test_machines_that_fail_before_anything_ends_are_given_up() -> None:
+    pool = msgspec.structs.replace(TOOLS, interruptions_per_hour=36000.0, restart_s=0.01)
+    with pytest.raises(PolysiliconError, match="a thousand times"):
+        simulate(Workload.from_records([tool("t", "1", 0.0, cpu_s=1000.0)]), _only(pool))
+
+
 def test_a_wait_is_in_a_queue_and_not_on_the_way() -> None:
     work = Workload.from_records([chat("t", "1", 0.0, region="eu-west-1")])
     fleet = Fleet(pool=(LLM,), link=(Link(regions=("us-east-1", "eu-west-1"), delay_s=0.5),))
@@ -241,6 +258,8 @@ def test_replications_have_intervals_that_hold_the_mean() -> None:
         (_only(Pool(name="x", offer="aws/m9g.large", region="moon", serves=("tool:*",))),
          [tool("t", "1", 0.0)], "no price in region"),
         (_only(TOOLS), [tool("t", "1", 0.0, offer="aws/nope")], "core speed of aws/nope"),
+        (_only(msgspec.structs.replace(LLM, units=10**9)), [chat("t", "1", 0.0)],
+         "slots of engines"),
         (_only(TOOLS), [], "no steps"),
     ],
 )  # fmt: skip

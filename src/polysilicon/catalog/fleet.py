@@ -33,6 +33,10 @@ from polysilicon.errors import InputError
 
 LOCAL = "local"
 
+# Beyond these a figure is a slip of the pen.
+MOST_UNITS = 10**12
+MOST_AT_ONCE = 10**6
+
 
 class OwnPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A price that the user states."""
@@ -134,9 +138,12 @@ def check(fleet: Fleet, where: str) -> None:
         raise InputError("the fleet has no pool", where=where, mend="add a [[pool]]")
     if sum(pool.offer == LOCAL for pool in fleet.pool) > 1:
         raise InputError("two pools have offer local", where=where, mend="one has all its cores")
+    ends = [frozenset(link.regions) for link in fleet.link]
     for link in fleet.link:
+        place = f"{where}, link {' - '.join(link.regions)}"
+        if ends.count(frozenset(link.regions)) > 1 or link.regions[0] == link.regions[1]:
+            raise InputError("a link is between two regions, and told once", where=place)
         if not 0 <= link.delay_s < math.inf:
-            place = f"{where}, link {' - '.join(link.regions)}"
             raise InputError("delay_s must be from 0", where=place)
     for pool in fleet.pool:
         place = f"{where}, pool {pool.name!r}"
@@ -149,6 +156,9 @@ def _check_pool(pool: Pool, place: str) -> None:
     """Raise `InputError` where a pool contradicts itself."""
     if pool.concurrency < 1 or pool.units < 1:
         raise InputError("units and concurrency must be at least 1", where=place)
+    if pool.units > MOST_UNITS or pool.concurrency > MOST_AT_ONCE:
+        mend = f"at most {MOST_UNITS:,} units and a concurrency of {MOST_AT_ONCE:,}"
+        raise InputError("too large", where=place, mend=mend)
     if pool.count is not None and pool.count < 1:
         raise InputError("count must be at least 1", where=place)
     if not (0 <= pool.interruptions_per_hour < math.inf and 0 <= pool.restart_s < math.inf):

@@ -71,8 +71,12 @@ def command(workload: Path, *, as_json: bool, **said: Any) -> None:
     if said["compare"] and len(fleets) == 1:
         raise InputError("the fleet is compared with itself", where="--compare")
     output: Path | None = said["output"]
-    if output is not None:
-        check_other(output, [workload])
+    read = [workload, *(Path(said[name]) for name in ("fleet", "compare", "policy") if said[name])]
+    for written in (output, said["page"]):
+        if written is not None:
+            check_other(written, read)
+    if output is not None and output == said["page"]:
+        raise InputError("the steps and the page go to one file", where=str(output))
     results: dict[str, Result] = {}
     for name, fleet in fleets.items():
         with _bar(f"playing on {name}") as told:

@@ -244,6 +244,8 @@ def _band(case: Case, found: Outcome) -> tuple[float, float]:
     rate = case.classes.rates[pairs.code]
     usd = found.share * rate * pairs.work_s * case.usd[pairs.option]
     total = float(usd.sum())
+    if total == 0.0:  # nobody works
+        return 1.0, 1.0
     return float(usd @ pairs.low) / total, float(usd @ pairs.high) / total
 
 

@@ -129,8 +129,13 @@ def settle(
         found = solve(program, limit_s=limit_s)
         if found is None:
             break
-        last = _outcome(case, state, program, chosen, found, number)
-        if _learn(case, state, last, without):
+        outcome = _outcome(case, state, program, chosen, found, number)
+        lost = len(state.lost)
+        changed = _learn(case, state, outcome, without)
+        if len(state.lost) > lost:  # it was not asked to carry that loss, so it is no answer
+            continue
+        last = outcome
+        if changed:
             continue
         if not set(agents) & last.late.keys() and (
             best is None or last.solved.cost < best.solved.cost

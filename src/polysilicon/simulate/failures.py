@@ -15,6 +15,8 @@ from polysilicon.schedule.types import compiled, counted_part, part
 from polysilicon.simulate import batches, cores, heaps, queues
 from polysilicon.simulate.state import FAILS, IDLE, NONE, World
 
+MOST_ATTEMPTS = 1000
+
 
 @compiled
 def reckon(w: World) -> None:
@@ -105,6 +107,7 @@ def _again(w: World, engine: int, step: int, pool: int, now_s: float) -> None:
     s = w.steps
     had = max(w.engines[engine].clock - s[step].clock, 0.0)
     s[step].usd += had * w.pools[pool].engine_usd_per_s
+    _tried(w, step)
     queues.enqueue(w, step, pool, 1, now_s)
 
 
@@ -124,6 +127,14 @@ def _lose_cores(w: World, rng: np.random.Generator, pool: int, now_s: float) -> 
         step = w.jobs[at + place].item
         heaps.remove(w.jobs, at, pools[pool].jobs, place)
         cores.left(w, step, pool, now_s)
+        _tried(w, step)
         queues.enqueue(w, step, pool, 0, now_s)
         lost -= 1
     cores.reckon(w, pool, now_s)
+
+
+@part
+def _tried(w: World, step: int) -> None:
+    """Give up where machines fail so often that a step never ends."""
+    if w.steps[step].attempts >= MOST_ATTEMPTS:
+        raise ValueError("machines fail too often: a step began a thousand times and never ended")

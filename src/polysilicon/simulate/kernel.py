@@ -156,12 +156,27 @@ def enter(w: World, step: int, now_s: float) -> None:
                 batches.admit(w, step, engine, now_s)
                 return
         queues.enqueue(w, step, pool, 1, now_s)
+        fill_engines(w, pool, now_s)
         return
     w.steps[step].threads = min(w.steps[step].threads, p.whole / p.machines)
     if w.gates[pool, 0].waiting == 0 and cores.room(w, step, pool):
         start_job(w, step, pool, now_s)
     else:
         queues.enqueue(w, step, pool, 0, now_s)
+        fill_cores(w, pool, now_s)
+
+
+@part
+def fill_engines(w: World, pool: int, now_s: float) -> None:
+    """Who came may go before those for which no engine has room, and there may be room for it."""
+    while w.gates[pool, 1].waiting > 0:
+        bucket = queues.next_bucket(w, pool, 1, now_s)
+        engine = batches.pick(w, w.buckets[pool, 1, bucket].head, pool)
+        if engine == NONE:
+            break
+        step = w.buckets[pool, 1, bucket].head
+        queues.dequeue(w, pool, 1, bucket)
+        batches.admit(w, step, engine, now_s)
 
 
 @part

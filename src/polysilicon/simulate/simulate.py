@@ -19,6 +19,7 @@ from polysilicon.catalog.fleet import LOCAL, Fleet
 from polysilicon.catalog.policy import Policy
 from polysilicon.disk import atomic
 from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.placement.sites import check_names
 from polysilicon.schedule.types import Codes, Flags, Floats
 from polysilicon.simulate import failures, kernel
 from polysilicon.simulate.fleet import empty_world
@@ -87,6 +88,7 @@ def simulate(
     if source.measured_on != LOCAL:
         facts.offer(source.measured_on)
     survey = source.survey(rules)
+    check_names(rules, facts, survey.agents)
     machines = machines_of(fleet, survey.routes, survey.usual, facts, rules, source.measured_on)
     results = []
     for number in range(replications):
@@ -191,7 +193,10 @@ class _Run:
         events = _EVENTS
         while events == _EVENTS:
             begun = time.perf_counter()
-            upcoming, events, _ = kernel.run(self.world, self._rng, upcoming, until_s, _EVENTS)
+            try:
+                upcoming, events, _ = kernel.run(self.world, self._rng, upcoming, until_s, _EVENTS)
+            except ValueError as error:
+                raise PolysiliconError(str(error)) from error
             self.played_s += time.perf_counter() - begun
             if told is not None:
                 told(before + upcoming, self._survey.tasks)
