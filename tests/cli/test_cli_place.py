@@ -9,6 +9,7 @@ from placement_workloads import SMALL, workload
 from polysilicon.catalog.fleet import read_fleet
 from polysilicon.cli import main
 from polysilicon.workload.files import write
+from polysilicon.workload.record import StepRecord
 from polysilicon.workload.workload import Workload
 
 KEYS = {
@@ -80,6 +81,26 @@ def test_no_policy_is_no_rule(capsys, day):
     code, out, _ = run(capsys, day, *offers(), "--size-for", "mean", "--json")
     assert code == 0
     assert "mean" in json.loads(out)["sized_for"]
+
+
+def test_one_pool_cannot_carry_its_own_loss(capsys, day):
+    (day / "p.toml").write_text('redundancy = "pool"\n')
+    code, out, err = run(capsys, day, "--policy", day / "p.toml", "--offers", "aws/m9g.2xlarge")
+    assert (code, out) == (3, "")
+    assert "redundancy" in err
+
+
+def test_steps_that_take_no_time_are_placed(capsys, tmp_path):
+    steps = [
+        StepRecord(
+            task_id=str(n), step_id="1", name="x", kind="tool", cpu_s=0.0, arrival_s=float(n)
+        )
+        for n in range(20)
+    ]
+    write(Workload.from_records(steps), tmp_path / "day.parquet")
+    code, out, _ = run(capsys, tmp_path, "--offers", "aws/m9g.2xlarge", "--json")
+    assert code == 0
+    assert [pool["units"] for pool in json.loads(out)["pools"]] == [1]
 
 
 def offers():

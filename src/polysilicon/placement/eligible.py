@@ -278,10 +278,16 @@ def _way(
             "fixed_s": fixed_s,
             "first_s": first_s,
             "rest_s": np.maximum(service_s - fixed_s - first_s, 0.0),
-            "low": np.minimum(said["low_s"][good] / said["service_s"][good], 1.0),
-            "high": np.maximum(said["high_s"][good] / said["service_s"][good], 1.0),
+            "low": np.minimum(_factor(said["low_s"][good], said["service_s"][good]), 1.0),
+            "high": np.maximum(_factor(said["high_s"][good], said["service_s"][good]), 1.0),
         },
     )
+
+
+def _factor(end_s: Numbers, service_s: Numbers) -> Numbers:
+    """Return the end of a band over its middle; 1 of steps that take no time."""
+    some = service_s > 0
+    return np.where(some, end_s / np.where(some, service_s, 1.0), 1.0)
 
 
 def _useful(ways: Sequence[_Way], *, timed: bool) -> list[_Way]:
