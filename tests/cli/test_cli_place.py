@@ -103,6 +103,24 @@ def test_steps_that_take_no_time_are_placed(capsys, tmp_path):
     assert [pool["units"] for pool in json.loads(out)["pools"]] == [1]
 
 
+def test_what_is_not_placed_does_not_stop_the_check(capsys, tmp_path):
+    common = {"name": "x", "arrival_s": 0.0, "agent": "a"}
+    steps = [
+        *(
+            StepRecord(task_id=f"e{n}", step_id="1", kind="embed", model="bge-m3", cpu_s=0.5,
+                       **(common | {"arrival_s": float(n)}))
+            for n in range(10)
+        ),
+        StepRecord(
+            task_id="n", step_id="1", kind="llm", prompt_tokens=9, output_tokens=5, **common
+        ),
+    ]  # fmt: skip
+    write(Workload.from_records(steps), tmp_path / "day.parquet")
+    code, out, err = run(capsys, tmp_path, "--offers", "aws/m9g.2xlarge", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["checked"] is True
+
+
 def offers():
     return [part for name in SMALL for part in ("--offers", name)]
 

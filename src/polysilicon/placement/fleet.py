@@ -77,7 +77,10 @@ def _serves(case: Case, option: Option) -> tuple[str, ...]:
     """Return what a pool of an option serves."""
     if option.role != "tool":
         return (f"{option.role}:{option.model}",)
-    embeds = any(one.kind == "embed" and not one.model for one in case.classes.each)
+    cpu_s = case.classes.batch["cpu_s"]
+    embeds = any(
+        one.kind == "embed" and not np.isnan(cpu_s[at]) for at, one in enumerate(case.classes.each)
+    )
     return ("tool:*", "embed:*") if embeds else ("tool:*",)
 
 
