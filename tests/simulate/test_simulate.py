@@ -162,6 +162,20 @@ def test_an_slo_and_a_cheaper_pool_decide_where_steps_go() -> None:
     assert simulate(work, fleet, policy=Policy(objective="latency")).pools["tools"].steps == 50
 
 
+def test_energy_decides_where_it_is_what_counts() -> None:
+    frugal = Pool(name="frugal", offer="aws/c7a.2xlarge", region="us-east-1", serves=("tool:*",))
+    thirsty = msgspec.structs.replace(
+        frugal, name="thirsty", offer="aws/c7i.2xlarge", price=OwnPrice(usd_per_hour=0.001)
+    )
+    work = Workload.from_records([tool(f"t{n}", "1", float(n * 10)) for n in range(5)])
+    assert simulate(work, _only(thirsty, frugal)).pools["thirsty"].steps == 5
+    saved = simulate(work, _only(thirsty, frugal), policy=Policy(objective="energy"))
+    assert saved.pools["frugal"].steps == 5
+    unknown = _only(TOOLS)
+    with pytest.raises(InputError, match="power is not known"):
+        simulate(work, unknown, policy=Policy(objective="energy"))
+
+
 def test_pauses_of_persons_do_not_count_against_an_slo() -> None:
     steps = [
         tool("t", "1", 0.0, cpu_s=1.0),

@@ -96,6 +96,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         rules = [rule for rule in self.residency if rule.data_class == data_class]
         return all(any(fnmatchcase(region, p) for p in rule.regions) for rule in rules)
 
+    def check_supply(self, units: Iterable[tuple[str, int]]) -> None:
+        """Raise `InputError` where a fleet has more units of an offer than there may be.
+
+        Args:
+            units: offer and units of each pool.
+        """
+        pools = list(units)
+        for offer, most in self.supply_max.items():
+            found = sum(count for name, count in pools if name == offer)
+            if found > most:
+                what = f"it has {found} units of {offer}; the policy allows {most}"
+                raise InputError(what, where="fleet")
+
     def slo_of(self, agent: str) -> Slo | None:
         """Return what tasks of an agent may take, or None where nothing is said."""
         return next((slo for slo in self.slo if slo.agent == agent), None)

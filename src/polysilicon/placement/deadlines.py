@@ -15,6 +15,7 @@ from polysilicon.placement.eligible import Pairs
 from polysilicon.placement.program import Codes, Numbers
 from polysilicon.placement.queueing import erlang_c, wait_share
 from polysilicon.placement.tasks import Tasks
+from polysilicon.workload.groups import quantiles
 
 P99 = 0.99
 _NEAR = 0.005
@@ -103,7 +104,7 @@ def tail_of(tasks: Tasks, agent: str, seconds: Numbers) -> Tail:
     finish, ends = tasks.finish_s(step_s)
     mine = tasks.of(agent)
     at = p99(ends[mine])
-    low, high = (quantile(ends[mine], P99 + off) for off in (-_NEAR, _NEAR))
+    low, high = (_quantile(ends[mine], P99 + off) for off in (-_NEAR, _NEAR))
     near = mine[(ends[mine] >= low) & (ends[mine] <= high)]
     path = tasks.longest(finish, near)
     code = tasks.code[path]
@@ -122,15 +123,16 @@ def tail_of(tasks: Tasks, agent: str, seconds: Numbers) -> Tail:
     return Tail(agent=agent, pause_s=at - served, **parts)
 
 
-def quantile(values: Numbers, share: float) -> float:
-    """Return a nearest-rank quantile."""
-    rank = min(max(int(np.ceil(share * len(values))) - 1, 0), len(values) - 1)
-    return float(np.sort(values)[rank])
-
-
 def p99(values: Numbers) -> float:
     """Return the 99th percentile, by nearest rank."""
-    return quantile(values, P99)
+    return _quantile(values, P99)
+
+
+def _quantile(values: Numbers, share: float) -> float:
+    """Return a nearest-rank quantile of some values, at least one."""
+    (found,) = quantiles(values, (share,))
+    assert found is not None
+    return found
 
 
 def foresee(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-KINDS = ("llm", "embed", "tool", "train")
+from polysilicon.workload.record import KINDS
 
 
 def kind_class(kind: str) -> str:

@@ -19,9 +19,6 @@ from polysilicon.errors import InputError, PolicyError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import StepCall, TaskState
 
-# Without an SLO a second counts next to nothing, with one it outweighs most machines' price.
-_LATE_USD_PER_S = {False: 1e-6, True: 1e-2}
-
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was known of a pool when a step was placed.
@@ -104,11 +101,7 @@ class Dispatcher:
 
     def _check(self) -> None:
         """Raise `InputError` where the fleet is not allowed, or the objective not known of it."""
-        for offer, most in self.policy.supply_max.items():
-            units = sum(pool.units for pool in self._pools if pool.offer_name == offer)
-            if units > most:
-                what = f"it has {units} units of {offer}; the policy allows {most}"
-                raise InputError(what, where="fleet")
+        self.policy.check_supply((pool.offer_name, pool.units) for pool in self._pools)
         for pool in self._pools:
             if self.policy.objective == "energy" and pool.watts is None:
                 mend = "take objective cost or latency"
@@ -217,8 +210,8 @@ class Dispatcher:
         """Return seconds until the task is late, and what a second of that counts."""
         if self.policy.objective == "latency":
             return 0.0, 1.0
-        timed = task.deadline_s < np.inf
-        return task.deadline_s - now_s, _LATE_USD_PER_S[timed]
+        late = schedule.SLO_LATE_USD_PER_S if task.deadline_s < np.inf else schedule.LATE_USD_PER_S
+        return task.deadline_s - now_s, late
 
     def _why(self, serves: Any, resident: Any, up: Any, left: Any) -> list[Candidate]:
         """Return for each pool why it may not take a step, as far as one of these says so."""

@@ -17,16 +17,8 @@ from polysilicon.runtime.types import Engine
 Price = Callable[[float | None, float], tuple[float | None, float | None]]
 """`price(cpu_s, service_s)` is dollars and joules of a step, None where unknown."""
 
-_SMOOTHING = 0.1
-STARVE_S = 60.0
-"""A batch step that waited for so long goes before all but urgent and older interactive ones."""
-
 MOST_WAITING = 256
 """Tools that only wait for others, at once."""
-
-_UNKNOWN_S = 1.0
-"""Stands for the mean service of a pool that served nothing yet, so that price and queue count."""
-
 
 _TELLING_TOKENS = 32
 """Of a prompt with fewer new tokens the first one comes after a way there and back, mostly."""
@@ -80,9 +72,9 @@ class Gate:
         """Make room; `service_s` updates the means that queues, and steps of `name`, go by."""
         self.running -= 1
         if service_s is not None:
-            self.mean_s = _smoothed(self.mean_s, service_s)
+            self.mean_s = schedule.smoothed(self.mean_s, service_s)
             if name in self._means or len(self._means) < _MOST_NAMES:
-                self._means[name] = _smoothed(self._means.get(name, 0.0), service_s)
+                self._means[name] = schedule.smoothed(self._means.get(name, 0.0), service_s)
         # Who was cancelled while waiting may not have taken itself off the list yet.
         self._waiting = [entry for entry in self._waiting if not entry[0].done()]
         for _ in range(schedule.admit(self.running, len(self._waiting), self.cap)):
@@ -101,16 +93,12 @@ class Gate:
             np.array([task.deadline_s for task in tasks], np.float64) - now_s - self.mean_s,
             np.zeros(len(tasks)),
             now_s,
-            STARVE_S,
+            schedule.STARVE_S,
         )
 
     def service_s(self, name: str) -> float:
         """Return the mean service of steps of a name; of all steps, or a guess, where none is."""
-        return self._means.get(name) or self.mean_s or _UNKNOWN_S
-
-
-def _smoothed(mean: float, new: float) -> float:
-    return mean + (new - mean) * _SMOOTHING if mean else new
+        return self._means.get(name) or self.mean_s or schedule.UNKNOWN_S
 
 
 class RunningPool:
@@ -161,8 +149,7 @@ class RunningPool:
     def load(self, resource: str, name: str = "") -> tuple[float, float, float]:
         """Return dollars a second of one step's share, mean service and queue in seconds."""
         gate = self.gates[resource]
-        ahead = max(0, gate.running + gate.waiting + 1 - gate.cap)
-        queue_s = (gate.mean_s or _UNKNOWN_S) * ahead / gate.cap
+        queue_s = schedule.queued_s(gate.mean_s, gate.running + gate.waiting, gate.cap)
         told = self._pool.usd_per_s
         usd_per_s = self._usd_per_s / gate.cap if told is None else told
         return usd_per_s, gate.service_s(name), queue_s
@@ -170,7 +157,7 @@ class RunningPool:
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Note how long it took to the first token, with so many prompt tokens that were new."""
         if tokens >= _TELLING_TOKENS and seconds > 0:
-            self._token_s = _smoothed(self._token_s, seconds / tokens)
+            self._token_s = schedule.smoothed(self._token_s, seconds / tokens)
 
     def saved_s(self, prompts: Mapping[str, int]) -> float:
         """Return seconds that the prefix cache saves a task, by the prompt it last left here.

@@ -5,13 +5,18 @@ calls them one by one, and whatever else has to decide as the runtime does calls
 """
 
 from polysilicon.schedule.admission import admit, batch_cap, batch_law
-from polysilicon.schedule.choice import choose, scores
+from polysilicon.schedule.choice import LATE_USD_PER_S, SLO_LATE_USD_PER_S, choose, scores
 from polysilicon.schedule.order import BATCH, INTERACTIVE, level, next_step
 from polysilicon.schedule.rules import allowed
+from polysilicon.schedule.waiting import STARVE_S, UNKNOWN_S, queued_s, smoothed
 
 __all__ = [
     "BATCH",
     "INTERACTIVE",
+    "LATE_USD_PER_S",
+    "SLO_LATE_USD_PER_S",
+    "STARVE_S",
+    "UNKNOWN_S",
     "admit",
     "allowed",
     "batch_cap",
@@ -19,5 +24,7 @@ __all__ = [
     "choose",
     "level",
     "next_step",
+    "queued_s",
     "scores",
+    "smoothed",
 ]

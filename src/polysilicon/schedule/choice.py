@@ -8,6 +8,12 @@ import numpy as np
 
 from polysilicon.schedule.types import Flags, Floats, compiled
 
+LATE_USD_PER_S = 1e-6
+"""Dollars for a second of lateness of a task without an SLO: next to nothing."""
+
+SLO_LATE_USD_PER_S = 1e-2
+"""With one: it outweighs most machines' price."""
+
 # Without a deadline a second of waiting counts a thousandth of one of lateness: it breaks ties.
 _IDLE_SHARE = 1e-3
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL, Link
 from polysilicon.catalog.policy import Policy
 from polysilicon.cost.llm.choose import own_profile
 from polysilicon.cost.tools import host, rate
+from polysilicon.errors import InputError
 from polysilicon.schedule.types import Floats
 from polysilicon.simulate import heaps
 from polysilicon.simulate.machines import Machines
@@ -37,9 +39,6 @@ _MOST_POINTS = 4096
 # Machines of pools without end are not all down at once; more than these cannot be.
 _MOST_DOWN = 2**22
 
-# As in the runtime: without an SLO a second of lateness counts next to nothing.
-_LATE_USD_PER_S = (1e-6, 1e-2)
-
 
 def empty_world(
     fleet: Sequence[Machines], routes: Sequence[Route], policy: Policy, links: Sequence[Link]
@@ -52,7 +51,7 @@ def empty_world(
         policy: what is wanted.
         links: delays between regions.
     """
-    pools = _pools(fleet)
+    pools = _pools(fleet, policy)
     laws, prefill, decode = _laws(fleet)
     engines = _engines(pools, laws)
     able = _routes(fleet, routes, links)
@@ -89,7 +88,7 @@ def empty_world(
     )
 
 
-def _pools(fleet: Sequence[Machines]) -> Any:
+def _pools(fleet: Sequence[Machines], policy: Policy) -> Any:
     """Return pools at rest."""
     pools = np.zeros(len(fleet), POOL)
     units = np.array([m.pool.units for m in fleet], np.int64)
@@ -99,8 +98,7 @@ def _pools(fleet: Sequence[Machines]) -> Any:
     pools["whole"] = pools["cores"] = threads * units
     pools["thread_usd_per_s"] = price / np.maximum(threads, 1.0)
     pools["engine_usd_per_s"] = price / np.maximum(copies, 1)
-    duals = [m.pool.usd_per_s for m in fleet]
-    pools["dual_usd_per_s"] = [np.nan if usd is None else usd for usd in duals]
+    pools["thread_price"], pools["slot_price"] = _prices(fleet, policy).T
     pools["last"] = np.cumsum(units * copies)
     pools["first"] = pools["last"] - units * copies
     pools["copies"] = np.maximum(copies, 1)
@@ -114,6 +112,25 @@ def _pools(fleet: Sequence[Machines]) -> Any:
         pools["failure_s"] = SECONDS_PER_HOUR / hourly
     pools["repair_s"] = [m.pool.restart_s for m in fleet]
     return pools
+
+
+def _prices(fleet: Sequence[Machines], policy: Policy) -> Floats:
+    """Return what a second of a step's share counts where not its part of the price; (pools, 2).
+
+    Raises:
+        InputError: energy is to be saved, and the power of a pool is not known.
+    """
+    found = np.full((len(fleet), 2), np.nan)
+    for at, m in enumerate(fleet):
+        if policy.objective != "energy":
+            found[at] = np.nan if m.pool.usd_per_s is None else m.pool.usd_per_s
+            continue
+        if m.watts is None:
+            mend = "take objective cost or latency"
+            raise InputError("its power is not known", where=f"pool {m.pool.name!r}", mend=mend)
+        slots = m.engine.slots * m.engine.copies if m.engine is not None else 1
+        found[at] = m.watts.full_w / max(m.threads, 1.0), m.watts.full_w / slots
+    return found
 
 
 def _routes(fleet: Sequence[Machines], routes: Sequence[Route], links: Sequence[Link]) -> Any:
@@ -206,7 +223,8 @@ def _wish(policy: Policy) -> Any:
     """Return what the policy wants of the scheduler."""
     wish = np.zeros(1, WISH)
     latency = policy.objective == "latency"
-    wish[0] = (*_LATE_USD_PER_S, latency, bool(policy.vendor_share_max))
+    late = (schedule.LATE_USD_PER_S, schedule.SLO_LATE_USD_PER_S)
+    wish[0] = (*late, latency, bool(policy.vendor_share_max))
     return wish
 
 

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from polysilicon import schedule
 from polysilicon.schedule.types import compiled, part
 from polysilicon.simulate import batches, cores, failures, heaps, queues, routing
 from polysilicon.simulate.state import (
@@ -24,8 +25,6 @@ from polysilicon.simulate.state import (
     WAITS,
     World,
 )
-
-_SMOOTHING = 0.1  # as in the runtime
 
 
 @compiled
@@ -156,7 +155,7 @@ def enter(w: World, step: int, now_s: float) -> None:
                 batches.admit(w, step, engine, now_s)
                 return
         queues.enqueue(w, step, pool, 1, now_s)
-        fill_engines(w, pool, now_s)
+        fill_engines(w, pool, NONE, now_s)
         return
     w.steps[step].threads = min(w.steps[step].threads, p.whole / p.machines)
     if w.gates[pool, 0].waiting == 0 and cores.room(w, step, pool):
@@ -167,14 +166,25 @@ def enter(w: World, step: int, now_s: float) -> None:
 
 
 @part
-def fill_engines(w: World, pool: int, now_s: float) -> None:
-    """Who came may go before those for which no engine has room, and there may be room for it."""
+def fill_engines(w: World, pool: int, free: int, now_s: float) -> None:
+    """Give slots to steps that wait for a pool, as long as an engine has room for the next one.
+
+    Args:
+        w: changed in place.
+        pool: which.
+        free: engine that just got room, when nobody else had; -1 where none is known. Once it is
+            given to the first step, others may have room for the next.
+        now_s: the moment.
+    """
     while w.gates[pool, 1].waiting > 0:
         bucket = queues.next_bucket(w, pool, 1, now_s)
-        engine = batches.pick(w, w.buckets[pool, 1, bucket].head, pool)
+        step = w.buckets[pool, 1, bucket].head
+        engine = free
+        if free == NONE or not batches.fits(w, step, free):
+            engine = batches.pick(w, step, pool)
         if engine == NONE:
             break
-        step = w.buckets[pool, 1, bucket].head
+        free = NONE
         queues.dequeue(w, pool, 1, bucket)
         batches.admit(w, step, engine, now_s)
 
@@ -233,29 +243,9 @@ def turn(w: World, engine: int, now_s: float) -> None:
         after = s[first].next
         finish(w, first, now_s)
         first = after
-    fill_engine(w, engine, now_s)
+    fill_engines(w, e[engine].pool, engine, now_s)
     e[engine].closed = False
     batches.begin(w, engine, now_s)
-
-
-@part
-def fill_engine(w: World, engine: int, now_s: float) -> None:
-    """Give slots to steps that wait for the pool of an engine that has room now.
-
-    Nobody else had room for the first of them. Once it is gone, others may have for the next.
-    """
-    pool, taken = w.engines[engine].pool, False
-    while w.gates[pool, 1].waiting > 0:
-        bucket = queues.next_bucket(w, pool, 1, now_s)
-        step = w.buckets[pool, 1, bucket].head
-        chosen = engine if batches.fits(w, step, engine) else NONE
-        if taken:
-            chosen = batches.pick(w, step, pool)
-        if chosen == NONE:
-            break
-        queues.dequeue(w, pool, 1, bucket)
-        batches.admit(w, step, chosen, now_s)
-        taken = True
 
 
 @part
@@ -269,8 +259,7 @@ def finish(w: World, step: int, now_s: float) -> None:
     if pool != NONE:
         gate = 1 if s[step].engine else 0
         mean_s = w.gates[pool, gate].mean_s
-        smoothed_s = mean_s + (service_s - mean_s) * _SMOOTHING if mean_s > 0.0 else service_s
-        w.gates[pool, gate].mean_s = smoothed_s
+        w.gates[pool, gate].mean_s = schedule.smoothed(mean_s, service_s)
         w.spent_usd[w.vendor[pool]] += s[step].usd
     w.tasks[task].left -= 1
     if w.tasks[task].left == 0:
@@ -297,8 +286,4 @@ def fail(w: World, rng: np.random.Generator, now_s: float) -> None:
         pool = failures.comes(w, code, now_s)
     failures.reckon(w)
     fill_cores(w, pool, now_s)
-    for engine in range(w.pools[pool].first, w.pools[pool].last):
-        if w.gates[pool, 1].waiting == 0:
-            break
-        if not w.engines[engine].down:
-            fill_engine(w, engine, now_s)
+    fill_engines(w, pool, NONE, now_s)

@@ -16,7 +16,7 @@ from polysilicon.cost.batch import batch_of
 from polysilicon.cost.bulk import estimate_all
 from polysilicon.cost.energy import Watts, watts
 from polysilicon.cost.estimates import REFUSED
-from polysilicon.cost.kinds import REFERENCE, here, speed_from
+from polysilicon.cost.kinds import here, speed_from
 from polysilicon.cost.llm.engine import EngineLaw, Usual, engine_law
 from polysilicon.cost.money import share_usd, usd_per_s
 from polysilicon.cost.tools import Slowdown
@@ -79,7 +79,7 @@ def machines_of(
     usual: Mapping[str, Usual],
     catalog: Catalog,
     policy: Policy,
-    measured_on: str = REFERENCE,
+    measured_on: str,
 ) -> list[Machines]:
     """Return the machines of each pool of a fleet.
 
@@ -95,11 +95,7 @@ def machines_of(
         InputError: an unknown offer, a model that no pool can hold, a route that no pool takes,
             more units than there are.
     """
-    for offer, most in policy.supply_max.items():
-        units = sum(pool.units for pool in fleet.pool if pool.offer == offer)
-        if units > most:
-            raise InputError(f"it has {units} units of {offer}; the policy allows {most}",
-                             where="fleet")  # fmt: skip
+    policy.check_supply((pool.offer, pool.units) for pool in fleet.pool)
     routes = [replace(r, offer=r.offer or measured_on) for r in routes]
     found = [_machines(pool, routes, usual, catalog, policy) for pool in fleet.pool]
     for at, route in enumerate(routes):

@@ -14,14 +14,12 @@ from polysilicon.schedule import BATCH, INTERACTIVE
 from polysilicon.schedule.types import Codes, Flags, Floats
 from polysilicon.simulate.state import NONE, STEP, TASK
 from polysilicon.workload.groups import task_times
+from polysilicon.workload.record import KINDS
 from polysilicon.workload.shape import links
 from polysilicon.workload.workload import Workload
 
 TOKEN_THREADS = 8.0
 """Threads of an embedding or training step: vCPUs that one takes on a CPU, or one accelerator."""
-
-
-KINDS = ("llm", "embed", "tool", "train")
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

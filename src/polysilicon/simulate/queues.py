@@ -13,9 +13,6 @@ from polysilicon import schedule
 from polysilicon.schedule.types import counted_part, part
 from polysilicon.simulate.state import BUCKETS, LEVELS, NONE, World
 
-STARVE_S = 60.0
-"""As in the runtime: who has waited for so long goes before all but urgent and older ones."""
-
 
 @part
 def enqueue(w: World, step: int, pool: int, gate: int, now_s: float) -> None:
@@ -56,7 +53,7 @@ def next_bucket(w: World, pool: int, gate: int, now_s: float) -> int:
             slack[n] = w.tasks[task].deadline_s - now_s - w.gates[pool, gate].mean_s
             n += 1
     chosen = schedule.next_step(
-        attained[:n], since[:n], klass[:n], slack[:n], np.zeros(n), now_s, STARVE_S
+        attained[:n], since[:n], klass[:n], slack[:n], np.zeros(n), now_s, schedule.STARVE_S
     )
     return buckets[chosen]
 

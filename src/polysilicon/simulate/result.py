@@ -12,11 +12,11 @@ from scipy import stats
 
 from polysilicon.cost.types import BASES, Basis
 from polysilicon.simulate.machines import Machines
-from polysilicon.simulate.program import KINDS
 from polysilicon.simulate.series import Series
 from polysilicon.simulate.source import Survey
 from polysilicon.simulate.state import World
 from polysilicon.simulate.tally import Quantiles, Tally
+from polysilicon.workload.record import KINDS
 
 CONFIDENCE = 0.95
 

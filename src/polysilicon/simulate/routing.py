@@ -11,8 +11,6 @@ from polysilicon.schedule.types import counted_part, part
 from polysilicon.simulate import batches
 from polysilicon.simulate.state import World
 
-_UNKNOWN_S = 1.0  # as in the runtime: mean service of a pool that served nothing yet
-
 
 @counted_part
 def choose(w: World, step: int, now_s: float) -> int:
@@ -50,9 +48,10 @@ def at_cores(w: World, step: int, pool: int) -> tuple[float, float, float, float
     s, p, route = w.steps[step], w.pools[pool], w.routes[w.steps[step].route, pool]
     cap = max(p.cores, 1.0)
     work_s = s.work * route.amount / s.threads + s.startup_s + s.wait_s
-    queue_s = queued_s(w, pool, 0, p.threads + w.gates[pool, 0].waiting, cap)
+    gate = w.gates[pool, 0]
+    queue_s = schedule.queued_s(gate.mean_s, p.threads + gate.waiting, cap)
     usd_per_s = p.thread_usd_per_s * s.threads
-    return priced(p.dual_usd_per_s, usd_per_s), work_s, 0.0, queue_s + route.delay_s
+    return priced(p.thread_price, usd_per_s), work_s, 0.0, queue_s + route.delay_s
 
 
 @part
@@ -71,23 +70,15 @@ def at_engines(w: World, step: int, pool: int) -> tuple[float, float, float, flo
     if p.first <= home < p.last:
         more = max(batches.found(w, step, home) - least, 0.0)
         saved_s = batches.prefill_s(w, pool, more) - batches.prefill_s(w, pool, 0.0)
-    there = float(emptiest.running * engines + w.gates[pool, 1].waiting)
-    queue_s = queued_s(w, pool, 1, there, float(law.slots * engines))
+    gate = w.gates[pool, 1]
+    there = float(emptiest.running * engines + gate.waiting)
+    queue_s = schedule.queued_s(gate.mean_s, there, float(law.slots * engines))
     delay_s = w.routes[s.route, pool].delay_s
-    usd_per_s = priced(p.dual_usd_per_s, p.engine_usd_per_s / running)
+    usd_per_s = priced(p.slot_price, p.engine_usd_per_s / running)
     return usd_per_s, work_s, saved_s, queue_s + delay_s
 
 
 @part
-def priced(dual_usd_per_s: float, usd_per_s: float) -> float:
-    """Return the price of a placement where there is one, else that of what shares the machine."""
-    return usd_per_s if math.isnan(dual_usd_per_s) else dual_usd_per_s
-
-
-@part
-def queued_s(w: World, pool: int, gate: int, there: float, cap: float) -> float:
-    """Return seconds until there is room, with so many there, by the mean service so far."""
-    mean_s = w.gates[pool, gate].mean_s
-    if mean_s == 0.0:
-        mean_s = _UNKNOWN_S
-    return mean_s * max(0.0, there + 1.0 - cap) / cap
+def priced(told: float, usd_per_s: float) -> float:
+    """Return the price that was told for a step's share, else its part of the machine's."""
+    return usd_per_s if math.isnan(told) else told

@@ -90,7 +90,8 @@ POOL = np.dtype(
     [
         ("thread_usd_per_s", _FLOAT),  # of one thread
         ("engine_usd_per_s", _FLOAT),  # of one engine
-        ("dual_usd_per_s", _FLOAT),  # of a step's share, as a placement priced it; NaN without one
+        ("thread_price", _FLOAT),  # of a second of a step's share, by a placement or its power;
+        ("slot_price", _FLOAT),  # NaN where that of the machine counts
         ("whole", _FLOAT),  # threads of all machines
         ("cores", _FLOAT),  # of those that are up
         ("threads", _FLOAT),  # that run

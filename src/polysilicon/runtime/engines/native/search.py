@@ -112,11 +112,11 @@ class Search:
                 if not target.is_file():
                     job = child.Convert(source=str(self._model), target=str(target), kind=kind)
                     child.run(job, int)
-                if target.stat().st_size > self._model.stat().st_size:
-                    raise EngineError("larger than the shipped file: more to read for each token")
-                reason = quality.refuse_weights(quality.compare(self._read(target), shipped))
+                reason = self._worse(target, shipped)
             except PolysiliconError as error:
-                reason = str(error)
+                # Nothing is known of the file, which may be what serves now.
+                self.refused[kind] = str(error)
+                continue
             if reason:
                 self.refused[kind] = reason
                 target.unlink(missing_ok=True)
@@ -135,6 +135,16 @@ class Search:
             )
             for one in found
         ]
+
+    def _worse(self, target: Path, shipped: quality.Reading) -> str:
+        """Say why converted weights are no better than the shipped ones; blank where they may be.
+
+        Raises:
+            EngineError: they cannot be read.
+        """
+        if target.stat().st_size > self._model.stat().st_size:
+            return "larger than the shipped file: more to read for each token"
+        return quality.refuse_weights(quality.compare(self._read(target), shipped))
 
     def _read(self, weights: Path) -> quality.Reading:
         job = child.Read(weights=str(weights), kernels=None, threads=self._machine.cores)
