@@ -135,8 +135,9 @@ UNGRADED = Agent(name="ungraded", run=_fine, grade=_no_grade)
 
 
 async def slow(ctx: Context, value: dict[str, Any]) -> None:
-    """Take a step, then wait, so that a signal finds it waiting."""
+    """Take a step, tell that it ended, then wait, so that a signal finds it waiting."""
     await ctx.call(note, value["path"], ctx.task_id)
+    note(value["path"] + ".ended", ctx.task_id)
     await asyncio.sleep(60)
 
 

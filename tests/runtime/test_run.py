@@ -142,13 +142,12 @@ def test_its_tools_end_when_it_is_killed(tmp_path: Path) -> None:
 def test_interrupted_it_keeps_what_ended_and_says_how_to_go_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    path = tmp_path / "notes.txt"
-    path.touch()
-    process = start(tmp_path, "slow", [{"path": str(path)}] * 2)
-    while len(path.read_text().split()) < 2:
+    ends = tmp_path / "notes.txt.ended"
+    ends.touch()
+    process = start(tmp_path, "slow", [{"path": str(tmp_path / "notes.txt")}] * 2)
+    while len(ends.read_text().split()) < 2:
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(0.3)
     os.kill(process.pid, number)
     code, out, err = ended(process)
     assert code == 130, err
