@@ -1,0 +1,1 @@
+"""The gateway: OpenAI-compatible HTTP, tasks, MCP, metrics and the dashboard."""

@@ -1,0 +1,1 @@
+"""Which commitments, when: contracts, scenarios, the solver and its certificate."""
