@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -215,15 +216,24 @@ def broken(
     found = re.search(r" \(byte (\d+)\)", words)
     early = "truncated" in words
     place = int(found[1]) if found else len(text.data) if early else 0
-    what = "JSON ends early" if early else re.sub(r" \(byte \d+\)", "", words)
+    what = "JSON ends early" if early else _without_place(error)
     findings.bad(what, where=text.where(place))
     whole: list[Piece] = []
     if early:
-        try:
-            whole.extend(pieces([bytes(text.data)], *keys))
-        except BrokenJsonError:
-            return whole
+        with suppress(BrokenJsonError):
+            for piece in pieces([bytes(text.data)], *keys):
+                try:
+                    plain(piece.data)
+                except msgspec.DecodeError as fault:
+                    if len(piece.data) < len(text.data):  # the whole is counted already
+                        findings.bad(_without_place(fault), where=text.where(piece.at))
+                else:
+                    whole.append(piece)
     return whole
+
+
+def _without_place(error: Exception) -> str:
+    return re.sub(r" \(byte \d+\)", "", str(error))
 
 
 def plain(data: bytes | memoryview) -> Any:
