@@ -66,7 +66,8 @@ class Workers:
             methods = multiprocessing.get_all_start_methods()
             method = "forkserver" if "forkserver" in methods else "spawn"
             context = multiprocessing.get_context(method)
-            context.set_forkserver_preload(["polysilicon.runtime.executor"])
+            # With what agents import, so that each worker shares it instead of importing it again.
+            context.set_forkserver_preload(["polysilicon.runtime.context"])
             self._pool = ProcessPool(max_workers=self.count, context=context, initializer=_begin)
         return self._pool
 
