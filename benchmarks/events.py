@@ -102,7 +102,7 @@ def main() -> None:
             kernel.run = _plain
             rates.append(result.steps / played.seconds)
             whole.append(result.steps / result.wall_s)
-        busy = max(result.utilisation.values())
+        busy = max(pool.busy for pool in result.pools.values())
         table.add_row(name, f"{median(rates):,.0f}", f"{median(whole):,.0f}", f"{busy:.0%}",
                       f"{played.events / result.steps:.2f}")  # fmt: skip
     Console(width=100).print(table)

@@ -1,16 +1,21 @@
 """Writes docs/placement_savings.md: what placed fleets save against simpler ones, at equal SLOs.
 
-Run: .venv/bin/python tools/placement_savings.py docs
+Run: .venv/bin/python tools/placement_savings.py docs [--model MODEL --traces FILE...]
+
+Traces are of the Azure LLM inference trace, of Mooncake, or of coding-agent sessions. Their model
+is the one that is named, for they name none, or one that nobody can rent machines for.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from polysilicon import units
 from polysilicon.catalog.catalog import Catalog, shipped
@@ -21,8 +26,12 @@ from polysilicon.placement.case import start
 from polysilicon.placement.place import Question, place, prepared
 from polysilicon.placement.settle import begin, least_possible
 from polysilicon.placement.types import Placement
+from polysilicon.placement.waits import SHORTER
 from polysilicon.workload.generate.asked import mixed
 from polysilicon.workload.generate.generate import Asked, Mix, write
+from polysilicon.workload.groups import task_times
+from polysilicon.workload.imports.run import import_files
+from polysilicon.workload.imports.types import Options
 from polysilicon.workload.run_folder import open_workload
 from polysilicon.workload.workload import Workload
 
@@ -65,18 +74,100 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+SOURCES = {
+    "azure-llm": (
+        "Azure conversations",
+        "the Azure LLM inference trace of 2023 (github.com/Azure/AzurePublicDataset, CC-BY-4.0)",
+    ),
+    "mooncake": (
+        "Mooncake conversations",
+        "the Mooncake trace, conversations (github.com/kvcache-ai/Mooncake, Apache-2.0)",
+    ),
+    "coding-sessions": (
+        "coding sessions",
+        "sessions of coding agents (github.com/callanjfox/kv-cache-tester, Apache-2.0)",
+    ),
+}
+"""By the format that a trace is in: what its tasks are called, and where it is from."""
+
+MOST_PROMPT = 131_072
+"""Tokens of the longest prompt and output of models that can be rented for; sessions with a longer
+one are left out."""
+
+SESSIONS_PER_S = 0.05
+"""Of traces whose tasks all begin at once, for nobody tells when they did."""
+
+
 def main() -> None:
     """Write the page into the folder that is named."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="llama-3.3-70b-instruct", help="of traces")
+    parser.add_argument("--traces", type=Path, nargs="*", default=[])
+    asked = parser.parse_args()
     catalog = shipped()
-    rows = []
+    rows: list[Row] = []
+    told: list[str] = []
+    for path in asked.traces:
+        name, words, steps = traced(path, asked.model)
+        told.append(words)
+        add(rows, found(name, steps, catalog), asked.folder, told)
     for mix in MIXES:
         for rate in RATES:
-            rows.append(found(mix, rate, catalog))
-            print(rows[-1].mix, rate, told(rows[-1]), file=sys.stderr, flush=True)
-            # Written anew after each, for all of it takes minutes.
-            with atomic(folder / "placement_savings.md") as temporary:
-                temporary.write_text(page(rows), encoding="utf-8")
+            name = " + ".join(mix)
+            add(rows, found(name, workload(mix, rate), catalog), asked.folder, told)
+
+
+def add(rows: list[Row], row: Row, folder: Path, told: list[str]) -> None:
+    """Write the page anew with one more row, for all of it takes minutes."""
+    rows.append(row)
+    print(row.mix, f"{row.tasks_per_s:.3g}", said(row), file=sys.stderr, flush=True)
+    with atomic(folder / "placement_savings.md") as temporary:
+        temporary.write_text(page(rows, told), encoding="utf-8")
+
+
+def traced(path: Path, model: str) -> tuple[str, str, Workload]:
+    """Return the tasks of a trace, all of whose LLM steps ask one model.
+
+    Args:
+        path: of the trace.
+        model: that they ask.
+
+    Returns:
+        What its tasks are called, where it is from and what was made of it, and the tasks.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "w.parquet"
+        imported = import_files([path], written, options=Options(agent="agent"))
+        steps = open_workload(written)
+    name, source = SOURCES[imported.format]
+    table = steps.table
+    llm = np.array([kind == "llm" for kind in table["kind"].to_pylist()])
+    longest = np.nan_to_num(steps.numbers("prompt_tokens") + steps.numbers("output_tokens"))
+    times = task_times(steps)
+    fits = np.ones(len(times.names), dtype=bool)
+    fits[times.codes[longest > MOST_PROMPT]] = False
+    arrival_s = np.asarray(times.arrival_s, dtype=np.float64)
+    words = f"- {name}: {source}; {fits.sum():,} of {len(fits):,} tasks"
+    words += ", the others have longer prompts" if not fits.all() else ""
+    if np.ptp(arrival_s) == 0.0:
+        gaps = np.random.default_rng(SEED).exponential(1.0 / SESSIONS_PER_S, len(arrival_s))
+        arrival_s = np.cumsum(gaps)
+        words += f"; they begin at random, {SESSIONS_PER_S:g} in a second"
+    columns = {
+        "model": pa.array([model if one else None for one in llm.tolist()]),
+        # One agent, so that its SLO is that of whole tasks.
+        "agent": pa.array([name.replace(" ", "-")] * len(table)),
+        "arrival_s": pa.array(arrival_s[times.codes]),
+    }
+    for column, values in columns.items():
+        at = table.schema.get_field_index(column)
+        table = table.set_column(at, column, values.cast(table.schema.field(column).type))
+    for column in ("ready_s", "start_s", "first_token_s", "end_s"):
+        # Recorded moments are of other machines, and do not begin where these tasks do.
+        at = table.schema.get_field_index(column)
+        table = table.set_column(at, column, pa.nulls(len(table), table.schema.field(column).type))
+    return name, words + ".", Workload(table.filter(pa.array(fits[times.codes])))
 
 
 def workload(mix: tuple[str, ...], rate: float) -> Workload:
@@ -89,13 +180,13 @@ def workload(mix: tuple[str, ...], rate: float) -> Workload:
         return open_workload(path)
 
 
-def found(mix: tuple[str, ...], rate: float, catalog: Catalog) -> Row:
-    """Return what was found for a mix at a rate, at SLOs that all fleets are held to."""
-    steps = workload(mix, rate)
+def found(name: str, steps: Workload, catalog: Catalog) -> Row:
+    """Return what was found for some tasks, at SLOs that all fleets are held to."""
     question = Question(
         workload=steps, policy=Policy(), offers=OFFERS, sizing="mean", measured_on=MEASURED_ON
     )
-    name = " + ".join(mix)
+    arrival_s = np.asarray(task_times(steps).arrival_s, dtype=np.float64)
+    rate = float(f"{len(arrival_s) / float(np.ptp(arrival_s)):.2g}")
     try:
         case, rates, _ = prepared(question, catalog)
     except InfeasibleError as error:
@@ -104,7 +195,7 @@ def found(mix: tuple[str, ...], rate: float, catalog: Catalog) -> Row:
         case,
         policy=Policy(slo=tuple(Slo(agent=agent, p99_s=1.0) for agent in rates.agents)),
     )
-    state, every = start(hurried), np.ones(len(case.pairs.code), dtype=bool)
+    state, every = start(hurried, SHORTER[-1]), np.ones(len(case.pairs.code), dtype=bool)
     begin(hurried, state, every)
     slos = tuple(
         Slo(agent=tail.agent, p99_s=round(STRETCH * least_possible(hurried, tail, state, every), 1))
@@ -119,18 +210,23 @@ def found(mix: tuple[str, ...], rate: float, catalog: Catalog) -> Row:
     return Row(mix=name, tasks_per_s=rate, slo=words, placement=placement)
 
 
-def told(row: Row) -> str:
+def said(row: Row) -> str:
     """Return a result in a line, for whoever waits."""
     if row.placement is None:
         return row.why
     return f"{row.placement.cost_usd_per_hour:.2f} {row.placement.seconds:.0f} s"
 
 
-def page(rows: list[Row]) -> str:
+def page(rows: list[Row], told: list[str]) -> str:
     """Return the page."""
     names = ("all on the best GPU", "all on the best CPU", "one vendor only", "cheapest per token")
     heads = ["tasks", "tasks/s", "SLO (p99)", "$ an hour", *names, "gap"]
-    lines = [HEAD, "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines = [
+        HEAD,
+        *(["Traces:", "", *told, ""] if told else []),
+        "| " + " | ".join(heads) + " |",
+        "|" + "---|" * len(heads),
+    ]
     for row in rows:
         if row.placement is None:
             cells = [row.slo, f"no fleet: {row.why}", *[""] * 5]
@@ -185,7 +281,7 @@ def where_not(rows: list[Row]) -> str:
 
 HEAD = f"""# What placed fleets save
 
-Written by `tools/placement_savings.py`. Tasks of the shapes that come with
+Written by `tools/placement_savings.py`. Tasks of real traces, and of the shapes that come with
 [`workload generate`](generate.md), {TASKS} of each mix, placed on {len(OFFERS)} offers at on-demand
 prices ({", ".join(OFFERS)}), sized for the mean rate. Each agent's SLO is
 {STRETCH:g} times the 99th percentile of its tasks where every step is at its fastest, and all

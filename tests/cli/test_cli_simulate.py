@@ -58,6 +58,15 @@ def test_json_has_the_keys_of_the_design(
     assert set(found["utilisation"]) == {"tools", "llm"}
 
 
+def test_the_fluid_mode_says_so(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate(files[0], "--fleet", files[1], "--mode", "fluid", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() >= KEYS
+    assert (found["mode"], found["tasks"]) == ("fluid", 20)
+    assert simulate(files[0], "--fleet", files[1], "--mode", "fluid") == 0
+    assert "queues as flows" in capsys.readouterr().out
+
+
 def test_two_fleets_side_by_side(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +94,8 @@ def test_two_fleets_side_by_side(
         (["--fleet", "llm.toml"], "no pool takes tool:search: llm: it does not serve such steps"),
         (["-o", "out.csv"], "unknown kind of workload file"),
         (["--replications", "0"], "not in the range"),
+        (["--html", "none/page.html"], "no such folder"),
+        (["--mode", "guess"], "is not one of"),
     ],
 )
 def test_mistakes_are_one_line(

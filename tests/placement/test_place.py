@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from placement_workloads import MODEL, SMALL, steps, workload
 from polysilicon import catalog
-from polysilicon.catalog.fleet import Fleet, read_fleet, write_fleet
-from polysilicon.catalog.policy import Policy, Residency, Slo
+from polysilicon.catalog.fleet import Fleet, Link, read_fleet, write_fleet
+from polysilicon.catalog.policy import Policy, Residency, Slo, Spot
 from polysilicon.errors import InfeasibleError, InputError
 from polysilicon.placement import place as placing
 from polysilicon.placement.place import Question, place
@@ -318,3 +319,69 @@ def test_workloads_without_traffic_are_errors() -> None:
         ask(Workload.from_records(alone))
     with pytest.raises(InputError, match="no offer is named"):
         ask(offers=("aws/nothing*",))
+
+
+def test_an_slo_just_above_the_least_possible_is_met() -> None:
+    with pytest.raises(InfeasibleError) as refused:
+        ask(workload(tasks=100, rate=5.0), slo=(Slo(agent="helper", p99_s=0.1),))
+    words = str(refused.value).partition("least possible for helper is ")[2]
+    least_s = float(words.split()[0])
+    found, _ = ask(
+        workload(tasks=100, rate=5.0), slo=(Slo(agent="helper", p99_s=round(least_s * 1.04, 2)),)
+    )
+    assert found.slo["helper"].foreseen_s <= least_s * 1.04
+    assert "over its limits" not in found.status
+
+
+def test_each_pool_has_a_machine_to_spare() -> None:
+    alone, _ = ask()
+    spare, _ = ask(redundancy="machine")
+    assert {p.offer for p in spare.pools} == {p.offer for p in alone.pools}
+    for pool in spare.pools:
+        # What is left after the loss of one carries all of its work.
+        assert pool.utilisation * pool.units <= pool.units - 1
+    assert spare.cost_usd_per_hour > alone.cost_usd_per_hour
+    assert spare.gap == pytest.approx(
+        1 - alone.cost_usd_per_hour / spare.cost_usd_per_hour, abs=0.01
+    )
+    with pytest.raises(InfeasibleError, match="any one machine may be lost"):
+        ask(redundancy="machine", supply_max=dict.fromkeys(SMALL, 1))
+
+
+def test_interruptions_of_spot_machines_are_priced() -> None:
+    offers = ("aws/m8g.2xlarge", "gcp/g2-standard-4")
+    calm, fleet = ask(offers=offers, prices=("spot", "on-demand"))
+    assert {pool.price for pool in fleet.pool} == {"spot"}
+    assert all("interruptions are not counted" in pool.note for pool in calm.pools)
+    stormy = Spot(interruptions_per_hour=20.0, restart_s=60.0)
+    told, same = ask(offers=offers, prices=("spot",), spot=stormy)
+    assert all(pool.interruptions_per_hour == 20.0 for pool in same.pool)
+    assert not any("not counted" in pool.note for pool in told.pools)
+    work = {p.offer: p.utilisation * p.units for p in told.pools}
+    before = {p.offer: p.utilisation * p.units for p in calm.pools}
+    for offer, units in work.items():
+        # One in three machine-hours goes to replacing machines, and a little to beginning again.
+        assert 4 / 3 < units / before[offer] < 4 / 3 * 1.2
+    hopeless = Spot(interruptions_per_hour=3600.0, restart_s=3600.0)
+    _, lasting = ask(offers=offers, prices=("spot", "on-demand"), spot=hopeless)
+    assert {pool.price for pool in lasting.pool} == {"on-demand"}
+
+
+def test_the_way_between_regions_counts() -> None:
+    made = Workload.from_records(
+        msgspec.structs.replace(one, region="eu-west-1") for one in steps(tasks=30)
+    )
+    link = Link(regions=("eu-west-1", "us-east-1"), delay_s=2.0)
+    offers = ("aws/m9g.2xlarge", "aws/g6e.xlarge")
+    near, _ = ask(made, offers=offers)
+    far, fleet = ask(made, offers=offers, link=(link,))
+    assert fleet.link == (link,)
+    # Two LLM steps and a tool, each there and back.
+    more_s = far.slo["helper"].foreseen_s - near.slo["helper"].foreseen_s
+    assert more_s == pytest.approx(6.0, abs=0.5)
+    assert far.cost_usd_per_hour == pytest.approx(near.cost_usd_per_hour)
+
+
+def test_a_price_that_nothing_has_is_the_reason() -> None:
+    with pytest.raises(InfeasibleError, match="no 3y price is known"):
+        ask(offers=("gcp/tpu-v6e-16",), prices=("3y",))

@@ -272,8 +272,6 @@ def test_replications_have_intervals_that_hold_the_mean() -> None:
         (_only(Pool(name="x", offer="aws/m9g.large", region="moon", serves=("tool:*",))),
          [tool("t", "1", 0.0)], "no price in region"),
         (_only(TOOLS), [tool("t", "1", 0.0, offer="aws/nope")], "core speed of aws/nope"),
-        (_only(msgspec.structs.replace(LLM, units=10**9)), [chat("t", "1", 0.0)],
-         "slots of engines"),
         (_only(TOOLS), [], "no steps"),
     ],
 )  # fmt: skip
@@ -295,3 +293,44 @@ def test_steps_without_work_take_the_time_that_they_took() -> None:
     assert result.task_s.p50 == pytest.approx(7.0, rel=2e-3)
     assert result.pools["tools"].steps == 0
     assert any("not told: 1;" in note for note in result.notes)
+
+
+def test_figures_by_agent_and_pool_have_bands() -> None:
+    steps = [*tasks(60, 1.0).steps(), tool("b0", "1", 3.0, agent="b", cpu_s=2.0)]
+    result = simulate(Workload.from_records(steps), FLEET)
+    chats, tools = result.pools["llm"], result.pools["tools"]
+    one, other = result.agents["a"], result.agents["b"]
+    assert (other.low, other.high) == pytest.approx((tools.low, tools.high))
+    assert min(chats.low, tools.low) < one.low < max(chats.low, tools.low)
+    assert one.ttft_s == chats.ttft_s == result.ttft_s
+    assert other.ttft_s.p50 is None
+    assert tools.service_s == msgspec.structs.replace(
+        result.wait_s, **{q: getattr(result.kinds["tool"], q) for q in ("p50", "p90", "p99")}
+    )
+
+
+def test_utilisation_is_of_slots_and_busy_is_of_time() -> None:
+    pool = msgspec.structs.replace(LLM, concurrency=4)
+    alone = simulate(Workload.from_records([chat("t", "1", 0.0)]), _only(pool)).pools["llm"]
+    assert alone.busy > 0.9  # the way there takes the rest
+    assert alone.utilisation == pytest.approx(alone.busy / 4, rel=1e-6)
+
+
+def test_a_vendors_share_that_cannot_be_kept_is_told() -> None:
+    policy = Policy(vendor_share_max={"aws": 0.3})
+    result = simulate(tasks(20, 1.0), FLEET, policy=policy)
+    assert any("vendor share of aws: 100%" in note for note in result.notes)
+    assert not simulate(tasks(20, 1.0), FLEET).notes
+
+
+def test_clocks_that_tell_no_milliseconds_are_refused() -> None:
+    with pytest.raises(InputError, match="no milliseconds"):
+        simulate(Workload.from_records([tool("t", "1", 1e16)]), FLEET)
+    late = Workload.from_records([tool("t", "1", 1.7e9, cpu_s=1.0)])
+    soon = Workload.from_records([tool("t", "1", 0.0, cpu_s=1.0)])
+    assert simulate(late, FLEET).task_s.p50 == pytest.approx(simulate(soon, FLEET).task_s.p50)
+
+
+def test_intervals_of_figures_that_are_never_negative_begin_at_nothing() -> None:
+    result = simulate(tasks(40, 1.0), FLEET, replications=2)
+    assert min(found.low for found in result.intervals.values()) >= 0.0

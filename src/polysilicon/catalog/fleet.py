@@ -22,6 +22,7 @@ Example:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -138,18 +139,23 @@ def check(fleet: Fleet, where: str) -> None:
         raise InputError("the fleet has no pool", where=where, mend="add a [[pool]]")
     if sum(pool.offer == LOCAL for pool in fleet.pool) > 1:
         raise InputError("two pools have offer local", where=where, mend="one has all its cores")
-    ends = [frozenset(link.regions) for link in fleet.link]
-    for link in fleet.link:
-        place = f"{where}, link {' - '.join(link.regions)}"
-        if ends.count(frozenset(link.regions)) > 1 or link.regions[0] == link.regions[1]:
-            raise InputError("a link is between two regions, and told once", where=place)
-        if not 0 <= link.delay_s < math.inf:
-            raise InputError("delay_s must be from 0", where=place)
+    check_links(fleet.link, where)
     for pool in fleet.pool:
         place = f"{where}, pool {pool.name!r}"
         if names.count(pool.name) > 1:
             raise InputError("two pools have this name", where=place)
         _check_pool(pool, place)
+
+
+def check_links(links: Sequence[Link], where: str) -> None:
+    """Raise `InputError` where ways between regions cannot be, or are told twice."""
+    ends = [frozenset(link.regions) for link in links]
+    for link in links:
+        place = f"{where}, link {' - '.join(link.regions)}"
+        if ends.count(frozenset(link.regions)) > 1 or link.regions[0] == link.regions[1]:
+            raise InputError("a link is between two regions, and told once", where=place)
+        if not 0 <= link.delay_s < math.inf:
+            raise InputError("delay_s must be from 0", where=place)
 
 
 def _check_pool(pool: Pool, place: str) -> None:

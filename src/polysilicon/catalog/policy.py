@@ -14,6 +14,14 @@ Example:
     data_class = "personal"
     regions = ["eu-central-1", "eu-west-1"]
 
+    [[link]]
+    regions = ["us-east-1", "eu-west-1"]
+    delay_s = 0.08
+
+    [spot]
+    interruptions_per_hour = 0.05
+    restart_s = 120.0
+
     [vendor_share_max]
     aws = 0.7
 
@@ -30,17 +38,18 @@ from typing import Literal
 
 import msgspec
 
+from polysilicon.catalog.fleet import Link, check_links
 from polysilicon.catalog.offers import Price
 from polysilicon.disk import read_toml
 from polysilicon.errors import InputError
 
 _MEND = (
-    "known: objective, redundancy, prices, slo, residency, vendor_share_max, supply_max;"
-    " see docs/running.md and docs/place.md"
+    "known: objective, redundancy, prices, slo, residency, link, spot, vendor_share_max,"
+    " supply_max; see docs/running.md and docs/place.md"
 )
 
 Objective = Literal["cost", "latency", "energy"]
-Redundancy = Literal["pool", "region", "vendor"]
+Redundancy = Literal["machine", "pool", "region", "vendor"]
 
 
 class Slo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +78,18 @@ class Residency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     regions: tuple[str, ...]
 
 
+class Spot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of machines at spot prices.
+
+    Attributes:
+        interruptions_per_hour: how often one is taken away, on average.
+        restart_s: until a machine in its place serves.
+    """
+
+    interruptions_per_hour: float
+    restart_s: float
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is allowed and wanted.
 
@@ -79,6 +100,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         prices: which prices of offers may be paid; of those known the cheapest is.
         slo: by agent.
         residency: by class of data; a class that is not named may be anywhere.
+        link: ways between regions; one that is not told takes no time.
+        spot: what becomes of spot machines; where it is not told, they are taken to stay.
         vendor_share_max: vendor → largest share of all dollars, a fraction.
         supply_max: offer → most units.
     """
@@ -88,6 +111,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prices: tuple[Price, ...] = ("on-demand",)
     slo: tuple[Slo, ...] = ()
     residency: tuple[Residency, ...] = ()
+    link: tuple[Link, ...] = ()
+    spot: Spot | None = None
     vendor_share_max: Mapping[str, float] = {}
     supply_max: Mapping[str, int] = {}
 
@@ -139,6 +164,7 @@ def _check(policy: Policy, where: str) -> None:
         if not rule.regions:
             place = f"{where}, residency, {rule.data_class}"
             raise InputError("no region is allowed", where=place, mend="name at least one")
+    _check_ways(policy, where)
     for vendor, share in policy.vendor_share_max.items():
         if not 0 <= share <= 1:
             place = f"{where}, vendor_share_max, {vendor}"
@@ -146,6 +172,17 @@ def _check(policy: Policy, where: str) -> None:
     for offer, units in policy.supply_max.items():
         if units < 0:
             raise InputError(f"{units} units", where=f"{where}, supply_max, {offer}")
+
+
+def _check_ways(policy: Policy, where: str) -> None:
+    """Raise `InputError` where ways between regions or spot machines cannot be as told."""
+    check_links(policy.link, where)
+    if policy.spot is None:
+        return
+    told = (policy.spot.interruptions_per_hour, policy.spot.restart_s)
+    if not all(0 <= value < float("inf") for value in told):
+        what = "interruptions_per_hour and restart_s must be from 0"
+        raise InputError(what, where=f"{where}, spot")
 
 
 def _once(names: Iterable[str], where: str, field: str) -> None:

@@ -46,6 +46,14 @@ from polysilicon.errors import InputError
     show_default=True,
     help="Where core-seconds were measured of steps that do not say.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "exact", "fluid"]),
+    default="auto",
+    show_default=True,
+    help="Every step an event, or queues as flows; by itself exact up to 100 million slots of "
+    "engines and 16 million steps in flight.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write the steps, as a workload file."
@@ -64,7 +72,6 @@ def command(workload: Path, *, as_json: bool, **said: Any) -> None:
         write_simulation,
     )
     from polysilicon.simulate import Result, Source, simulate  # noqa: PLC0415
-    from polysilicon.workload.files import check_other  # noqa: PLC0415
 
     policy = read_policy(said["policy"]) if said["policy"] else Policy()
     fleets = {name: _fleet(name) for name in (said["fleet"], said["compare"]) if name}
@@ -72,22 +79,18 @@ def command(workload: Path, *, as_json: bool, **said: Any) -> None:
         raise InputError("the fleet is compared with itself", where="--compare")
     output: Path | None = said["output"]
     read = [workload, *(Path(said[name]) for name in ("fleet", "compare", "policy") if said[name])]
-    for written in (output, said["page"]):
-        if written is not None:
-            check_other(written, read)
-    if output is not None and output == said["page"]:
-        raise InputError("the steps and the page go to one file", where=str(output))
+    _check_written([path for path in (output, said["page"]) if path is not None], read)
     results: dict[str, Result] = {}
     for name, fleet in fleets.items():
         with _bar(f"playing on {name}") as told:
             results[name] = simulate(
-                Source(workload, said["measured_on"]),
+                Source(workload, said["measured_on"], told),
                 fleet,
                 policy=policy,
                 seed=said["seed"],
                 replications=said["replications"],
+                mode=said["mode"],
                 output=None if results else output,
-                told=told,
             )
     if said["page"] is not None:
         write_simulation(results, workload.resolve().name, said["page"])
@@ -100,6 +103,22 @@ def command(workload: Path, *, as_json: bool, **said: Any) -> None:
         for written in (output, said["page"]):
             if written is not None:
                 out().print(f"written: {written}", markup=False)
+
+
+def _check_written(written: list[Path], read: list[Path]) -> None:
+    """Refuse files that cannot be written, before anything is played.
+
+    Raises:
+        InputError: a folder is missing, two are one file, or one of them is read.
+    """
+    from polysilicon.workload.files import check_other  # noqa: PLC0415
+
+    for path in written:
+        check_other(path, read)
+        if not path.parent.is_dir():
+            raise InputError("no such folder", where=str(path.parent), mend="make it first")
+    if len(set(written)) < len(written):
+        raise InputError("the steps and the page go to one file", where=str(written[0]))
 
 
 def _fleet(name: str) -> Fleet:

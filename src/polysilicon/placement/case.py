@@ -21,7 +21,7 @@ from polysilicon.placement.tasks import Tasks
 Mask = npt.NDArray[np.bool_]
 
 HURRIED, PATIENT = 0.1, 1.0
-"""Mean wait over mean service: at first, of pools that steps with an SLO may go to; of others."""
+"""Mean wait over mean service: tried first of pools that steps with an SLO may go to; of others."""
 
 
 ASSUMED_SHARE = 0.25
@@ -195,8 +195,13 @@ def resident(case: Case, without: frozenset[Rule] = frozenset()) -> Mask:
     return np.asarray(allowed[place[case.pairs.code], case.pairs.option], dtype=np.bool_)
 
 
-def start(case: Case) -> State:
-    """Return the state to begin with: pools as large as if they served a part of what they can."""
+def start(case: Case, hurried_wait: float = HURRIED) -> State:
+    """Return the state to begin with: pools as large as if they served a part of what they can.
+
+    Args:
+        case: what is to be placed.
+        hurried_wait: mean wait over mean service of pools that steps with an SLO may go to.
+    """
     pairs, options = case.pairs, len(case.options)
     rate = case.classes.rates[pairs.code]
     units = np.floor(
@@ -206,7 +211,7 @@ def start(case: Case) -> State:
     fast = np.array([one.agent in hurried for one in case.classes.each], dtype=bool)
     some = np.bincount(pairs.option, weights=fast[pairs.code], minlength=options) > 0
     state = State(
-        wait=np.where(some, HURRIED, PATIENT),
+        wait=np.where(some, hurried_wait, PATIENT),
         servers=np.maximum(units, 1.0) * case.slots,
         cap=np.ones(options),
         factor=dict.fromkeys(hurried, 1.0),
@@ -243,7 +248,7 @@ def program_of(
         rows=[*_slo_rows(case, state, pairs, without), *_share_rows(case, without)],
     )
     kinds = {rule.kind for rule in without}
-    if case.policy.redundancy is None or "redundancy" in kinds:
+    if case.policy.redundancy in (None, "machine") or "redundancy" in kinds:
         return program, chosen
     return bearing(program, losses(case, state, pairs)), chosen
 

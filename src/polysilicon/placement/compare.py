@@ -13,6 +13,7 @@ from polysilicon.placement.program import Numbers, Row, covers, with_rows
 from polysilicon.placement.settle import Outcome, begin, settle
 from polysilicon.placement.solve import relax, solve
 from polysilicon.placement.types import Alternative, Baseline
+from polysilicon.placement.waits import SHORTER, enough
 
 WITHIN = 0.05
 """By so much an alternative's objective may be worse, as a share."""
@@ -36,7 +37,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     better: tuple[State, Outcome] | None
 
 
-def compared(case: Case, found: Outcome) -> Compared:
+def compared(case: Case, found: Outcome, wait: float) -> Compared:
     """Return what simpler fleets cost: each keeps the same SLOs and residency where it can.
 
     They need not keep supply, vendors' shares or redundancy, which one vendor or one offer cannot.
@@ -44,6 +45,7 @@ def compared(case: Case, found: Outcome) -> Compared:
     Args:
         case: what is placed.
         found: the fleet; where it is as simple itself, it is the baseline.
+        wait: mean over mean service that its steps with an SLO may wait.
     """
     kinds = case.attribute("kind")
     offers = np.array([f"{o.site.offer.name} {o.site.offer.region}" for o in case.options])
@@ -54,11 +56,11 @@ def compared(case: Case, found: Outcome) -> Compared:
             (offer, (offers == offer) | (tools & (kind != "cpu")))
             for offer in dict.fromkeys(offers[kinds == kind].tolist())
         ]
-        told.append(_best_of(case, found, f"all on the {name}", mine))
+        told.append(_best_of(case, found, (f"all on the {name}", wait), mine))
     vendors = case.attribute("vendor")
     alone = [(vendor, vendors == vendor) for vendor in dict.fromkeys(vendors.tolist())]
-    told.append(_best_of(case, found, "one vendor only", alone))
-    told.append(_best_of(case, found, "cheapest per token", [("", _cheapest(case))]))
+    told.append(_best_of(case, found, ("one vendor only", wait), alone))
+    told.append(_best_of(case, found, ("cheapest per token", wait), [("", _cheapest(case))]))
     better = [pair for _, pair in told if pair is not None and pair[1].holds]
     cheapest = min(better, key=lambda pair: pair[1].solved.cost, default=None)
     if _lenient(case) or cheapest is None or cheapest[1].solved.cost >= found.solved.cost:
@@ -91,9 +93,17 @@ def _lenient(case: Case) -> frozenset[Rule]:
 
 
 def _best_of(
-    case: Case, best: Outcome, name: str, candidates: list[tuple[str, Mask]]
+    case: Case, best: Outcome, asked: tuple[str, float], candidates: list[tuple[str, Mask]]
 ) -> tuple[Baseline, tuple[State, Outcome] | None]:
-    """Return the cheapest of some restricted fleets: of those that keep the SLOs, if any does."""
+    """Return the cheapest of some restricted fleets: of those that keep the SLOs, if any does.
+
+    Args:
+        case: what is placed.
+        best: the fleet that they are compared with.
+        asked: what they are called, and the mean wait that is tried first.
+        candidates: a name and the options of each.
+    """
+    name, wait = asked
     for label, mask in candidates:
         if best.holds and mask[best.units > 0].all():
             return _told(case, best, name, label), None
@@ -102,9 +112,8 @@ def _best_of(
     for without in (lenient, lenient | slos) if slos else (lenient,):
         ranked = sorted(_ranked(case, candidates, without), key=lambda one: one[0])
         for _, label, mask in ranked[:3]:
-            state = start(case)
-            begin(case, state, mask[case.pairs.option])
-            found = settle(case, state, mask[case.pairs.option], without=without)
+            again = enough(case, mask[case.pairs.option], wait, without)
+            state, found = again.state, again.found
             if found is None or (found.late and without is lenient):
                 continue
             return _told(case, found, name, label), (state, found)
@@ -141,7 +150,7 @@ def _ranked(
         if np.isfinite(least).all():
             rough.append((float(least.sum()), label, mask))
     for _, label, mask in sorted(rough, key=lambda one: one[0])[:_MOST_TRIED]:
-        state = start(case)
+        state = start(case, SHORTER[-1])
         begin(case, state, mask[pairs.option])
         program, _ = program_of(case, state, mask[pairs.option], without)
         found = relax(with_rows(program, covers(program)))

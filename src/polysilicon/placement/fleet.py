@@ -27,6 +27,7 @@ def fleet_of(case: Case, state: State, found: Outcome, room: Numbers) -> Fleet:
     pools = []
     for place, name in names.items():
         option = case.options[place]
+        spot = case.policy.spot if option.site.price == "spot" else None
         pools.append(
             Pool(
                 name=name,
@@ -39,10 +40,12 @@ def fleet_of(case: Case, state: State, found: Outcome, room: Numbers) -> Fleet:
                 concurrency=option.concurrency,
                 count=option.count,
                 price=option.site.price,
+                interruptions_per_hour=0.0 if spot is None else spot.interruptions_per_hour,
+                restart_s=0.0 if spot is None else spot.restart_s,
                 usd_per_s=share_usd(case, state, place, room),
             )
         )
-    return Fleet(pool=tuple(pools))
+    return Fleet(pool=tuple(pools), link=case.policy.link)
 
 
 def share_usd(case: Case, state: State, place: int, room: Numbers) -> float | None:
@@ -84,6 +87,14 @@ def _serves(case: Case, option: Option) -> tuple[str, ...]:
     return ("tool:*", "embed:*") if embeds else ("tool:*",)
 
 
+def _note(case: Case, option: Option) -> str:
+    """Return what the figures of a pool rest on."""
+    if option.site.price != "spot" or case.policy.spot is not None:
+        return option.note
+    told = "interruptions are not counted: the policy tells no [spot]"
+    return f"{option.note}; {told}" if option.note else told
+
+
 def plans(case: Case, state: State, found: Outcome, room: Numbers) -> list[PoolPlan]:
     """Return the figures of each pool, in the order of the fleet."""
     waits = wait_share(found.servers, found.busy, case.cv2) * case.mean_s
@@ -109,7 +120,7 @@ def plans(case: Case, state: State, found: Outcome, room: Numbers) -> list[PoolP
                 usd_per_hour=float(case.usd[place] * found.units[place]),
                 usd_per_s=share_usd(case, state, place, room),
                 basis=option.basis,
-                note=option.note,
+                note=_note(case, option),
             )
         )
     return pools

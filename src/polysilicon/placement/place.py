@@ -15,7 +15,7 @@ from polysilicon.cost.energy import watts
 from polysilicon.cost.kinds import REFERENCE
 from polysilicon.errors import InputError
 from polysilicon.placement import compare, conflict, explain
-from polysilicon.placement.case import Case, State, case_of, start
+from polysilicon.placement.case import Case, State, case_of
 from polysilicon.placement.classes import classes_of
 from polysilicon.placement.deadlines import p99
 from polysilicon.placement.eligible import Eligible, Refused, Site, eligible
@@ -23,12 +23,14 @@ from polysilicon.placement.fleet import fleet_of, plans
 from polysilicon.placement.program import Numbers
 from polysilicon.placement.queueing import cap
 from polysilicon.placement.rates import Rates, Sizing, rates_of
-from polysilicon.placement.settle import Outcome, begin, polish, settle
+from polysilicon.placement.settle import Outcome, polish, settle
 from polysilicon.placement.shortlist import shortlist
 from polysilicon.placement.sites import check_names, offers_of, sites_of
 from polysilicon.placement.solve import relax
 from polysilicon.placement.tasks import tasks_of
 from polysilicon.placement.types import Baseline, Check, Placement, Route, SloResult, Verdict
+from polysilicon.placement.waits import cheapest
+from polysilicon.placement.ways import with_ways
 from polysilicon.workload.groups import task_times
 from polysilicon.workload.workload import Workload
 
@@ -89,13 +91,12 @@ def place(
     begun_s = time.perf_counter()
     case, rates, refused = prepared(question, catalog)
     everywhere = np.ones(len(case.pairs.code), dtype=bool)
-    state = start(case)
-    begin(case, state, everywhere)
-    found = settle(case, state, everywhere)
+    best = cheapest(case, everywhere)
+    state, found = best.state, best.found
     if found is None:
         raise conflict.refusal(case, state, everywhere)
     found = polish(case, state, found)
-    simpler = compare.compared(case, found)
+    simpler = compare.compared(case, found, best.wait)
     if simpler.better is not None:
         state, found = simpler.better
     checked = _checked(case, state, found, question.workload, check)
@@ -127,6 +128,7 @@ def prepared(question: Question, catalog: Catalog) -> tuple[Case, Rates, list[Re
         raise InputError("no step takes a machine", where=question.where, mend=mend)
     timed = bool(policy.slo) or policy.objective == "latency"
     options: Eligible = eligible(classes, sites, catalog, timed=timed)
+    options = with_ways(options, classes.each, policy)
     options = shortlist(options, classes.rates, policy)
     refused += options.refused
     case = case_of(policy, classes, tasks_of(question.workload, times, classes), options)

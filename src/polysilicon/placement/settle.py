@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from polysilicon.placement.case import Case, Mask, Rule, State, program_of
+from polysilicon.placement.certify import cost_of, faults
 from polysilicon.placement.deadlines import (
     Served,
     Tail,
@@ -30,7 +31,9 @@ ROUNDS = 16
 QUICK = 6
 """Rounds of the relaxation that splits SLOs."""
 
-LIMIT_S, POLISH_S = 1.0, 10.0
+FIRST_S, LIMIT_S, POLISH_S = 3.0, 1.0, 10.0
+"""Seconds of branch and bound: in the first round, whose fleet later ones begin with; in these; at
+last."""
 
 SEED = 0
 _CLOSE = 1e-3
@@ -103,6 +106,7 @@ def settle(
     *,
     without: frozenset[Rule] = frozenset(),
     limit_s: float = LIMIT_S,
+    near: Numbers | None = None,
 ) -> Outcome | None:
     """Return a fleet whose queues and tails hold by the formulas; None where there is none.
 
@@ -114,6 +118,7 @@ def settle(
         allowed: pairs that may be used.
         without: rules of the policy that are left out.
         limit_s: seconds of branch and bound in each round.
+        near: units of a fleet that is likely to be good, shape (options,).
     """
     agents = [a for a in case.slo_agents() if a not in {r.subject for r in without}]
     if not _guide(case, state, allowed, without):
@@ -126,9 +131,11 @@ def settle(
         for agent in agents:
             state.bars[agent] = deadlines(case, state, allowed, agent)
         program, chosen = program_of(case, state, allowed, without)
-        found = solve(program, limit_s=limit_s)
+        first = limit_s if near is not None else max(limit_s, FIRST_S)
+        found = _solved(case, program, without, first, near)
         if found is None:
             break
+        near = found.units
         outcome = _outcome(case, state, program, chosen, found, number)
         lost = len(state.lost)
         changed = _learn(case, state, outcome, without)
@@ -148,11 +155,34 @@ def settle(
     return best or last
 
 
+def _solved(
+    case: Case,
+    program: Program,
+    without: frozenset[Rule],
+    limit_s: float,
+    near: Numbers | None,
+) -> Solved | None:
+    """Return the answer of a program, with one more machine in each pool where any may be lost.
+
+    The bound stays that of the program without spare machines, so that the gap counts all of them.
+    None where there is no answer, or where a rule does not allow them.
+    """
+    found = solve(program, limit_s=limit_s, near=near)
+    dropped = any(rule.kind == "redundancy" for rule in without)
+    if found is None or case.policy.redundancy != "machine" or dropped:
+        return found
+    units = found.units + (found.units > 0)
+    if faults(program, units, found.share):
+        return None
+    cost = cost_of(program, units, found.share)
+    return msgspec.structs.replace(found, units=units, cost=cost, status="feasible")
+
+
 def polish(case: Case, state: State, found: Outcome) -> Outcome:
     """Return a fleet whose optimum is proved, where that takes longer than a round."""
     if found.solved.status == "optimal":
         return found
-    better = solve(found.program, limit_s=POLISH_S)
+    better = _solved(case, found.program, frozenset(), POLISH_S, None)
     if better is None or better.cost > found.solved.cost * (1.0 + _CLOSE):
         return found
     again = _outcome(case, state, found.program, found.chosen, better, found.rounds)

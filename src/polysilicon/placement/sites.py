@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.machine import detect, local_offer
@@ -49,7 +51,7 @@ def offers_of(names: Sequence[str], catalog: Catalog, policy: Policy) -> list[Of
     return list({(offer.name, offer.region): offer for offer in found}.values())
 
 
-def _regions(offers: Iterable[Offer], policy: Policy) -> list[Offer]:
+def _regions(offers: Sequence[Offer], policy: Policy) -> list[Offer]:
     """Return the cheapest regions of an offer among those that residency treats alike."""
     groups: dict[tuple[bool, ...], list[tuple[float, str, Offer]]] = {}
     for offer in offers:
@@ -58,8 +60,25 @@ def _regions(offers: Iterable[Offer], policy: Policy) -> list[Offer]:
             continue
         key = tuple(policy.resident(rule.data_class, offer.region) for rule in policy.residency)
         groups.setdefault(key, []).append((cost[1], offer.region, offer))
+    if not groups:  # it is refused with the reason, and not forgotten
+        return list(offers)[:1]
     kept = 2 if policy.redundancy is not None else 1
     return [offer for group in groups.values() for _, _, offer in sorted(group)[:kept]]
+
+
+def prices_of(offer: Offer, policy: Policy) -> list[tuple[str, float]]:
+    """Return the prices that an offer may be had at: the cheapest, and beside spot another one.
+
+    Where the policy tells how often spot machines are taken away, others may be cheaper in the end.
+    """
+    best = price_of(offer, policy)
+    if best is None:
+        return []
+    lasting = tuple(price for price in policy.prices if price != "spot")
+    other = price_of(offer, msgspec.structs.replace(policy, prices=lasting))
+    if best[0] != "spot" or policy.spot is None or other is None:
+        return [best]
+    return [best, other]
 
 
 def price_of(offer: Offer, policy: Policy) -> tuple[str, float] | None:
@@ -75,13 +94,14 @@ def sites_of(offers: Sequence[Offer], policy: Policy) -> tuple[list[Site], list[
     missing: Counter[str] = Counter()
     first: dict[str, str] = {}
     for offer in offers:
-        found = price_of(offer, policy)
+        found = prices_of(offer, policy)
         reason = f"no {' or '.join(policy.prices)} price is known"
-        if found is None:
+        if not found:
             missing[reason] += 1
             first.setdefault(reason, offer.name)
         elif policy.supply_max.get(offer.name, 1) > 0:
-            sites.append(Site(offer=offer, price=found[0], usd_per_hour=found[1]))  # type: ignore[arg-type]
+            for price, usd in found:
+                sites.append(Site(offer=offer, price=price, usd_per_hour=usd))  # type: ignore[arg-type]
         else:
             missing["the policy allows no unit"] += 1
             first.setdefault("the policy allows no unit", offer.name)

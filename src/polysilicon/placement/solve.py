@@ -36,6 +36,8 @@ _CHEAPEST = 3
 # Share of the free pools that a dive holds at a time, and how many it rounds up in the end.
 _HELD, _LAST = 0.3, 2
 _ROUNDS = 200
+# Of an answer to nearly the same program, so many pools are tried with one more machine.
+_MORE = 8
 
 
 class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,13 +83,20 @@ class Solved(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.cost - self.bound, 0.0) / self.cost if self.cost > 0 else 0.0
 
 
-def solve(program: Program, *, gap: float = GAP, limit_s: float = LIMIT_S) -> Solved | None:
+def solve(
+    program: Program,
+    *,
+    gap: float = GAP,
+    limit_s: float = LIMIT_S,
+    near: Numbers | None = None,
+) -> Solved | None:
     """Return the cheapest answer with whole units; None where there is none.
 
     Args:
         program: what to solve.
         gap: relative, that is near enough.
         limit_s: seconds of branch and bound after which the best answer so far is taken.
+        near: units of an answer to nearly the same program, shape (pools,).
 
     Raises:
         PolysiliconError: the answer failed its check, or none was found in time though machines in
@@ -100,6 +109,8 @@ def solve(program: Program, *, gap: float = GAP, limit_s: float = LIMIT_S) -> So
     best = _rounded(program, relaxed, gap)
     if best is None or best.gap > gap:
         best = _better(best, _dived(program, relaxed, gap))
+    if near is not None and (best is None or best.gap > gap):
+        best = _better(best, _nearby(program, relaxed.cost, near, gap))
     every = len(program.pair_class)
     try:
         for chosen in (np.sort(relaxed.pairs), np.arange(every)):
@@ -129,6 +140,27 @@ def _rounded(program: Program, relaxed: Relaxed, gap: float) -> Solved | None:
     if faults(program, units, relaxed.share):
         return None
     return _answer(program, units, relaxed.share, relaxed.cost, gap)
+
+
+def _nearby(program: Program, bound: float, near: Numbers, gap: float) -> Solved | None:
+    """Return an answer with given units, or with one more of the cheapest pool that helps."""
+    there = np.flatnonzero(near > 0)
+    more = [near + (np.arange(len(near)) == pool) for pool in
+            there[np.argsort(program.unit_cost[there])][:_MORE]]  # fmt: skip
+    chosen = np.flatnonzero(near[program.pair_pool] > 0)
+    if len(np.unique(program.pair_class[chosen])) < program.classes:
+        return None
+    for units in (near, *more):
+        model = Model(program, chosen, _scale(program))
+        model.fix(np.arange(len(units)), units)
+        if not model.relax():
+            continue
+        share = np.zeros(len(program.pair_class))
+        share[chosen] = np.maximum(model.values()[2], 0.0)
+        share = _cleaned(program, units, share)
+        if not faults(program, units, share):
+            return _answer(program, units, share, bound, gap)
+    return None
 
 
 def _better(one: Solved | None, other: Solved | None) -> Solved | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from rich.console import RenderableType
@@ -26,6 +26,7 @@ from polysilicon.report.terminal import (
     usd,
 )
 from polysilicon.simulate import Result
+from polysilicon.simulate.tally import Quantiles
 
 CHART_PX = 80.0
 _SPARKS = 60
@@ -64,6 +65,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ("tasks", f"{result.tasks:,}"),
         ("steps", f"{result.steps:,}"),
         ("simulated", seconds(result.sim_s)),
+        ("mode", result.mode),
         ("took", f"{seconds(result.wall_s)}, playing at {units.count(result.steps_per_s)} steps/s"),
         ("cost of the fleet", f"{usd(result.cost_usd)}, {usd(_usd_per_hour(result))} an hour"),
         ("energy", energy),
@@ -91,7 +93,7 @@ def _pools(result: Result) -> Table:
     table = house_table("Pools")
     table.add_column("pool", overflow="fold", max_width=20)
     table.add_column("machines", overflow="fold", max_width=22)
-    for heading in ("busy", "wait p99", "cost", "band of seconds", "basis"):
+    for heading in ("in use", "wait p99", "cost", "band of seconds", "basis"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, pool in result.pools.items():
         table.add_row(
@@ -113,34 +115,56 @@ def _band(low: float | None, high: float | None) -> str:
     )
 
 
-def rows(result: Result) -> Iterable[tuple[str, int, Sequence[float | None], str]]:
-    """Yield name, count, quantiles of seconds and SLO of tasks by agent, and steps by kind."""
-    for agent, found in result.agents.items():
+class Row(NamedTuple):
+    """A line of the table of seconds."""
+
+    name: str
+    number: int
+    found: Sequence[float | None]
+    kept: str = BLANK
+    band: str = BLANK
+
+
+def rows(result: Result) -> Iterable[Row]:
+    """Yield quantiles of seconds: of tasks by agent, of steps by kind and pool, of tokens."""
+    for agent, of in result.agents.items():
         kept, own = result.slo.get(agent), result.own_s[agent]
-        paused = own.p99 != found.p99
-        told = BLANK if paused else share(kept)
-        yield f"tasks of {agent}", found.count, (found.p50, found.p90, found.p99), told
+        paused = own.p99 != of.p99
+        told, band = BLANK if paused else share(kept), _band(of.low, of.high)
+        yield Row(f"tasks of {agent}", of.count, (of.p50, of.p90, of.p99), told, band)
         if paused:
-            yield "  less persons' pauses", found.count, (own.p50, own.p90, own.p99), share(kept)
+            yield Row("  less persons' pauses", of.count, _three(own), share(kept), band)
+        if len(result.agents) > 1 and of.ttft_s.p50 is not None:
+            yield Row("  time to first token", 0, _three(of.ttft_s))
     for kind, found in result.kinds.items():
-        yield f"{kind} steps", found.count, (found.p50, found.p90, found.p99), BLANK
-    for name, of in (
+        yield Row(f"{kind} steps", found.count, (found.p50, found.p90, found.p99))
+    for name, pool in result.pools.items():
+        if len(result.pools) > 1 and pool.steps:
+            band = _band(pool.low, pool.high)
+            yield Row(f"steps on {name}", pool.steps, _three(pool.service_s), band=band)
+    for name, tokens in (
         ("time to first token", result.ttft_s),
         ("time per output token", result.tpot_s),
         ("wait in queues", result.wait_s),
     ):
-        if of.p50 is not None:
-            yield name, 0, (of.p50, of.p90, of.p99), BLANK
+        if tokens.p50 is not None:
+            yield Row(name, 0, _three(tokens))
+
+
+def _three(of: Quantiles) -> tuple[float | None, float | None, float | None]:
+    """Return the three that are shown."""
+    return of.p50, of.p90, of.p99
 
 
 def _tasks(result: Result) -> Table:
     """Return seconds of tasks and steps."""
     table = house_table("Seconds", "")
-    for heading in ("n", "p50", "p90", "p99", "in SLO"):
+    for heading in ("n", "p50", "p90", "p99", "in SLO", "band"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, count, found, kept in rows(result):
-        told = units.count(count) if count else BLANK
-        table.add_row(escape(name), told, *(seconds(value) for value in found), kept)
+    for row in rows(result):
+        told = units.count(row.number) if row.number else BLANK
+        found = (seconds(value) for value in row.found)
+        table.add_row(escape(row.name), told, *found, row.kept, row.band)
     return table
 
 

@@ -51,13 +51,13 @@ def empty_world(
         policy: what is wanted.
         links: delays between regions.
     """
-    pools = _pools(fleet, policy)
-    laws, prefill, decode = _laws(fleet)
+    pools = pools_of(fleet, policy)
+    laws, prefill, decode = laws_of(fleet)
     engines = _engines(pools, laws)
-    able = _routes(fleet, routes, links)
+    able = routes_of(fleet, routes, links)
     vendors = list(dict.fromkeys(m.offer.cloud for m in fleet))
     failing = int(pools["machines"][np.isfinite(pools["failure_s"])].sum())
-    alone, beside, slower = _rates(fleet, pools["step"])
+    alone, beside, slower = rates_of(fleet, pools["step"])
     return World(
         steps=np.zeros(0, STEP),
         tasks=np.zeros(0, TASK),
@@ -88,7 +88,7 @@ def empty_world(
     )
 
 
-def _pools(fleet: Sequence[Machines], policy: Policy) -> Any:
+def pools_of(fleet: Sequence[Machines], policy: Policy) -> Any:
     """Return pools at rest."""
     pools = np.zeros(len(fleet), POOL)
     units = np.array([m.pool.units for m in fleet], np.int64)
@@ -133,7 +133,7 @@ def _prices(fleet: Sequence[Machines], policy: Policy) -> Floats:
     return found
 
 
-def _routes(fleet: Sequence[Machines], routes: Sequence[Route], links: Sequence[Link]) -> Any:
+def routes_of(fleet: Sequence[Machines], routes: Sequence[Route], links: Sequence[Link]) -> Any:
     """Return what each pool makes of steps of each route."""
     found = np.zeros((len(routes), len(fleet)), ROUTE)
     for at, machines in enumerate(fleet):
@@ -151,7 +151,7 @@ def _delay_s(route: Route, machines: Machines, links: Sequence[Link]) -> float:
     return request_s + sum(link.delay_s for link in links if set(link.regions) == ends)
 
 
-def _rates(fleet: Sequence[Machines], steps: Floats) -> tuple[Floats, Floats, Floats]:
+def rates_of(fleet: Sequence[Machines], steps: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the speed of threads alone and beside busy engines, and how engines slow down.
 
     Args:
@@ -187,7 +187,7 @@ def _rates_of(machines: Machines, threads: Floats) -> tuple[Floats, Floats, Floa
     return rate(threads, machine), beside, float(rate(machine.vcpus, machine)) / beside
 
 
-def _laws(fleet: Sequence[Machines]) -> tuple[Any, Floats, Any]:
+def laws_of(fleet: Sequence[Machines]) -> tuple[Any, Floats, Any]:
     """Return how the engines of each pool iterate; pools without one have zeros."""
     n, engines = len(fleet), [m.engine for m in fleet]
     slots = max((law.slots for law in engines if law), default=0) + 1

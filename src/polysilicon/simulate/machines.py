@@ -25,9 +25,6 @@ from polysilicon.errors import InputError, NoBasisError
 from polysilicon.simulate.program import TOKEN_THREADS, Route
 from polysilicon.workload.record import StepRecord
 
-MOST_SLOTS = 100_000_000
-"""Slots of the engines of a pool, each of which takes 16 bytes and more."""
-
 _SAMPLE_TOKENS = 512
 
 
@@ -104,14 +101,6 @@ def machines_of(
             mend = f"add {route.kind}:{route.what or '*'} to `serves` of a pool that can"
             raise InputError(f"no pool takes {route.kind}:{route.what}: {told}",
                              where="fleet", mend=mend)  # fmt: skip
-    for machines in found:
-        if machines.engine is not None:
-            slots = machines.engine.slots * machines.engine.copies * machines.pool.units
-            if slots > MOST_SLOTS:
-                what = f"{slots:,} slots of engines"
-                place = f"fleet, pool {machines.pool.name!r}"
-                mend = f"{MOST_SLOTS:,} can be simulated"
-                raise InputError(what, where=place, mend=mend)
     return found
 
 

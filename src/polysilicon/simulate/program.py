@@ -262,3 +262,23 @@ def of_kind(workload: Workload, kind: str) -> Flags:
     """Tell which steps are of a kind, shape (steps,)."""
     codes, names = workload.codes("kind")
     return codes == (names.index(kind) if kind in names else -2)
+
+
+def own_program(program: Program) -> Program:
+    """Return a program whose steps may be written into."""
+    return msgspec.structs.replace(program, steps=program.steps.copy())
+
+
+def shuffled_program(program: Program, rng: np.random.Generator) -> Program:
+    """Return a program in which another task comes at each arrival."""
+    order = rng.permutation(len(program.tasks))
+    tasks = program.tasks[order]
+    slack_s = tasks["deadline_s"] - tasks["arrival_s"]
+    tasks["arrival_s"] = program.tasks["arrival_s"]
+    tasks["deadline_s"] = tasks["arrival_s"] + slack_s
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    steps = program.steps.copy()
+    steps["task"] = place[steps["task"]]
+    agents = [program.agents[task] for task in order.tolist()]
+    return msgspec.structs.replace(program, tasks=tasks, steps=steps, agents=agents)

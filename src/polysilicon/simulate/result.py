@@ -10,15 +10,19 @@ import msgspec
 import numpy as np
 from scipy import stats
 
+from polysilicon.catalog.policy import Policy
 from polysilicon.cost.types import BASES, Basis
+from polysilicon.schedule.types import Floats
+from polysilicon.simulate.counts import Counts
 from polysilicon.simulate.machines import Machines
-from polysilicon.simulate.series import Series
 from polysilicon.simulate.source import Survey
-from polysilicon.simulate.state import World
 from polysilicon.simulate.tally import Quantiles, Tally
 from polysilicon.workload.record import KINDS
 
 CONFIDENCE = 0.95
+
+# Shares are kept step by step, so that one may end a little above.
+_SHARE_OVER = 0.01
 
 
 class PoolResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,9 +33,13 @@ class PoolResult(msgspec.Struct, frozen=True, kw_only=True):
         region: where.
         units: how many machines.
         steps: that it served.
-        utilisation: share of its threads that ran, or of its engines that computed, over the whole
+        utilisation: share of its threads, or of its engines' slots, that steps held, over the whole
             time; the larger of both.
+        busy: share of its threads that ran, or of the time in which its engines computed, however
+            few of their slots were taken; the larger of both. Energy goes by it.
         wait_s: seconds in its queues.
+        service_s: of steps, from start to end.
+        ttft_s: from readiness to the first token of LLM steps.
         cost_usd: of its machines over the whole time.
         steps_usd: of that, what steps used.
         energy_j: an estimate; None where a fact is missing.
@@ -46,7 +54,10 @@ class PoolResult(msgspec.Struct, frozen=True, kw_only=True):
     units: int
     steps: int
     utilisation: float
+    busy: float
     wait_s: Quantiles
+    service_s: Quantiles
+    ttft_s: Quantiles
     cost_usd: float
     steps_usd: float
     energy_j: float | None
@@ -56,8 +67,33 @@ class PoolResult(msgspec.Struct, frozen=True, kw_only=True):
     note: str
 
 
+class AgentResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks of an agent.
+
+    Attributes:
+        count: how many.
+        p50: seconds from arrival to end that a half do not exceed.
+        p90: that nine of ten do not.
+        p99: that 99 of 100 do not.
+        ttft_s: from readiness to the first token of their LLM steps.
+        tpot_s: for each later token.
+        low: factor on the seconds of their steps at the lower ends of the bands of the pools that
+            served them, by their shares of the seconds; None where no pool served any.
+        high: at the upper ends.
+    """
+
+    count: int
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    ttft_s: Quantiles
+    tpot_s: Quantiles
+    low: float | None
+    high: float | None
+
+
 class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks of an agent, or steps of a kind: how many, and how long they took."""
+    """Steps of a kind: how many, and how long they took."""
 
     count: int
     p50: float | None
@@ -86,7 +122,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         ttft_s: from a step's readiness to its first token, waiting included.
         tpot_s: for each later token.
         wait_s: in the queue of a pool.
-        utilisation: by pool.
+        utilisation: by pool: share of its threads or slots that steps held.
         cost_usd: of all machines over the whole time.
         energy_j: None where that of a pool is not known.
         slo: share of an agent's tasks within its SLO, pauses of persons not counted.
@@ -101,6 +137,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         series: means over time: `at_s`, and by pool steps that ran and waited.
         replications: how many.
         intervals: of the main figures; empty of one replication.
+        mode: `exact` or `fluid`; of the latter a note says how it was found.
     """
 
     tasks: int
@@ -117,7 +154,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     energy_j: float | None
     slo: Mapping[str, float]
     own_s: Mapping[str, Quantiles]
-    agents: Mapping[str, GroupResult]
+    agents: Mapping[str, AgentResult]
     kinds: Mapping[str, GroupResult]
     pools: Mapping[str, PoolResult]
     prefix_reuse: float | None
@@ -127,14 +164,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     series: Mapping[str, Any]
     replications: int = 1
     intervals: Mapping[str, Interval] = {}
+    mode: str = "exact"
 
 
 def result_of(
     machines: Sequence[Machines],
-    world: World,
-    tally: Tally,
-    series: Series,
+    counts: Counts,
+    busy_s: Floats,
     survey: Survey,
+    policy: Policy,
     seconds: tuple[float, float],
     measured_on: str,
 ) -> Result:
@@ -142,18 +180,21 @@ def result_of(
 
     Args:
         machines: of the pools.
-        world: at its end.
-        tally: of all steps.
-        series: likewise.
+        counts: of all tasks and steps.
+        busy_s: thread-seconds and engine-seconds of each pool, shape (2, pools).
         survey: of the workload.
+        policy: what was allowed.
         seconds: wall seconds of all, and of playing.
         measured_on: where core-seconds were spent of steps that do not say.
     """
+    tally = counts.tally
     sim_s = max(tally.last_s - tally.first_s, 0.0)
-    pools = {m.pool.name: _pool(at, m, world, tally, sim_s) for at, m in enumerate(machines)}
+    pools = {m.pool.name: _pool(at, m, busy_s[:, at], tally, sim_s)
+             for at, m in enumerate(machines)}  # fmt: skip
     joules = [pool.energy_j for pool in pools.values()]
     bases = [pool.basis for pool in pools.values() if pool.basis is not None]
     groups = range(len(survey.agents))
+    notes = (*_notes(machines, survey, measured_on), *_vendors(pools, policy))
     return Result(
         tasks=tally.tasks,
         steps=tally.steps,
@@ -173,7 +214,7 @@ def result_of(
             if not math.isnan(tally.slo_s[at])
         },
         own_s={survey.agents[at]: tally.own_s.of(at) for at in groups},
-        agents={survey.agents[at]: _group(tally.task_s, at) for at in groups},
+        agents={survey.agents[at]: _agent(at, tally, list(pools.values())) for at in groups},
         kinds={
             kind: _group(tally.service_s, at)
             for at, kind in enumerate(KINDS)
@@ -183,23 +224,24 @@ def result_of(
         prefix_reuse=tally.found_tokens / tally.prompt_tokens if tally.prompt_tokens else None,
         again=tally.again,
         basis=_weakest(bases),
-        notes=_notes(machines, survey, measured_on),
-        series=series.table(),
+        notes=notes,
+        series=counts.series.table(),
     )
 
 
-def _pool(at: int, machines: Machines, world: World, tally: Tally, sim_s: float) -> PoolResult:
+def _pool(at: int, machines: Machines, busy_s: Floats, tally: Tally, sim_s: float) -> PoolResult:
     """Return what came of a pool."""
-    pool = world.pools[at]
-    engines = world.engines["busy_s"][int(pool["first"]) : int(pool["last"])]
-    shares = [0.0]
-    if sim_s > 0:
-        if pool["whole"] > 0:
-            shares.append(float(pool["busy_s"] / pool["whole"] / sim_s))
-        if len(engines):
-            shares.append(float(engines.mean() / sim_s))
-    utilisation = min(max(shares), 1.0)
     units = machines.pool.units
+    threads, engines, slots = machines.threads * units, 0, 0
+    if machines.engine is not None:
+        engines = machines.engine.copies * units
+        slots = machines.engine.slots * engines
+
+    def share(seconds: float, many: float) -> float:
+        return min(float(seconds) / many / sim_s, 1.0) if many > 0 and sim_s > 0 else 0.0
+
+    cores = share(busy_s[0], threads)
+    busy = max(cores, share(busy_s[1], engines))
     watts = machines.watts
     abilities = list(machines.abilities.values())
     return PoolResult(
@@ -207,15 +249,55 @@ def _pool(at: int, machines: Machines, world: World, tally: Tally, sim_s: float)
         region=machines.region,
         units=units,
         steps=int(tally.pool_steps[at]),
-        utilisation=utilisation,
+        utilisation=max(cores, share(tally.pool_slot_s[at], slots)),
+        busy=busy,
         wait_s=tally.pool_wait_s.of(at),
+        service_s=tally.pool_service_s.of(at),
+        ttft_s=tally.pool_ttft_s.of(at),
         cost_usd=machines.usd_per_s * units * sim_s,
         steps_usd=float(tally.pool_usd[at]),
-        energy_j=None if watts is None else watts.at(utilisation) * units * sim_s,
+        energy_j=None if watts is None else watts.at(busy) * units * sim_s,
         basis=_weakest([a.basis for a in abilities]),
         low=min((a.low for a in abilities), default=None),
         high=max((a.high for a in abilities), default=None),
         note=machines.engine.note if machines.engine is not None else "",
+    )
+
+
+def _vendors(pools: Mapping[str, PoolResult], policy: Policy) -> list[str]:
+    """Return which vendors had more of the steps' dollars than the policy allows."""
+    total = sum(pool.steps_usd for pool in pools.values())
+    found = []
+    for vendor, most in policy.vendor_share_max.items():
+        mine = sum(p.steps_usd for p in pools.values() if p.offer.partition("/")[0] == vendor)
+        if total > 0 and mine / total > most + _SHARE_OVER:
+            found.append(
+                f"vendor share of {vendor}: {mine / total:.0%} of the steps' dollars, and the "
+                f"policy allows {most:.0%}: no other pool could take them"
+            )
+    return found
+
+
+def _agent(at: int, tally: Tally, pools: Sequence[PoolResult]) -> AgentResult:
+    """Return what came of an agent's tasks."""
+    of, seconds = tally.task_s.of(at), tally.agent_pool_s[at]
+    served = [(s, p) for s, p in zip(seconds.tolist(), pools, strict=False) if s > 0]
+    low = high = None
+    if served:
+        known = [(s, p.low or 1.0, p.high or 1.0) for s, p in served]
+        # Recorded seconds have no band.
+        held_s, total_s = float(seconds[-1]), float(seconds.sum())
+        low = (held_s + sum(s * factor for s, factor, _ in known)) / total_s
+        high = (held_s + sum(s * factor for s, _, factor in known)) / total_s
+    return AgentResult(
+        count=tally.task_s.count(at),
+        p50=of.p50,
+        p90=of.p90,
+        p99=of.p99,
+        ttft_s=tally.ttft_s.of(at),
+        tpot_s=tally.tpot_s.of(at),
+        low=low,
+        high=high,
     )
 
 
@@ -273,8 +355,8 @@ def with_intervals(results: Sequence[Result]) -> Result:
 
 
 def _interval(values: Sequence[float]) -> Interval:
-    """Return mean and confidence interval by Student's t."""
+    """Return mean and confidence interval by Student's t; no figure is below 0."""
     mean = float(np.mean(values))
     spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, len(values) - 1)) * spread
-    return Interval(mean=mean, low=mean - reach, high=mean + reach)
+    return Interval(mean=mean, low=max(mean - reach, 0.0), high=mean + reach)

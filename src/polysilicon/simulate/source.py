@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from polysilicon.workload.workload import Workload
 
 MOST_ROWS = 4_000_000
 """Files with more rows are read in pieces; their tasks must be in the order of arrival."""
+
+_LATEST_S = 2.0**42
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,13 +57,19 @@ class Source:
     Args:
         workload: in memory, or a file or run folder.
         measured_on: offer on which core-seconds were spent of steps that do not say.
+        told: is told how many tasks were played, and of how many.
 
     Raises:
         InputError: it cannot be read, or has no steps.
     """
 
-    def __init__(self, workload: Workload | Path, measured_on: str = REFERENCE) -> None:
-        self.measured_on = measured_on
+    def __init__(
+        self,
+        workload: Workload | Path,
+        measured_on: str = REFERENCE,
+        told: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.measured_on, self.told = measured_on, told
         self._workload, self._path = None, None
         self._program: Program | None = None
         if isinstance(workload, Workload):
@@ -100,13 +108,18 @@ class Source:
                 yield program_of(piece, policy, routes)
 
     def survey(self, policy: Policy) -> Survey:
-        """Look through all of it once."""
+        """Look through all of it once.
+
+        Raises:
+            InputError: it cannot be read, or its clock is too far from 0.
+        """
         routes: tuple[Route, ...] = ()
         sums: dict[str, Any] = {}
         agents: dict[str, None] = {}
         tasks = steps = held = lost = unreferenced = 0
         for piece in self.pieces():
             program = program_of(piece, policy, routes)
+            _check_clock(program)
             routes = program.routes
             agents |= dict.fromkeys(program.agents)
             tasks, steps = tasks + len(program.tasks), steps + len(program.steps)
@@ -130,6 +143,19 @@ class Source:
             lost=lost,
             unreferenced=unreferenced,
         )
+
+
+def _check_clock(program: Program) -> None:
+    """Refuse arrivals so late that numbers there are a millisecond apart or more.
+
+    Raises:
+        InputError: so they are.
+    """
+    latest_s = float(np.abs(program.tasks["arrival_s"]).max(initial=0.0))
+    if latest_s > _LATEST_S:
+        mend = "count seconds from the first arrival; nanoseconds of a clock are no seconds"
+        raise InputError(f"a task arrives at {latest_s:.3g} s, where clocks tell no milliseconds",
+                         where="arrival_s", mend=mend)  # fmt: skip
 
 
 def _add_sizes(piece: Workload, sums: dict[str, Any]) -> None:

@@ -33,29 +33,34 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
     p99: float | None
 
 
+def binned(values: Floats) -> Codes:
+    """Return the bin of each of some seconds, -1 of what is not a number."""
+    with np.errstate(divide="ignore"):
+        place = np.floor((np.log(np.maximum(values, 0.0)) - _LEAST) / _WIDTH) + 1.0
+    place = np.clip(place, 0, _BINS - 1)
+    return np.where(np.isnan(place), -1.0, place).astype(np.int64)
+
+
 class Seconds:
     """Seconds by group, of any number of values."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((0, _BINS), np.int64)
 
-    def add(self, values: Floats, groups: Codes) -> None:
-        """Count values; those that are not a number are left out.
+    def add(self, bins: Codes, groups: Codes) -> None:
+        """Count values.
 
         Args:
-            values: seconds, shape (n,).
+            bins: of the values, by `binned`; those of -1 are left out.
             groups: codes from 0, shape (n,).
         """
-        known = ~np.isnan(values)
-        values, groups = values[known], groups[known]
-        if not len(values):
+        if (bins < 0).any():
+            bins, groups = bins[bins >= 0], groups[bins >= 0]
+        if not len(bins):
             return
         more = int(groups.max()) + 1 - len(self._counts)
         if more > 0:
             self._counts = np.concatenate((self._counts, np.zeros((more, _BINS), np.int64)))
-        with np.errstate(divide="ignore"):
-            place = np.floor((np.log(np.maximum(values, 0.0)) - _LEAST) / _WIDTH) + 1.0
-        bins = np.clip(place, 0, _BINS - 1).astype(np.int64)
         flat = np.bincount(groups * _BINS + bins, minlength=self._counts.size)
         self._counts += flat.reshape(self._counts.shape)
 
@@ -101,8 +106,10 @@ class Tally:
         self.wait_s, self.service_s = Seconds(), Seconds()
         self.kept = np.zeros(len(agents), np.int64)
         self.pool_steps = np.zeros(pools, np.int64)
-        self.pool_usd = np.zeros(pools)
-        self.pool_wait_s = Seconds()
+        self.pool_usd, self.pool_slot_s = np.zeros(pools), np.zeros(pools)
+        self.pool_wait_s, self.pool_service_s, self.pool_ttft_s = Seconds(), Seconds(), Seconds()
+        # Of agents, what their steps took on each pool, and at last where none was needed.
+        self.agent_pool_s = np.zeros((len(agents), pools + 1))
         self.prompt_tokens, self.found_tokens = 0.0, 0.0
         self.first_s, self.last_s = math.inf, 0.0
 
@@ -119,9 +126,9 @@ class Tally:
             return
         self.tasks += len(end_s)
         lasted_s = np.maximum(end_s - arrival_s, 0.0)
-        self.task_s.add(lasted_s, agent)
+        self.task_s.add(binned(lasted_s), agent)
         own_s = np.maximum(lasted_s - paused_s, 0.0)
-        self.own_s.add(own_s, agent)
+        self.own_s.add(binned(own_s), agent)
         self.kept += np.bincount(agent[own_s <= self.slo_s[agent]], minlength=len(self.kept))
         self.first_s = min(self.first_s, float(arrival_s.min()))
         self.last_s = max(self.last_s, float(end_s.max()))
@@ -142,16 +149,27 @@ class Tally:
         later = steps["output"] - 1.0
         with np.errstate(divide="ignore", invalid="ignore"):
             each_s = np.where(later > 0, (steps["end_s"] - steps["first_s"]) / later, np.nan)
-        self.ttft_s.add((steps["first_s"] - steps["ready_s"])[llm], agent[llm])
-        self.tpot_s.add(each_s[llm], agent[llm])
+        first = binned((steps["first_s"] - steps["ready_s"])[llm])
+        self.ttft_s.add(first, agent[llm])
+        self.pool_ttft_s.add(first, steps["pool"][llm])
+        self.tpot_s.add(binned(each_s[llm]), agent[llm])
         wait_s = np.maximum(steps["start_s"] - steps["ready_s"] - way_s, 0.0)
         wait_s[wait_s < _LEAST_WAIT_S] = 0.0
-        self.wait_s.add(wait_s[sent], kind[sent])
-        self.pool_wait_s.add(wait_s[sent], steps["pool"][sent])
-        self.service_s.add(steps["end_s"] - steps["start_s"], kind)
+        waited = binned(wait_s[sent])
+        self.wait_s.add(waited, kind[sent])
+        self.pool_wait_s.add(waited, steps["pool"][sent])
+        took_s = steps["end_s"] - steps["start_s"]
+        took = binned(took_s)
+        self.service_s.add(took, kind)
+        self.pool_service_s.add(took[sent], steps["pool"][sent])
         pools = len(self.pool_steps)
+        at = agent * (pools + 1) + np.where(sent, steps["pool"], pools)
+        found = np.bincount(at, weights=np.nan_to_num(took_s), minlength=self.agent_pool_s.size)
+        self.agent_pool_s += found.reshape(self.agent_pool_s.shape)
         self.pool_steps += np.bincount(steps["pool"][sent], minlength=pools)
         usd = np.bincount(steps["pool"][sent], weights=steps["usd"][sent], minlength=pools)
         self.pool_usd += usd
+        held_s = (steps["end_s"] - steps["start_s"])[llm]
+        self.pool_slot_s += np.bincount(steps["pool"][llm], weights=held_s, minlength=pools)
         self.prompt_tokens += float(steps["prompt"][llm].sum(dtype=np.float64))
         self.found_tokens += float(steps["found"][llm].sum(dtype=np.float64))
