@@ -20,10 +20,10 @@ from polysilicon.planning.file_checks import check_file, check_policy
 from polysilicon.planning.market import Market
 from polysilicon.planning.months import HOURS_PER_MONTH, MONTHS_PER_YEAR, Calendar, calendar_of
 from polysilicon.planning.needs import HOURS, Facts, Need, needs_of
+from polysilicon.planning.places import Place, option_of, places_of, split_spot, steps_of
 from polysilicon.planning.problem import INF, Cap, Option, Problem, Redundancy, UnitContract
 from polysilicon.planning.scenarios import Future, futures_of
 from polysilicon.planning.shapes import OwnedHardware
-from polysilicon.planning.supply import Place, option_of, places_of, split_spot, steps_of
 from polysilicon.planning.unit_terms import running_usd_per_h
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from polysilicon.errors import InputError
 from polysilicon.placement.program import Numbers
 from polysilicon.planning.months import MONTHS_PER_YEAR, Calendar
+from polysilicon.planning.places import Place
 from polysilicon.planning.problem import INF, Tier
 from polysilicon.planning.shapes import Beyond, OwnedHardware, TierAsked
 from polysilicon.planning.shapes import Contract as Asked
-from polysilicon.planning.supply import Place
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True):

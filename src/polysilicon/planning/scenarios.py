@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -122,8 +122,6 @@ def _drawn(asked: Generated, share: float, months: int) -> list[Future]:
 def _check(file: ProblemFile, where: str) -> None:
     """Raise `InputError` where scenarios cannot be."""
     names = [one.name for one in file.scenario]
-    demands = {one.name for one in file.demand}
-    offers = {one.name for one in file.offer}
     total = len(names) + (file.generated.count if file.generated is not None else 0)
     if total > MOST:
         raise InputError(f"{total} scenarios", where=where, mend=f"at most {MOST}")
@@ -131,33 +129,43 @@ def _check(file: ProblemFile, where: str) -> None:
         place = f"{where}, scenario {one.name!r}"
         if names.count(one.name) > 1:
             raise InputError("it is there twice", where=place)
-        if not 0 < one.probability <= 1:
-            raise InputError(f"probability is {one.probability:g}", where=place, mend="0 to 1")
-        for what in (one.growth_per_year, one.demand):
-            if not isinstance(what, float | int | None):
-                _known(what, demands, "demand", place)
-        _known(one.next_generation, offers, "offer", place)
-        factors = [one.demand] if isinstance(one.demand, float | int) else one.demand.values()
-        _positive([*factors, *one.price.values()], "a factor", place)
-        for pattern in one.price:
-            if not any(fnmatchcase(name, pattern) for name in offers):
-                raise InputError(f"price: no offer is {pattern!r}", where=place)
-        for of in one.next_generation.values():
-            _positive([of.performance, of.price], "a factor of next_generation", place)
-    drawn = file.generated
-    if drawn is not None:
-        place = f"{where}, generated"
-        if drawn.count < 1 or drawn.delay_months < 0:
-            raise InputError("count must be at least 1, delay_months at least 0", where=place)
-        for name in ("demand_sd", "growth_sd", "month_sd", "price_sd"):
-            if not 0 <= getattr(drawn, name) <= 2:
-                mend = "it is of a logarithm: 0.1 is about ten per cent; at most 2"
-                raise InputError(f"{name} is {getattr(drawn, name):g}", where=place, mend=mend)
+        _check_named(one, file, place)
+    if file.generated is not None:
+        _check_drawn(file.generated, f"{where}, generated")
 
 
-def _known(names: object, known: set[str], what: str, where: str) -> None:
+def _check_named(one: Scenario, file: ProblemFile, where: str) -> None:
+    """Raise `InputError` where a scenario cannot be."""
+    demands = {asked.name for asked in file.demand}
+    offers = {asked.name for asked in file.offer}
+    if not 0 < one.probability <= 1:
+        raise InputError(f"probability is {one.probability:g}", where=where, mend="0 to 1")
+    for what in (one.growth_per_year, one.demand):
+        if not isinstance(what, float | int | None):
+            _known(what, demands, "demand", where)
+    _known(one.next_generation, offers, "offer", where)
+    factors = [one.demand] if isinstance(one.demand, float | int) else one.demand.values()
+    _positive([*factors, *one.price.values()], "a factor", where)
+    for pattern in one.price:
+        if not any(fnmatchcase(name, pattern) for name in offers):
+            raise InputError(f"price: no offer is {pattern!r}", where=where)
+    for of in one.next_generation.values():
+        _positive([of.performance, of.price], "a factor of next_generation", where)
+
+
+def _check_drawn(drawn: Generated, where: str) -> None:
+    """Raise `InputError` where scenarios cannot be drawn so."""
+    if drawn.count < 1 or drawn.delay_months < 0:
+        raise InputError("count must be at least 1, delay_months at least 0", where=where)
+    for name in ("demand_sd", "growth_sd", "month_sd", "price_sd"):
+        if not 0 <= getattr(drawn, name) <= 2:
+            mend = "it is of a logarithm: 0.1 is about ten per cent; at most 2"
+            raise InputError(f"{name} is {getattr(drawn, name):g}", where=where, mend=mend)
+
+
+def _known(names: Iterable[str], known: set[str], what: str, where: str) -> None:
     """Raise `InputError` where a table has a name that is not there."""
-    for name in names if isinstance(names, dict) else ():
+    for name in names:
         if name not in known:
             raise InputError(f"unknown {what} {name!r}", where=where, mend=nearest(name, known))
 

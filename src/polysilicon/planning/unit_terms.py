@@ -11,9 +11,9 @@ from polysilicon.errors import InputError
 from polysilicon.placement.program import Numbers
 from polysilicon.planning.market import Market, Terms, fraction, from_zero, tiers_of
 from polysilicon.planning.months import HOURS_PER_MONTH, MONTHS_PER_YEAR
+from polysilicon.planning.places import Place
 from polysilicon.planning.problem import INF, Right, UnitContract
 from polysilicon.planning.shapes import Capacity, OwnedHardware, Units
-from polysilicon.planning.supply import Place
 
 CATALOG_TERMS = {12: "1y", 36: "3y"}
 

@@ -216,10 +216,7 @@ def steps_of(told: float | Mapping[str, float] | None, calendar: Calendar, where
     """
     if told is None:
         return np.full(calendar.months, INF)
-    if isinstance(told, float | int):
-        values = {"1": float(told)}
-    else:
-        values = dict(told)
+    values = {"1": float(told)} if isinstance(told, float | int) else dict(told)
     found = np.zeros(calendar.months)
     for month, value in sorted(values.items(), key=lambda one: _month(one[0], calendar, where)):
         if not value >= 0:
