@@ -57,9 +57,16 @@ def agreements_of(each: Sequence[Asked], market: Market) -> Agreements:
 def _add(
     found: Agreements, asked: Asked, contract: Contract, basis: str, market: Market, where: str
 ) -> None:
-    """Add a contract, and what of it is in force."""
+    """Add a contract; what is signed already stands apart, for other prices may hold for more."""
+    if asked.buy:
+        found.contracts.append(contract)
+        found.asked.append(asked)
+        found.basis.append(basis)
+    if not asked.signed:
+        return
     place = len(found.contracts)
-    found.contracts.append(contract)
+    name = f"{contract.name} (signed)"
+    found.contracts.append(msgspec.structs.replace(contract, name=name, orders=()))
     found.asked.append(asked)
     found.basis.append(basis)
     for one in asked.signed:

@@ -361,7 +361,8 @@ class PlanFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         polysilicon_plan: version of this form.
         made: when.
         folder: that names of files in the problem are relative to.
-        problem: as it was written, changes of what-ifs in it.
+        problem: as it was written.
+        changes: that what-ifs made to it.
         plan: the plan.
         warm: what the next solve starts from.
     """
@@ -370,6 +371,7 @@ class PlanFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     made: date
     folder: str
     problem: ProblemFile
+    changes: list[str] = []
     plan: Plan
     warm: Kept | None = None
 

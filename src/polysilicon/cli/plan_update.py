@@ -1,0 +1,4 @@
+"""`polysilicon plan update`."""
+import click
+@click.command()
+def update() -> None: ...
