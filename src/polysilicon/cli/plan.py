@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
 from polysilicon import catalog
-from polysilicon.cli.grouped import number
-from polysilicon.cli.output import emit_json, json_option, out, progress, waiting
+from polysilicon.cli.output import emit_json, json_option, out
+from polysilicon.cli.plan_solving import effort_options, solving
 from polysilicon.cli.plan_update import update
-from polysilicon.planning.answer import Progress
-from polysilicon.planning.answered import Effort, planned, source_of
+from polysilicon.planning.answered import planned, source_of
 from polysilicon.planning.compose import Source
 from polysilicon.planning.difference import difference
 from polysilicon.planning.file import read_problem
@@ -67,18 +61,9 @@ def command() -> None:
     """Find what to commit to for the months of PROBLEM (.toml), across vendors."""
 
 
-def _effort(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how long to solve."""
-    gap = click.option("--gap", type=number(0.0, 1.0), default=0.005, show_default=True,
-                       help="Stop when no plan can be cheaper by more than this share.")  # fmt: skip
-    seconds = click.option("--time", "time_s", type=number(0.1, 1e6), default=60.0,
-                           show_default=True, help="Seconds after which the best is taken.")  # fmt: skip
-    return gap(seconds(function))
-
-
 @command.command(SOLVE, hidden=True)
 @click.argument("problem", type=click.Path(path_type=Path))
-@_effort
+@effort_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a plan file (.json).")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page for who signs (.html).")
 @json_option
@@ -94,36 +79,9 @@ def solve_(
         check_name(output)
     source = Source(folder=problem.parent, where=str(problem), today=datetime.now(UTC).date())
     file = read_problem(problem)
-    with _solving(gap, time_s) as effort:
+    with solving(gap, time_s) as effort:
         kept = planned(file, [], source, catalog.load(), effort)
     _show(kept, output, html, as_json=as_json)
-
-
-@contextmanager
-def _solving(gap: float, time_s: float) -> Iterator[Effort]:
-    """Give the effort of a solve, which the first Ctrl-C ends with the best so far."""
-    asked = threading.Event()
-    console = progress()
-
-    def stop(_number: int, _frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        console.print("stopping with the best so far; once more to leave at once")
-
-    def told(one: Progress) -> None:
-        if console.is_terminal and one.seconds > 2.0:
-            cost = f"{one.cost_usd:,.0f}"
-            console.print(f"round {one.round}: ${cost}, gap {one.gap:.2%}, {one.seconds:.0f} s")
-
-    main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, stop) if main_thread else None
-    try:
-        with waiting("planning"):
-            yield Effort(gap=gap, time_s=time_s, stop=asked.is_set, progress=told)
-    finally:
-        if main_thread:
-            signal.signal(signal.SIGINT, before)
 
 
 def _show(kept: PlanFile, output: Path | None, html: Path | None, *, as_json: bool) -> None:
@@ -170,7 +128,7 @@ def explain(plan: Path, *, as_json: bool) -> None:
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--set", "changes", multiple=True, required=True, metavar="NAME=VALUE",
               help="What is other; repeatable.")  # fmt: skip
-@_effort
+@effort_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a plan file (.json).")
 @json_option
 def what_if(
@@ -183,7 +141,7 @@ def what_if(
         check_name(output)
     before = read_plan(plan)
     every = [*before.changes, *changes]
-    with _solving(gap, time_s) as effort:
+    with solving(gap, time_s) as effort:
         after = planned(before.problem, every, source_of(before, str(plan)), catalog.load(),
                         effort, before.warm)  # fmt: skip
     if output is not None:

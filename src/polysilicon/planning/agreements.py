@@ -11,7 +11,7 @@ from polysilicon.errors import InputError
 from polysilicon.planning.market import Market, terms_of
 from polysilicon.planning.money_terms import dollars_of, spend_of
 from polysilicon.planning.months import Calendar
-from polysilicon.planning.problem import INF, Contract, Held, SpendContract
+from polysilicon.planning.problem import INF, Contract, Held, SpendContract, UnitContract
 from polysilicon.planning.shapes import Contract as Asked
 from polysilicon.planning.shapes import Drawdown, HourlyDollars, Signed, TakeOrPay, Units
 from polysilicon.planning.unit_terms import units_of
@@ -48,7 +48,9 @@ def agreements_of(each: Sequence[Asked], market: Market) -> Agreements:
             raise InputError("it is there twice", where=where)
         seen.add(asked.name)
         first = len(found.contracts)
-        for contract, basis in _contracts(asked, market, by_name, where):
+        each_of = _contracts(asked, market, by_name, where)
+        _check_signed(asked, [contract for contract, _ in each_of], market, where)
+        for contract, basis in each_of:
             _add(found, asked, contract, basis, market, where)
         by_name[asked.name] = list(range(first, len(found.contracts)))
     return found
@@ -62,15 +64,34 @@ def _add(
         found.contracts.append(contract)
         found.asked.append(asked)
         found.basis.append(basis)
-    if not asked.signed:
+    mine = [one for one in asked.signed if _is_of(one, contract, market)]
+    if not mine:
         return
     place = len(found.contracts)
     name = f"{contract.name} (signed)"
     found.contracts.append(msgspec.structs.replace(contract, name=name, orders=()))
     found.asked.append(asked)
     found.basis.append(basis)
-    for one in asked.signed:
+    for one in mine:
         found.held.append(_held(one, place, contract, market.calendar, where))
+
+
+def _check_signed(asked: Asked, contracts: Sequence[Contract], market: Market, where: str) -> None:
+    """Raise `InputError` where something is signed for none or several of an entry's offers."""
+    for one in asked.signed:
+        hits = sum(_is_of(one, contract, market) for contract in contracts)
+        if hits != 1:
+            what = f"{one.units:g} are signed for {hits} of its offers"
+            mend = 'say which: offer = "…", region = "…"'
+            raise InputError(what, where=f"{where}, signed", mend=mend)
+
+
+def _is_of(one: Signed, contract: Contract, market: Market) -> bool:
+    """Tell whether something signed is of this one of the contracts of an entry."""
+    if not isinstance(contract, UnitContract) or contract.flexible:
+        return True
+    place = market.places[contract.option]
+    return one.offer in (None, place.asked.name) and one.region in (None, place.region)
 
 
 def _held(one: Signed, place: int, contract: Contract, calendar: Calendar, where: str) -> Held:

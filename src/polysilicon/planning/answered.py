@@ -63,8 +63,7 @@ def planned(
         InputError: a problem or a change that cannot be.
         InfeasibleError: no plan keeps all rules; names those in conflict.
     """
-    each = [change_of(told) for told in changes]
-    composed = in_numbers(compose(in_file(file, each), source, catalog), each)
+    composed = composed_of(file, changes, source, catalog)
     try:
         answer = solve(
             composed.problem,
@@ -86,6 +85,27 @@ def planned(
         plan=plan,
         warm=kept_of(answer.warm, composed),
     )
+
+
+def composed_of(
+    file: ProblemFile, changes: Sequence[str], source: Source, catalog: Catalog
+) -> Composed:
+    """Return a problem in numbers, with changes as `what-if` takes them.
+
+    Raises:
+        InputError: a problem or a change that cannot be.
+    """
+    each = [change_of(told) for told in changes]
+    return in_numbers(compose(in_file(file, each), source, catalog), each)
+
+
+def recomposed(kept: PlanFile, where: str, catalog: Catalog) -> Composed:
+    """Return the problem of a plan file in numbers.
+
+    Raises:
+        InputError: what it was made from is not there any more.
+    """
+    return composed_of(kept.problem, kept.changes, source_of(kept, where), catalog)
 
 
 def source_of(kept: PlanFile, where: str) -> Source:

@@ -33,7 +33,9 @@ def conflict_words(error: ConflictError, composed: Composed) -> InfeasibleError:
         return InfeasibleError("no whole number of units keeps all rules")
     words = [_said(rule, composed) for rule in error.rules]
     told = f"no plan: {' and '.join(words)}"
-    told += " cannot be met" if len(words) == 1 else " are in conflict; without any one there is one"
+    told += (
+        " cannot be met" if len(words) == 1 else " are in conflict; without any one there is one"
+    )
     mends = list(dict.fromkeys(_MENDS[rule.kind] for rule in error.rules if rule.kind in _MENDS))
     return InfeasibleError(f"{told}; {', or '.join(mends)}" if mends else told)
 

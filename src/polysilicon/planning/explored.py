@@ -1,4 +1,4 @@
-"""What is asked of a plan beside itself: regret, worth of reckoning with scenarios, alternatives."""
+"""What is asked of a plan beside itself: regret, worth of scenarios, alternatives."""
 
 from __future__ import annotations
 

@@ -145,6 +145,7 @@ class OfferAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         reserved_by_others: units of the supply that others hold.
         rented_max: units by the hour at once, for market and quotas.
         from_month: the first month that it exists.
+        price_factor: on its by-the-hour prices, of the catalog or given.
         price_per_year: change of its by-the-hour prices, -0.1 is a tenth less a year.
         mw: power of a unit, for contracts in megawatts.
     """
@@ -166,6 +167,7 @@ class OfferAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reserved_by_others: float = 0.0
     rented_max: float | None = None
     from_month: Month | None = None
+    price_factor: float = 1.0
     price_per_year: float = 0.0
     mw: float | None = None
 

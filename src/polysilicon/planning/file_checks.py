@@ -107,7 +107,7 @@ def _check_offer(asked: OfferAsked, demands: set[str], where: str) -> None:
 
 def _check_amounts(asked: OfferAsked, where: str) -> None:
     """Raise `InputError` where a figure of an offer cannot be."""
-    for name in ("performance", "availability"):
+    for name in ("performance", "availability", "price_factor"):
         _number(getattr(asked, name), name, where, above=0.0)
     if asked.availability > 1:
         raise InputError(f"availability is {asked.availability:g}", where=where, mend="at most 1")

@@ -152,7 +152,7 @@ def option_of(
     """
     asked, where = place.asked, f"{where}, offer {place.asked.name!r}"
     years = np.arange(calendar.months) / MONTHS_PER_YEAR
-    trend = (1.0 + asked.price_per_year) ** years
+    trend = asked.price_factor * (1.0 + asked.price_per_year) ** years
     factor = np.stack([future.price_of(asked.name, calendar, where) for future in futures])
     output = np.stack([_output(asked, future, calendar, where) for future in futures])
     price = np.array([[future.generation(asked.name).price] for future in futures])

@@ -23,10 +23,14 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         order: month of the order: a date, or 0 for the month before the first, -1 for that before.
         units: as the contract counts them.
+        offer: of these units, where the contract is of several.
+        region: likewise.
     """
 
     order: Month
     units: float
+    offer: str | None = None
+    region: str | None = None
 
 
 class TierAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

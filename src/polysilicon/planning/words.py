@@ -44,7 +44,9 @@ def _sign(plan: Plan) -> list[str]:
     if not new:
         lines = ["Nothing: what is needed is cheaper by the hour, or is held already."]
     else:
-        lines = [_order(one) for one in sorted(new, key=lambda c: (c.order_month, -c.usd))[:_MOST]]
+        lines = [
+            order_words(one) for one in sorted(new, key=lambda c: (c.order_month, -c.usd))[:_MOST]
+        ]
         rest = new[_MOST:]
         if rest:
             usd = sum(one.usd for one in rest)
@@ -55,7 +57,7 @@ def _sign(plan: Plan) -> list[str]:
     return lines
 
 
-def _order(one: Commitment) -> str:
+def order_words(one: Commitment) -> str:
     """Say an order."""
     what = f"{one.order_month}: {size(one)} {one.program}, {one.offer} {one.region}"
     use = "" if one.utilisation is None else f", {units.share(one.utilisation)} used"
@@ -134,7 +136,7 @@ def _why(plan: Plan) -> list[str]:
     bought = [one for one in plan.break_even if one.used is not None]
     others = [one for one in plan.break_even if one.used is None and one.utilisation <= 1]
     lines = [
-        f"{one.words}; it is used {units.share(one.used or 0.0)}." for one in bought[:_MOST // 2]
+        f"{one.words}; it is used {units.share(one.used or 0.0)}." for one in bought[: _MOST // 2]
     ]
     lines += [f"{one.words}; it is not bought." for one in others[:3]]
     lines += [f"{one.words}." for one in plan.duals[:4]]

@@ -171,4 +171,3 @@ def _moved(found: Difference) -> Table:
     if not found.commitments:
         table.add_row("none", "", "", "", "", "", "")
     return table
-

@@ -108,7 +108,7 @@ def money_chart(plan: Plan) -> Markup:
     }
     running = probability @ np.array([one.running for one in plan.money])
     parts["committed"] = parts["committed"] + running
-    scale = max(float(sum(parts.values()).max()), 1e-9)  # type: ignore[union-attr]
+    scale = max(float(sum(parts.values()).max()), 1e-9)
     months, shapes = calendar(plan), []
     for at in range(plan.months):
         low = 0.0
@@ -142,7 +142,7 @@ def fan_chart(plan: Plan) -> Markup:
     return _framed(plan, shapes, scale, "usd", "all dollars up to each month, over scenarios")
 
 
-def _quantile(values: np.ndarray, probability: np.ndarray, share: float) -> float:  # type: ignore[type-arg]
+def _quantile(values: np.ndarray, probability: np.ndarray, share: float) -> float:
     """Return the least value that so much probability lies at or below."""
     order = np.argsort(values)
     reached = np.cumsum(probability[order])
