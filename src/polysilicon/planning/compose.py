@@ -15,10 +15,10 @@ from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.errors import InputError
 from polysilicon.placement.program import Numbers
 from polysilicon.planning.agreements import Agreements, agreements_of
+from polysilicon.planning.dates import HOURS_PER_MONTH, MONTHS_PER_YEAR, Calendar, calendar_of
 from polysilicon.planning.file import Limit, ProblemFile
 from polysilicon.planning.file_checks import check_file, check_policy
 from polysilicon.planning.market import Market
-from polysilicon.planning.months import HOURS_PER_MONTH, MONTHS_PER_YEAR, Calendar, calendar_of
 from polysilicon.planning.needs import HOURS, Facts, Need, needs_of
 from polysilicon.planning.places import Place, option_of, places_of, split_spot, steps_of
 from polysilicon.planning.problem import INF, Cap, Option, Problem, Redundancy, UnitContract
