@@ -253,6 +253,11 @@ def _notes(file: ProblemFile, policy: Policy, composed: _Bought) -> list[str]:
         found.append(
             f"objective {policy.objective} of the policy is not read: a plan is of dollars"
         )
+    if file.horizon.discount_rate:
+        found.append(
+            f"cost is of today's dollars, at {file.horizon.discount_rate:.1%} a year; dollars of a"
+            " month are of that month"
+        )
     growing = [one.name for one in file.demand if one.growth_per_year]
     if growing:
         found.append(f"growth of {', '.join(growing[:4])} is assumed")
