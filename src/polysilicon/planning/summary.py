@@ -61,7 +61,11 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
     """Return a plan in words and figures."""
     problem = composed.problem
     low, high = band_of(composed, answer)
-    commitments = [_commitment(composed, answer, one) for one in answer.bought]
+    commitments = [
+        _commitment(composed, answer, one)
+        for one in answer.bought
+        if not isinstance(problem.contracts[one.contract], SpendContract)
+    ]
     commitments += [_spending(composed, answer, at) for at in range(len(answer.spend))]
     money = _money(composed, answer)
     probability = problem.probability
@@ -195,7 +199,7 @@ def _spending(composed: Composed, answer: Answer, at: int) -> Commitment:
     last = min(drawn.order + contract.term_months, calendar.months)
     months = max(last - max(drawn.order, 0), 1)
     return Commitment(
-        contract=contract.name,
+        contract=composed.agreements.asked[drawn.contract].name,
         shape=shape_of(composed.agreements.asked[drawn.contract]),
         offer=_joined([place.asked.name for place in places]),
         region=_joined([place.region for place in places]),
@@ -302,7 +306,7 @@ def _drawn(composed: Composed, answer: Answer) -> list[Drawn]:
     probability = composed.problem.probability
     return [
         Drawn(
-            contract=composed.problem.contracts[one.contract].name,
+            contract=composed.agreements.asked[one.contract].name,
             start_month=composed.calendar.name(one.order),
             commitment_usd=one.commitment_usd.tolist(),
             spend_usd=(probability @ one.spend_usd).tolist(),
