@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from polysilicon import units
 from polysilicon.placement.program import Numbers
 from polysilicon.planning.answer import Answer, Bought, Served
 from polysilicon.planning.bands import band_of, facts_of
@@ -28,6 +27,7 @@ from polysilicon.planning.plan import (
 from polysilicon.planning.problem import DollarContract, SpendContract, UnitContract
 from polysilicon.planning.sensitivity import break_evens
 from polysilicon.planning.shapes import Units
+from polysilicon.planning.words import money
 
 WAYS = {
     "committed": "commitments",
@@ -350,22 +350,27 @@ _DUALS = {
     "supply": "one unit more of {subject} would save {usd}",
     "cap": "one more in {subject} would save {usd}",
     "vendor": "one point more of {subject}'s share would save {usd}",
-    "redundancy": "one unit of work less to survive the loss of any {subject} would save {usd}",
+    "redundancy": "that {subject} may be lost binds",
     "most": "one unit more of {subject} would save {usd}",
 }
 
 
 def _duals(composed: Composed, answer: Answer) -> list[DualUsd]:
-    """Return what limits cost, the dearest first."""
+    """Return what limits cost over all months in which they bind, the dearest first."""
+    sums: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    for one in answer.duals:
+        if one.usd > _LEAST:
+            sums.setdefault((one.kind, one.subject), []).append((one.usd, one.month))
     found = []
-    for one in sorted(answer.duals, key=lambda dual: -dual.usd):
-        if one.usd <= _LEAST:
-            continue
-        month = composed.calendar.name(one.month) if one.month >= 0 else ""
-        text = _DUALS.get(one.kind, "one more of {subject} would save {usd}")
-        words = text.format(subject=one.subject, usd=units.usd(one.usd))
-        words += f" in {month}" if month else ""
-        found.append(
-            DualUsd(kind=one.kind, subject=one.subject, month=month, usd=one.usd, words=words)
+    for (kind, subject), each in sums.items():
+        total, most = sum(usd for usd, _ in each), max(each)[1]
+        month = composed.calendar.name(most) if most >= 0 else ""
+        text = _DUALS.get(kind, "one more of {subject} would save {usd}")
+        words = text.format(subject=subject, usd=money(total))
+        if month:
+            words += f" in {month}" if len(each) == 1 else f" in {len(each)} months, {month} most"
+        dual = DualUsd(
+            kind=kind, subject=subject, month=month, months=len(each), usd=total, words=words
         )
-    return found
+        found.append(dual)
+    return sorted(found, key=lambda dual: -dual.usd)
