@@ -17,7 +17,20 @@ from polysilicon.planning.roll import check_left, rolled
 from polysilicon.workload.record import StepRecord
 from polysilicon.workload.workload import Workload
 
-COLUMNS = ["ChargePeriodStart", "ChargePeriodEnd", "ChargeCategory", "BillingCurrency", "EffectiveCost", "ConsumedQuantity", "ConsumedUnit", "PricingCategory", "CommitmentDiscountStatus", "RegionId", "SkuPriceDetails", "ProviderName"]
+COLUMNS = [
+    "ChargePeriodStart",
+    "ChargePeriodEnd",
+    "ChargeCategory",
+    "BillingCurrency",
+    "EffectiveCost",
+    "ConsumedQuantity",
+    "ConsumedUnit",
+    "PricingCategory",
+    "CommitmentDiscountStatus",
+    "RegionId",
+    "SkuPriceDetails",
+    "ProviderName",
+]
 CALENDAR = Calendar(year=2026, month=12, months=12)
 PROBLEM = (
     HEAD + CORES + RENTED + YEAR.replace("last_order = 1", "every_months = 1\nwhole = true")

@@ -70,8 +70,7 @@ def order_words(one: Commitment) -> str:
     """Say an order."""
     what = f"{one.order_month}: {size(one)} {one.program}, {one.offer} {one.region}"
     use = "" if one.utilisation is None else f", {units.share(one.utilisation)} used"
-    text = f"{what}, to {one.end_month}: {money(one.usd_per_month)} a month{use}."
-    return text
+    return f"{what}, to {one.end_month}: {money(one.usd_per_month)} a month{use}."
 
 
 def _costs(plan: Plan) -> list[str]:
@@ -80,10 +79,14 @@ def _costs(plan: Plan) -> list[str]:
     dear = max(end, key=lambda one: one.cost_usd)
     cheap = min(end, key=lambda one: one.cost_usd)
     lines = [
-        f"{money(plan.cost_usd)} over {plan.months} months from {plan.start_month}; no plan"
-        f" costs less than {money(plan.lower_bound_usd)} (gap {plan.gap:.2%}).",
-        f"With all seconds of the cost model at the ends of their bands:"
-        f" {money(plan.low_usd)} to {money(plan.high_usd)}.",
+        (
+            f"{money(plan.cost_usd)} over {plan.months} months from {plan.start_month}; no plan"
+            f" costs less than {money(plan.lower_bound_usd)} (gap {plan.gap:.2%})."
+        ),
+        (
+            f"With all seconds of the cost model at the ends of their bands:"
+            f" {money(plan.low_usd)} to {money(plan.high_usd)}."
+        ),
     ]
     if len(end) > 1:
         lines.append(
@@ -105,7 +108,7 @@ def _costs(plan: Plan) -> list[str]:
             " mean of them."
         )
     if worth.perfect_usd is not None:
-        lines.append(f"Knowing which comes would save {money(worth.perfect_usd)} more.")
+        lines.append(f"Knowing which comes would save {money(worth.perfect_usd)} on average.")
     if worth.nothing_usd is not None:
         saved = 1 - plan.cost_usd / worth.nothing_usd if worth.nothing_usd else 0.0
         lines.append(
