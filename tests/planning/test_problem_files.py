@@ -159,7 +159,7 @@ CASES = [
     (HEAD + UNITS, "missing required field `offer`"),
     (SMALL.replace("amount = 10", "amonut = 10"), "unknown field `amonut`"),
     (SMALL.replace('"units"\namount', '"kilos"\namount'), "kilos"),
-    (SMALL.replace('hours = "mean"', 'hours = "mean"\nstart = "2025-01"'), "2025-01 is in the past"),
+    (SMALL.replace("months = 12", 'months = 12\nstart = "2025-01"', 1), "2025-01 is in the past"),
     (SMALL.replace("discount = 0.4", "discount = 40"), "discount is 40; 0.4 is 40 per cent"),
     (SMALL.replace("discount = 0.4", "discount = 0.4\nusd_per_hour = 1"), "it has two prices"),
     (SMALL.replace("term_months = 12", "term_months = 36"),

@@ -82,16 +82,16 @@ def _money(plan: Plan) -> Table:
     table.add_column("by month", no_wrap=True)
     rows = list(zip(plan.scenarios, plan.money, strict=True))
     rows.sort(key=lambda row: -row[0].cost_usd)
-    for told, money in rows[:8]:
-        by_hour = sum(money.on_demand) + sum(money.spot) + sum(money.spend)
+    for told, paid in rows[:8]:
+        by_hour = sum(paid.on_demand) + sum(paid.spot) + sum(paid.spend)
         table.add_row(
             escape(told.scenario),
             f"{told.probability:.2f}",
             dollars(told.cost_usd),
-            dollars(sum(money.committed)),
+            dollars(sum(paid.committed)),
             dollars(by_hour),
             dollars(told.regret_usd),
-            spark(_quarters(money.months)),
+            spark(_quarters(paid.months)),
         )
     if len(rows) > 8:
         table.add_row(f"{len(rows) - 8} cheaper ones", *([""] * 6))

@@ -73,7 +73,7 @@ def _framed(plan: Plan, shapes: list[Markup], scale: float, form: str, label: st
 
 
 def served_chart(plan: Plan, need: NeedServed) -> Markup:
-    """Return who serves a need by month, stacked, with demand over scenarios and its busiest hour."""
+    """Return who serves a need by month, stacked, with the spread and busiest hour of demand."""
     count, months = plan.months, calendar(plan)
     scale = max(*need.high, *need.busiest, 1e-12)
     shapes = []
