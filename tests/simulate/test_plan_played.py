@@ -43,12 +43,12 @@ def week(seed: int = 5) -> Workload:
     """Return tool tasks of a week, five times as many at noon as at midnight."""
     rng = np.random.default_rng(seed)
     hours = np.arange(24 * DAYS)
-    mean = 12.0 * (1.0 - 2.0 / 3.0 * np.cos(2 * np.pi * (hours % 24) / 24))
+    mean = 60.0 * (1.0 - 2.0 / 3.0 * np.cos(2 * np.pi * (hours % 24) / 24))
     found = []
     for hour, count in enumerate(rng.poisson(mean)):
         for at in np.sort(rng.random(count)):
             arrival_s = (hour + at) * 3600.0
-            cpu_s = float(rng.exponential(9000.0))
+            cpu_s = float(rng.exponential(1800.0))
             found.append(
                 StepRecord(task_id=f"{len(found)}", step_id="1", agent="a", kind="tool", name="job",
                            arrival_s=arrival_s, cpu_s=cpu_s, offer="aws/m9g.2xlarge")
