@@ -12,38 +12,13 @@ from polysilicon.errors import InfeasibleError
 from polysilicon.planning.answer import Answer
 from polysilicon.planning.compose import Composed
 from polysilicon.planning.plan import Worth
-from polysilicon.planning.problem import Problem, only
+from polysilicon.planning.problem import Problem
 from polysilicon.planning.solve import solve
-from polysilicon.planning.summary import Explored
+from polysilicon.planning.summary import NOTHING, Explored
+from polysilicon.planning.worth import worth
 
-GAP = 0.005
+GAP = 0.002
 """Of the problems that are solved beside the plan."""
-
-LEAST_S = 0.2
-
-
-class Asking:
-    """Solves problems beside the plan until its time is over.
-
-    Args:
-        time_s: for all of them.
-        stop: says that no more are to be solved.
-    """
-
-    def __init__(self, time_s: float, stop: Callable[[], bool] | None) -> None:
-        self._end_s = time.perf_counter() + time_s
-        self._stop = stop
-
-    def cost_usd(self, problem: Problem) -> float | None:
-        """Return what a problem costs at best; None where time is over or no plan exists."""
-        left_s = self._end_s - time.perf_counter()
-        if left_s < LEAST_S or (self._stop is not None and self._stop()):
-            return None
-        try:
-            found = solve(problem, gap=GAP, time_s=left_s, stop=self._stop)
-        except InfeasibleError:
-            return None
-        return found.cost_usd if found.status == "optimal" else None
 
 
 def explore(
@@ -57,18 +32,32 @@ def explore(
         time_s: for all of it.
         stop: ends it.
     """
-    asking, problem = Asking(time_s, stop), composed.problem
-    nothing = asking.cost_usd(unsigned(problem)) if problem.contracts else None
-    if len(problem.scenarios) == 1:
+    begun_s, problem = time.perf_counter(), composed.problem
+    if time_s <= 0 or (stop is not None and stop()):
+        return NOTHING
+    nothing = _nothing(problem, time_s / 4, stop) if problem.contracts else None
+    left_s = time_s - (time.perf_counter() - begun_s)
+    if len(problem.scenarios) == 1 or left_s <= 0 or (stop is not None and stop()):
         return Explored(worth=Worth(nothing_usd=nothing))
-    best = [asking.cost_usd(only(problem, [at])) for at in range(len(problem.scenarios))]
-    known = [cost for cost in best if cost is not None]
-    if len(known) < len(best):
-        return Explored(worth=Worth(nothing_usd=nothing))
-    regret = np.maximum(answer.scenario_usd - np.array(known), 0.0)
-    # Against the mean, whatever risk counts: what knowing saves on average.
-    worth = Worth(perfect_usd=float(problem.probability @ regret), nothing_usd=nothing)
-    return Explored(regret_usd=regret.tolist(), worth=worth)
+    found = worth(problem, answer, gap=GAP, time_s=left_s)
+    mean = found.stochastic_solution_usd
+    return Explored(
+        regret_usd=found.regret_usd.tolist(),
+        worth=Worth(
+            stochastic_usd=mean if np.isfinite(mean) else None,
+            perfect_usd=found.perfect_information_usd,
+            nothing_usd=nothing,
+        ),
+    )
+
+
+def _nothing(problem: Problem, time_s: float, stop: Callable[[], bool] | None) -> float | None:
+    """Return what it costs to sign nothing more; None where not all can be served so."""
+    try:
+        found = solve(unsigned(problem), gap=GAP, time_s=time_s, stop=stop)
+    except InfeasibleError:
+        return None
+    return found.cost_usd if found.status == "optimal" else None
 
 
 def unsigned(problem: Problem) -> Problem:
