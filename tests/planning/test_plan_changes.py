@@ -122,3 +122,12 @@ def test_words_name_what_to_sign_and_what_figures_rest_on(tmp_path):
         "$4.811M",
         "$55.25B",
     ]
+
+
+def test_idle_commitments_do_no_work_that_nobody_asked_for(tmp_path):
+    # Ten are signed for five that are asked for.
+    signed = SMALL.replace("last_order = 1", "buy = false").replace("amount = 10", "amount = 5")
+    plan = solved(tmp_path, signed + "\n[[contract.signed]]\norder = 0\nunits = 10\n").plan
+    (need,) = plan.needs
+    assert sum(one.work[0] for one in need.supplied) == pytest.approx(5)
+    assert plan.commitments[0].utilisation == pytest.approx(0.5)
