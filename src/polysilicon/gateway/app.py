@@ -12,15 +12,20 @@ from starlette.types import ASGIApp
 
 from polysilicon.errors import PolysiliconError
 from polysilicon.gateway import errors, health
-from polysilicon.gateway.guard import Guard
+from polysilicon.gateway.dashboard import routes as dashboard
+from polysilicon.gateway.dashboard.session import cookie_key
+from polysilicon.gateway.guard import Guard, bearer
 from polysilicon.gateway.state import Gateway
 
 ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     health.ROUTES,
+    dashboard.ROUTES,
 )  # fmt: skip
 """Routes of each part, in the order in which they are tried."""
 
-SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = ()
+SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
+    dashboard.service,
+)  # fmt: skip
 """What runs beside the routes: entered before the first request, left after the last one."""
 
 
@@ -30,4 +35,4 @@ def make_app(gateway: Gateway) -> ASGIApp:
     routes = [route for part in ROUTES for route in part]
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.state.gateway = gateway
-    return Guard(app, gateway)
+    return Guard(app, gateway, (bearer, cookie_key), dashboard.PATHS)

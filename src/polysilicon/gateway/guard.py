@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,12 +55,18 @@ class Guard:
         app: what answers.
         gateway: the state.
         find_keys: where keys may be, tried in turn.
+        asking: paths whose routes themselves ask whoever has no key for one.
     """
 
     def __init__(
-        self, app: ASGIApp, gateway: Gateway, find_keys: tuple[FindKey, ...] = (bearer,)
+        self,
+        app: ASGIApp,
+        gateway: Gateway,
+        find_keys: tuple[FindKey, ...] = (bearer,),
+        asking: Collection[str] = (),
     ) -> None:
         self._app, self._gateway, self._find_keys = app, gateway, find_keys
+        self._asking = asking
         self._names = {"localhost", *(name.lower() for name in gateway.settings.names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +104,12 @@ class Guard:
         if path in OPEN_PATHS:
             return None
         found = (find(headers) for find in self._find_keys)
-        return self._gateway.access.caller(next((key for key in found if key), None))
+        try:
+            return self._gateway.access.caller(next((key for key in found if key), None))
+        except ApiError:
+            if path in self._asking:
+                return None
+            raise
 
     def _is_ours(self, host: str) -> bool:
         """Tell whether a Host header is an address, localhost, or a name that was given."""

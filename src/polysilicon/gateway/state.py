@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.audit import Audit
+from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.feed import Feed
 from polysilicon.gateway.totals import Totals
 from polysilicon.runtime.context import Resources
@@ -50,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tls_cert: file of a certificate chain; None is plain HTTP.
         tls_key: file of its private key.
         timeout_s: limit of one step.
+        placement: path of a placement that the dashboard shows.
         drain_s: how long calls that are under way may go on after SIGTERM.
     """
 
@@ -64,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     timeout_s: float = 600.0
+    placement: Path | None = None
     drain_s: float = 30.0
 
 
@@ -83,6 +86,7 @@ class Gateway:
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
         draining: no new calls are taken.
+        board: what the dashboard keeps.
     """
 
     settings: Settings
@@ -96,6 +100,15 @@ class Gateway:
     clock: Callable[[], float]
     audit: Audit
     draining: bool = False
+    board: Board = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to see what happens.
+
+        Raises:
+            InputError: a file that the dashboard is to show is missing or wrong.
+        """
+        self.board = Board(self)
 
     @property
     def folder(self) -> Path:
@@ -180,6 +193,7 @@ def _assembled(
         feed.publish("step", step)
 
     runner = StepRunner(journal, _dispatcher(machine.pools, policy, feed, totals), clock)
+    runner.on_begin = lambda step: feed.publish("begin", step)
     runner.on_end = ended
     return Gateway(
         settings=settings, machine=machine, journal=journal, runner=runner, access=access,
@@ -248,4 +262,10 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
 def caller_of(connection: HTTPConnection) -> Caller:
     """Return who makes a request."""
     caller: Caller = connection.scope["polysilicon.caller"]
+    return caller
+
+
+def maybe_caller_of(connection: HTTPConnection) -> Caller | None:
+    """Return who makes a request; None where the route is to ask for a key."""
+    caller: Caller | None = connection.scope["polysilicon.caller"]
     return caller
