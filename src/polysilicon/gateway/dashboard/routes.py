@@ -6,10 +6,11 @@ in no request of another origin. A page runs no script but ours, and shows in no
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -58,10 +59,11 @@ def _answered(page: Page) -> Page:
     return answer
 
 
-def _shown(
-    page: Callable[[Request, Board, Snapshot, Chrome], str | Awaitable[str]],
-) -> Page:
-    """Show a page to whoever may see it; others are sent to the form that asks for a key."""
+def _shown(page: Callable[[Request, Board, Snapshot, Chrome], Callable[[], str]]) -> Page:
+    """Show a page to whoever may see it; others are sent to the form that asks for a key.
+
+    What it shows is taken in the event loop; the HTML is made in a thread, for calls must not wait.
+    """
 
     @_answered
     @wraps(page)
@@ -74,8 +76,7 @@ def _shown(
         board = gateway.board
         chrome = Chrome(token=board.forms.token(reader.name))
         now = snapshot(gateway, board.watch, reader, board.version)
-        made = page(request, board, now, chrome)
-        text = made if isinstance(made, str) else await made
+        text = await asyncio.to_thread(page(request, board, now, chrome))
         tag = f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304)
@@ -92,44 +93,45 @@ def _check_reader(reader: Caller) -> None:
 
 
 @_shown
-def fleet(_request: Request, _board: Board, now: Snapshot, chrome: Chrome) -> str:
+def fleet(_request: Request, _board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show the pools."""
-    return pages.fleet_page(now, chrome)
+    return partial(pages.fleet_page, now, chrome)
 
 
 @_shown
-def tasks(request: Request, _board: Board, now: Snapshot, chrome: Chrome) -> str:
+def tasks(request: Request, _board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show the tasks."""
     origin = f"{request.url.scheme}://{request.url.netloc}"
-    return pages.tasks_page(now, chrome, origin)
+    return partial(pages.tasks_page, now, chrome, origin)
 
 
 @_shown
-def task(request: Request, board: Board, now: Snapshot, chrome: Chrome) -> str:
+def task(request: Request, board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show one task."""
     found = board.watch.task(request.query_params.get("id", ""))
     if found is None:
         raise ApiError(404, "No such task was seen since the gateway started, or it was long ago.")
-    return pages.task_page(now, chrome, found)
+    return partial(pages.task_page, now, chrome, found)
 
 
 @_shown
-def money(_request: Request, _board: Board, now: Snapshot, chrome: Chrome) -> str:
+def money(_request: Request, _board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show what was spent."""
-    return pages.money_page(now, chrome)
+    return partial(pages.money_page, now, chrome)
 
 
 @_shown
-def elsewhere(_request: Request, board: Board, now: Snapshot, chrome: Chrome) -> str:
+def elsewhere(_request: Request, board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show the work seen here on other offers."""
-    return pages.elsewhere_page(now, chrome, board.estimates.latest())
+    return partial(pages.elsewhere_page, now, chrome, board.estimates.latest())
 
 
 @_shown
-def placement(_request: Request, board: Board, now: Snapshot, chrome: Chrome) -> str:
+def placement(_request: Request, board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show the placement that was named."""
     found, wrong = board.placement.latest()
-    return pages.placement_page(now, chrome, found, str(board.placement.path), wrong)
+    where = str(board.placement.path)
+    return partial(pages.placement_page, now, chrome, found, where, wrong)
 
 
 @_answered
