@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,19 +15,22 @@ import msgspec
 from starlette.requests import HTTPConnection
 
 from polysilicon.catalog.policy import Policy, read_policy
-from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.errors import EngineError, InputError, PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.audit import Audit
 from polysilicon.gateway.feed import Feed
+from polysilicon.gateway.outside import Tasks
 from polysilicon.gateway.totals import Totals
 from polysilicon.runtime.context import Resources
 from polysilicon.runtime.dispatch import Dispatcher
+from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.folder import locked
 from polysilicon.runtime.journal import Journal, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine, reopened
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import StepRunner
+from polysilicon.runtime.types import Engine
 from polysilicon.workload.record import RunInfo, StepRecord
 from polysilicon.workload.run_folder import RunFolder
 
@@ -82,6 +85,8 @@ class Gateway:
         totals: the ledger so far, those of earlier starts of the same folder included.
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
+        outside: tasks of agents that run elsewhere and call `/v1`.
+        forwarders: connections to the engines' endpoints.
         draining: no new calls are taken.
     """
 
@@ -95,6 +100,8 @@ class Gateway:
     totals: Totals
     clock: Callable[[], float]
     audit: Audit
+    outside: Tasks = field(default_factory=Tasks)
+    forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
     draining: bool = False
 
     @property
@@ -106,6 +113,19 @@ class Gateway:
     def policy(self) -> Policy:
         """What is allowed and wanted."""
         return self.runner.policy
+
+    def forwarder(self, engine: Engine) -> Forwarder:
+        """Return the connections to an engine's endpoint.
+
+        Raises:
+            EngineError: it has none.
+        """
+        if engine not in self.forwarders:
+            address = getattr(engine, "address", None)
+            if address is None:
+                raise EngineError(f"engine {engine.name} has no endpoint to forward to")
+            self.forwarders[engine] = Forwarder(address, getattr(engine, "key", None))
+        return self.forwarders[engine]
 
     async def reload(self) -> None:
         """Read the fleet file, the policy and the keys anew; pools that stay keep their engines.
@@ -124,6 +144,8 @@ class Gateway:
             await machine.discard(pools)
             raise
         machine.take(pools)
+        for engine in set(self.forwarders) - {pool.engine for pool in pools if pool.engine}:
+            self.forwarders.pop(engine).close()
         self.runner.dispatch_by(dispatcher)
         self.feed.publish("fleet", [pool.name for pool in self.machine.pools])
 
@@ -228,6 +250,8 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
     finally:
         saving.cancel()
         gateway.audit.close()
+        for forwarder in gateway.forwarders.values():
+            forwarder.close()
         gateway.access.save()
         tasks = list(gateway.journal.tasks())
         files.write_tasks(tasks)
