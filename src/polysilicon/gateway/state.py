@@ -15,20 +15,23 @@ import msgspec
 from starlette.requests import HTTPConnection
 
 from polysilicon.catalog.policy import Policy, read_policy
-from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.errors import EngineError, InputError, PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.audit import Audit
 from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.feed import Feed
+from polysilicon.gateway.outside import Tasks
 from polysilicon.gateway.totals import Totals
 from polysilicon.runtime.context import Resources
 from polysilicon.runtime.dispatch import Dispatcher
+from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.folder import locked
 from polysilicon.runtime.journal import Journal, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine, reopened
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import StepRunner
+from polysilicon.runtime.types import Engine
 from polysilicon.workload.record import RunInfo, StepRecord
 from polysilicon.workload.run_folder import RunFolder
 
@@ -85,6 +88,8 @@ class Gateway:
         totals: the ledger so far, those of earlier starts of the same folder included.
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
+        outside: tasks of agents that run elsewhere and call `/v1`.
+        forwarders: connections to the engines' endpoints.
         draining: no new calls are taken.
         board: what the dashboard keeps.
     """
@@ -99,6 +104,8 @@ class Gateway:
     totals: Totals
     clock: Callable[[], float]
     audit: Audit
+    outside: Tasks = field(default_factory=Tasks)
+    forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
     draining: bool = False
     board: Board = field(init=False)
 
@@ -120,6 +127,19 @@ class Gateway:
         """What is allowed and wanted."""
         return self.runner.policy
 
+    def forwarder(self, engine: Engine) -> Forwarder:
+        """Return the connections to an engine's endpoint.
+
+        Raises:
+            EngineError: it has none.
+        """
+        if engine not in self.forwarders:
+            address = getattr(engine, "address", None)
+            if address is None:
+                raise EngineError(f"engine {engine.name} has no endpoint to forward to")
+            self.forwarders[engine] = Forwarder(address, getattr(engine, "key", None))
+        return self.forwarders[engine]
+
     async def reload(self) -> None:
         """Read the fleet file, the policy and the keys anew; pools that stay keep their engines.
 
@@ -137,6 +157,8 @@ class Gateway:
             await machine.discard(pools)
             raise
         machine.take(pools)
+        for engine in set(self.forwarders) - {pool.engine for pool in pools if pool.engine}:
+            self.forwarders.pop(engine).close()
         self.runner.dispatch_by(dispatcher)
         self.feed.publish("fleet", [pool.name for pool in self.machine.pools])
 
@@ -242,6 +264,8 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
     finally:
         saving.cancel()
         gateway.audit.close()
+        for forwarder in gateway.forwarders.values():
+            forwarder.close()
         gateway.access.save()
         tasks = list(gateway.journal.tasks())
         files.write_tasks(tasks)
