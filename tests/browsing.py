@@ -19,13 +19,13 @@ _CHECKS = (Path(__file__).parent / "browsing.js").read_text()
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*options: str) -> Iterator[Browser]:
     """Start Chromium; where there is none, tests are skipped."""
     if PATH is None:
         pytest.skip("no chromium is installed (Debian's package is `chromium`)")
     with sync_playwright() as playwright:
         # A root user, as in a container, has no sandbox of Chromium's.
-        browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox", *options])
         try:
             yield browser
         finally:
