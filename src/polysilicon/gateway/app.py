@@ -11,13 +11,15 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.gateway import chat, errors, health
+from polysilicon.gateway import chat, embeddings, errors, health, responses
 from polysilicon.gateway.guard import Guard
 from polysilicon.gateway.state import Gateway
 
 ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     health.ROUTES,
     chat.ROUTES,
+    responses.ROUTES,
+    embeddings.ROUTES,
 )  # fmt: skip
 """Routes of each part, in the order in which they are tried."""
 
