@@ -35,6 +35,7 @@ from polysilicon.cli.output import emit_json, json_option, progress
     show_default=True,
     help="Journal, ledger, audit log; kept over restarts.",
 )
+@click.option("--placement", type=Path, help="Shown on the dashboard: of `place --json`.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=600.0, show_default=True,
     help="Seconds that one step may take.",
