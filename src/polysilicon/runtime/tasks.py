@@ -22,8 +22,8 @@ from polysilicon.runtime.types import MAX_RESULT_BYTES, Agent, too_large
 from polysilicon.runtime.watchdog import TaskBlockedError
 from polysilicon.workload.record import TaskRecord
 
-CANCELLED = "cancelled: somebody asked for it"
-"""The error of a task that was cancelled; no exception is told in these words."""
+CANCELLED = "cancelled"
+"""How the error of a task begins that was cancelled; exceptions begin with their type's name."""
 
 _CANCELS = 5
 _CANCEL_S = 2.0
@@ -46,7 +46,7 @@ class TaskRunner:
     folder: Path
     limit_s: float
     active: dict[str, TaskState] = field(default_factory=dict)
-    _stops: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    _stops: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
     def agent_folder(self, name: str) -> Path:
         """Return the folder of an agent, made where it is not there."""
@@ -80,6 +80,15 @@ class TaskRunner:
         Raises:
             JournalError: the journal cannot be written.
         """
+        stop = self._stops[task.task_id] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._run(agent, task, arrival_s, stop)
+        finally:
+            del self._stops[task.task_id]
+
+    async def _run(
+        self, agent: Agent, task: PendingTask, arrival_s: float, stop: asyncio.Future[str]
+    ) -> TaskRecord:
         resources = self.resources
         history = await self.journal.history(task.task_id)
         before = [record for record, _ in history.values()]
@@ -101,7 +110,8 @@ class TaskRunner:
         self.active[task.task_id] = state
         try:
             context = Context(resources, Scope(state), self.agent_folder(task.agent))
-            output, error = await self._outcome(agent, context, task.input)
+            work = asyncio.create_task(_guarded(agent, context, task.input))
+            output, error = await self._outcome(work, stop)
             if resources.runner.fatal is not None:
                 raise resources.runner.fatal
             record = TaskRecord(
@@ -123,35 +133,42 @@ class TaskRunner:
             del self.active[task.task_id]
         return record
 
-    def cancel(self, task_id: str) -> bool:
-        """Let a task that is under way end as cancelled; return whether it is under way."""
+    def cancel(self, task_id: str, error: str = CANCELLED) -> bool:
+        """Let a task that is under way end with an error; return whether it is under way."""
         stop = self._stops.get(task_id)
         if stop is None:
             return False
         if not stop.done():
-            stop.set_result(None)
+            stop.set_result(error)
         return True
 
-    async def _outcome(self, agent: Agent, context: Context, value: Any) -> tuple[Any, str | None]:
+    async def end_unrun(self, task: PendingTask, arrival_s: float, error: str) -> TaskRecord:
+        """Journal that a task ended with an error before it began."""
+        now_s = self.resources.clock()
+        record = TaskRecord(
+            task_id=task.task_id, agent=task.agent, input=task.input, ok=False, error=error,
+            arrival_s=arrival_s, start_s=now_s, end_s=now_s,
+        )  # fmt: skip
+        await self.journal.end_task(record)
+        return record
+
+    async def _outcome(
+        self, work: asyncio.Task[Any], stop: asyncio.Future[str]
+    ) -> tuple[Any, str | None]:
         """Return the agent's output as JSON types, or one line of what went wrong.
 
         The agent runs in a task of its own, so that one that swallows its cancellation, or cancels
         itself, ends as a failed task and no more.
         """
-        work = asyncio.create_task(_guarded(agent, context, value))
-        stop = self._stops[context.task_id] = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait(
-                [work, stop], timeout=self.limit_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait([work, stop], timeout=self.limit_s, return_when=first)
         except asyncio.CancelledError:
             await _cancel(work)
             raise
-        finally:
-            del self._stops[context.task_id]
         if not work.done():
             await _cancel(work)
-            return None, CANCELLED if stop.done() else f"ran past {self.limit_s:g} s"
+            return None, stop.result() if stop.done() else f"ran past {self.limit_s:g} s"
         if work.cancelled():
             return None, "CancelledError: the agent cancelled itself"
         error = work.exception()
