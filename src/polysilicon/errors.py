@@ -74,10 +74,11 @@ class EngineError(StepError):
     Args:
         text: in one line.
         of_request: the request is at fault, and no other engine would answer it either.
+        begun: part of the answer has been handed on, so that no engine can begin it anew.
     """
 
-    def __init__(self, text: str, *, of_request: bool = False) -> None:
-        self.of_request = of_request
+    def __init__(self, text: str, *, of_request: bool = False, begun: bool = False) -> None:
+        self.of_request, self.begun = of_request, begun
         super().__init__(text)
 
 

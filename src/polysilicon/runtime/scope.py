@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polysilicon import schedule
+from polysilicon.catalog.policy import Objective
 from polysilicon.workload.record import Kind, StepRecord
+
+ANY_MODEL = "auto"
+"""Model of steps that any model may serve; the step record names the one that did."""
 
 
 @dataclass(slots=True)
@@ -101,12 +105,16 @@ class StepCall:
     Attributes:
         kind: as in the step record.
         name: the operation.
-        model: of `llm` and `embed` steps, else None.
+        model: of `llm` and `embed` steps, else None; `ANY_MODEL` for whichever a pool has.
         resource: what it waits for: `engine` (a slot), `cpu` (a core), or `wait` (others).
         arguments: what, with kind, name and model, makes its identity.
         timeout_s: limit of one attempt.
         retries: further attempts after a failure.
         effects: it changes something outside, so that it is journaled before it begins, too.
+        only: names of the pools that may take it; None for all.
+        objective: in place of the policy's.
+        once: whoever asked for it will not ask again, so that it is journaled also where it is
+            cancelled.
     """
 
     kind: Kind
@@ -117,3 +125,6 @@ class StepCall:
     timeout_s: float
     retries: int = 0
     effects: bool = False
+    only: frozenset[str] | None = None
+    objective: Objective | None = None
+    once: bool = False

@@ -1,0 +1,33 @@
+"""The application: a table of routes and a table of services. Who adds a part adds a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from polysilicon.errors import PolysiliconError
+from polysilicon.gateway import errors, health
+from polysilicon.gateway.guard import Guard
+from polysilicon.gateway.state import Gateway
+
+ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
+    health.ROUTES,
+)  # fmt: skip
+"""Routes of each part, in the order in which they are tried."""
+
+SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = ()
+"""What runs beside the routes: entered before the first request, left after the last one."""
+
+
+def make_app(gateway: Gateway) -> ASGIApp:
+    """Return the application of a gateway; its state is `app.state.gateway`."""
+    handlers = {HTTPException: errors.handle, PolysiliconError: errors.handle}
+    routes = [route for part in ROUTES for route in part]
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.state.gateway = gateway
+    return Guard(app, gateway)
