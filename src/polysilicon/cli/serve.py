@@ -36,6 +36,19 @@ from polysilicon.cli.output import emit_json, json_option, progress
     help="Journal, ledger, audit log; kept over restarts.",
 )
 @click.option(
+    "--agent", "agents", multiple=True, metavar="AGENT",
+    help="An agent that /v1/tasks may run beside the bundled ones: file.py:function or "
+    "package.module:function; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--concurrency", "tasks_at_once", type=click.IntRange(min=1), default=16, show_default=True,
+    help="Tasks at once.",
+)  # fmt: skip
+@click.option(
+    "--task-timeout", "task_timeout_s", type=click.FloatRange(min=0.1), default=1800.0,
+    show_default=True, help="Seconds that a task may take.",
+)  # fmt: skip
+@click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=600.0, show_default=True,
     help="Seconds that one step may take.",
 )  # fmt: skip

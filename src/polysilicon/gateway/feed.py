@@ -4,7 +4,7 @@ Kinds of events, and what their `data` holds:
 
 `step`      a step ended: its `StepRecord`
 `decision`  a step was placed: the dispatcher's `Decision`
-`task`      a task of `/v1/tasks` changed: see gateway/tasks.py
+`task`      a task of `/v1/tasks` changed: its `TaskEvent` (gateway/tasks/types.py)
 `fleet`     the fleet file was read anew: names of the pools
 """
 

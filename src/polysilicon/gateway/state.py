@@ -19,6 +19,7 @@ from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.audit import Audit
 from polysilicon.gateway.feed import Feed
+from polysilicon.gateway.tasks.service import Tasks
 from polysilicon.gateway.totals import Totals
 from polysilicon.runtime.context import Resources
 from polysilicon.runtime.dispatch import Dispatcher
@@ -50,6 +51,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tls_cert: file of a certificate chain; None is plain HTTP.
         tls_key: file of its private key.
         timeout_s: limit of one step.
+        agents: agents that may be asked for beside the bundled ones, as the operator named them.
+        tasks_at_once: tasks under way at once.
+        tasks_waiting: tasks that may wait; more are refused.
+        task_timeout_s: limit of a task.
         drain_s: how long calls that are under way may go on after SIGTERM.
     """
 
@@ -64,6 +69,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     timeout_s: float = 600.0
+    agents: tuple[str, ...] = ()
+    tasks_at_once: int = 16
+    tasks_waiting: int = 1000
+    task_timeout_s: float = 1800.0
     drain_s: float = 30.0
 
 
@@ -82,6 +91,7 @@ class Gateway:
         totals: the ledger so far, those of earlier starts of the same folder included.
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
+        tasks: the tasks of `/v1/tasks`; None before they are served.
         draining: no new calls are taken.
     """
 
@@ -95,6 +105,7 @@ class Gateway:
     totals: Totals
     clock: Callable[[], float]
     audit: Audit
+    tasks: Tasks | None = None
     draining: bool = False
 
     @property

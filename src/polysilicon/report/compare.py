@@ -1,4 +1,4 @@
-"""One step on many offers, estimated: which keep the SLO, in which order, and which were refused."""
+"""One step on many offers: which keep the SLO, in which order, and which were refused."""
 
 from __future__ import annotations
 

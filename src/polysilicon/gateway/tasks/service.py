@@ -12,7 +12,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgspec
@@ -21,6 +20,7 @@ from polysilicon.errors import PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.feed import Feed
+from polysilicon.gateway.tasks.live import Live
 from polysilicon.gateway.tasks.register import End, Entry, Register
 from polysilicon.gateway.tasks.types import OVER, Status, TaskEvent, TaskRequest, TaskView
 from polysilicon.runtime.journal import JournalError, PendingTask
@@ -34,33 +34,6 @@ _WEIGHT = 0.2
 
 Wall = Callable[[], float]
 """Seconds since 1970."""
-
-
-@dataclass(slots=True)
-class Live:
-    """What is known of a task that has not ended; sums of its steps so far."""
-
-    entry: Entry
-    arrival_s: float
-    begun_s: float | None = None
-    steps: int = 0
-    cost_usd: float = 0.0
-    energy_j: float = 0.0
-    caller: Caller | None = None
-    watchers: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def add(self, step: StepRecord) -> None:
-        """Count a step that ended."""
-        self.steps += 1
-        self.cost_usd += step.cost_usd or 0.0
-        self.energy_j += step.energy_j or 0.0
-
-    def wake(self) -> None:
-        """Tell those who watch that something has changed."""
-        watchers, self.watchers = self.watchers, []
-        for future in watchers:
-            if not future.done():
-                future.set_result(None)
 
 
 class Tasks:
@@ -111,18 +84,24 @@ class Tasks:
         """Go on with what has not ended, and take up new tasks."""
         self._restore()
         self._lines = [asyncio.create_task(self._line()) for _ in range(self._at_once)]
+        self._lines.append(asyncio.create_task(self._until_drained()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop; tasks under way go on at the next start."""
-        self.closed = True
         lines = [*self._lines, *self._prepared.values()]
         for line in lines:
             line.cancel()
         await asyncio.gather(*lines, return_exceptions=True)
+        self.register.close()
+
+    async def _until_drained(self) -> None:
+        """Begin no more tasks, and end those who watch, when the gateway takes no more calls."""
+        async for _ in self._feed.follow(self._feed.seq):
+            pass
+        self.closed = True
         for live in self.live.values():
             live.wake()
-        self.register.close()
 
     def _restore(self) -> None:
         """Put what has not ended in the queue; what ended in the journal only ends here too."""
@@ -220,7 +199,7 @@ class Tasks:
 
     async def _line(self) -> None:
         """Run tasks, one after the other."""
-        while self.failure is None:
+        while self.failure is None and not self.closed:
             while not self._waiting:
                 self._more.clear()
                 await self._more.wait()
