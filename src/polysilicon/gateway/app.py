@@ -13,17 +13,20 @@ from starlette.types import ASGIApp
 from polysilicon.errors import PolysiliconError
 from polysilicon.gateway import errors, health
 from polysilicon.gateway.guard import Guard
+from polysilicon.gateway.mcp import server as mcp
 from polysilicon.gateway.state import Gateway
 from polysilicon.gateway.tasks import routes as tasks
 
 ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     health.ROUTES,
     tasks.ROUTES,
+    mcp.ROUTES,
 )  # fmt: skip
 """Routes of each part, in the order in which they are tried."""
 
 SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
     tasks.serving_tasks,
+    mcp.serving_mcp,
 )  # fmt: skip
 """What runs beside the routes: entered before the first request, left after the last one."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.requests import HTTPConnection
@@ -31,6 +32,9 @@ from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.workload.record import RunInfo, StepRecord
 from polysilicon.workload.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 NAME = "gateway"
 _SAVE_S = 1.0
@@ -92,6 +96,7 @@ class Gateway:
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
         tasks: the tasks of `/v1/tasks`; None before they are served.
+        mcp: the sessions of `/mcp`; None before they are served.
         draining: no new calls are taken.
     """
 
@@ -106,6 +111,7 @@ class Gateway:
     clock: Callable[[], float]
     audit: Audit
     tasks: Tasks | None = None
+    mcp: StreamableHTTPSessionManager | None = None
     draining: bool = False
 
     @property

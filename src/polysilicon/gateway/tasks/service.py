@@ -218,7 +218,7 @@ class Tasks:
         self._tell(live, "in_progress")
         task = _pending(entry)
         try:
-            await self._prepare(agent)
+            await self.prepare(agent)
         except JournalError:
             raise
         except PolysiliconError as error:
@@ -230,7 +230,7 @@ class Tasks:
         self._mean_s += _WEIGHT * (record.end_s - live.begun_s - self._mean_s)
         self._end(live, record)
 
-    async def _prepare(self, agent: Agent) -> None:
+    async def prepare(self, agent: Agent) -> None:
         """Wait until an agent is prepared; the first that needs it begins that."""
         preparing = self._prepared.get(agent.name)
         if preparing is None or (preparing.done() and preparing.exception() is not None):
