@@ -49,6 +49,11 @@ from polysilicon.cli.output import emit_json, json_option, progress
     show_default=True, help="Seconds that a task may take.",
 )  # fmt: skip
 @click.option(
+    "--otlp", metavar="URL",
+    help="Send a span for each step to an OTLP endpoint (HTTP, protobuf), such as "
+    "http://127.0.0.1:4318; headers by OTEL_EXPORTER_OTLP_HEADERS.",
+)  # fmt: skip
+@click.option(
     "--mcp-stdio", is_flag=True,
     help="Serve only the tools of MCP, on stdin and stdout, and only to whoever starts this.",
 )  # fmt: skip

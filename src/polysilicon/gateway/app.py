@@ -11,22 +11,28 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.gateway import errors, health
+from polysilicon.gateway import chat, errors, health
 from polysilicon.gateway.guard import Guard
 from polysilicon.gateway.mcp import server as mcp
 from polysilicon.gateway.state import Gateway
 from polysilicon.gateway.tasks import routes as tasks
+from polysilicon.gateway.traces import outgoing
+from polysilicon.gateway.traces import routes as traces
 
 ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     health.ROUTES,
+    chat.ROUTES,
     tasks.ROUTES,
     mcp.ROUTES,
+    traces.ROUTES,
 )  # fmt: skip
 """Routes of each part, in the order in which they are tried."""
 
 SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
+    outgoing.sending_traces,  # before the tasks, so that it hears of their ends
     tasks.serving_tasks,
     mcp.serving_mcp,
+    traces.serving_traces,
 )  # fmt: skip
 """What runs beside the routes: entered before the first request, left after the last one."""
 

@@ -28,6 +28,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         task: the task that the call belongs to.
         pool: that took the step.
         cost_usd: of the step.
+        failed: status that a failure would have had, after a stream had begun.
     """
 
     at: str
@@ -41,6 +42,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     task: str = ""
     pool: str = ""
     cost_usd: float | None = None
+    failed: int = 0
 
 
 class Audit:

@@ -115,6 +115,10 @@ def of_error(error: BaseException) -> ApiError:
     return ApiError(500, "the gateway failed; see its log")
 
 
+class CallerLeftError(Exception):
+    """The caller closed the connection before its answer was whole."""
+
+
 async def handle(_request: Request, error: Exception) -> Response:
     """Answer a request that raised."""
     return of_error(error).response()

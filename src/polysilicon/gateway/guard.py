@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polysilicon.gateway.access import Caller
 from polysilicon.gateway.audit import Line, cut, now
-from polysilicon.gateway.errors import ApiError, of_error
+from polysilicon.gateway.errors import ApiError, CallerLeftError, of_error
 from polysilicon.gateway.state import Gateway
 
 OPEN_PATHS = {"/healthz", "/readyz"}
@@ -72,6 +72,8 @@ class Guard:
             headers = Headers(scope=scope)
             scope[CALLER] = call.caller = self._admitted(headers, scope["path"])
             await self._app(scope, call.receive, call.send)
+        except CallerLeftError:
+            call.status = _LEFT
         except asyncio.CancelledError:
             call.status = call.status or _LEFT
             raise

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,25 +16,31 @@ import msgspec
 from starlette.requests import HTTPConnection
 
 from polysilicon.catalog.policy import Policy, read_policy
-from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.errors import EngineError, InputError, PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.audit import Audit
 from polysilicon.gateway.feed import Feed
+from polysilicon.gateway.outside import Tasks as OutsideTasks
 from polysilicon.gateway.tasks.service import Tasks
 from polysilicon.gateway.totals import Totals
+from polysilicon.gateway.traces.store import TraceStore
 from polysilicon.runtime.context import Resources
 from polysilicon.runtime.dispatch import Dispatcher
+from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.folder import locked
 from polysilicon.runtime.journal import Journal, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine, reopened
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.steps import StepRunner
+from polysilicon.runtime.types import Engine
 from polysilicon.workload.record import RunInfo, StepRecord
 from polysilicon.workload.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    from polysilicon.gateway.traces.outgoing import Exporter
 
 NAME = "gateway"
 _SAVE_S = 1.0
@@ -56,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tls_key: file of its private key.
         timeout_s: limit of one step.
         agents: agents that may be asked for beside the bundled ones, as the operator named them.
+        otlp: address of an endpoint that gets the gateway's own spans; None for none.
         tasks_at_once: tasks under way at once.
         tasks_waiting: tasks that may wait; more are refused.
         task_timeout_s: limit of a task.
@@ -74,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
     timeout_s: float = 600.0
     agents: tuple[str, ...] = ()
+    otlp: str | None = None
     tasks_at_once: int = 16
     tasks_waiting: int = 1000
     task_timeout_s: float = 1800.0
@@ -95,7 +103,11 @@ class Gateway:
         totals: the ledger so far, those of earlier starts of the same folder included.
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
+        outside: tasks of agents that run elsewhere and call `/v1`.
+        forwarders: connections to the engines' endpoints.
         tasks: the tasks of `/v1/tasks`; None before they are served.
+        traces: what came in at `/v1/traces`; None before they are served.
+        exporter: sends spans to `--otlp`; None where there is none.
         mcp: the sessions of `/mcp`; None before they are served.
         draining: no new calls are taken.
     """
@@ -110,7 +122,11 @@ class Gateway:
     totals: Totals
     clock: Callable[[], float]
     audit: Audit
+    outside: OutsideTasks = field(default_factory=OutsideTasks)
+    forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
     tasks: Tasks | None = None
+    traces: TraceStore | None = None
+    exporter: Exporter | None = None
     mcp: StreamableHTTPSessionManager | None = None
     draining: bool = False
 
@@ -123,6 +139,19 @@ class Gateway:
     def policy(self) -> Policy:
         """What is allowed and wanted."""
         return self.runner.policy
+
+    def forwarder(self, engine: Engine) -> Forwarder:
+        """Return the connections to an engine's endpoint.
+
+        Raises:
+            EngineError: it has none.
+        """
+        if engine not in self.forwarders:
+            address = getattr(engine, "address", None)
+            if address is None:
+                raise EngineError(f"engine {engine.name} has no endpoint to forward to")
+            self.forwarders[engine] = Forwarder(address, getattr(engine, "key", None))
+        return self.forwarders[engine]
 
     async def reload(self) -> None:
         """Read the fleet file, the policy and the keys anew; pools that stay keep their engines.
@@ -141,6 +170,8 @@ class Gateway:
             await machine.discard(pools)
             raise
         machine.take(pools)
+        for engine in set(self.forwarders) - {pool.engine for pool in pools if pool.engine}:
+            self.forwarders.pop(engine).close()
         self.runner.dispatch_by(dispatcher)
         self.feed.publish("fleet", [pool.name for pool in self.machine.pools])
 
@@ -245,6 +276,8 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
     finally:
         saving.cancel()
         gateway.audit.close()
+        for forwarder in gateway.forwarders.values():
+            forwarder.close()
         gateway.access.save()
         tasks = list(gateway.journal.tasks())
         files.write_tasks(tasks)

@@ -40,6 +40,7 @@ class Usage:
     cached_tokens: int | None = None
     output_tokens: int | None = None
     idempotency_key: str = ""
+    step_id: str = ""
 
     def again(self) -> None:
         """Forget the moments of an attempt that failed."""

@@ -99,7 +99,7 @@ class StepRunner:
         ready_s = self._clock()
         way = _Way(self._dispatcher.choose(call, scope.task))
         error: StepError | None
-        usage = Usage()
+        usage = Usage(step_id=step_id)
         times: dict[str, Any] = {"step_id": step_id, "parent_ids": parents, "ready_s": ready_s}
         if call.effects:
             usage.idempotency_key = self._key(scope.task.task_id, step_id)

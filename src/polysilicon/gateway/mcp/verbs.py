@@ -17,6 +17,8 @@ from polysilicon.catalog.policy import check_policy
 from polysilicon.cost.kinds import REFERENCE
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.mcp.arguments import Describe, Estimate, Place
+from polysilicon.gateway.traces.store import FOLDER as TRACES
+from polysilicon.gateway.traces.store import WORKLOAD
 from polysilicon.placement.place import Question, place
 from polysilicon.report.compare import compare, comparison_object
 from polysilicon.report.question import question_of
@@ -25,9 +27,6 @@ from polysilicon.simulate.check import Player
 from polysilicon.workload.describe import describe
 from polysilicon.workload.files import SUFFIXES, read
 from polysilicon.workload.workload import Workload
-
-TRACES = Path("traces/workload.parquet")
-"""In the gateway's folder: the workload of what came in at `/v1/traces`."""
 
 WORKLOADS = "workloads"
 _NAME = re.compile(r"[\w][\w.-]*")
@@ -89,9 +88,10 @@ def _workload(folder: Path, name: str) -> Workload:
             raise InputError("no step has ended yet", where=name)
         return found
     if name == "traces":
-        if not (folder / TRACES).is_file():
+        path = folder / TRACES / WORKLOAD
+        if not path.is_file():
             raise InputError("no traces have come in", where=name, mend="send them to /v1/traces")
-        return read(folder / TRACES)
+        return read(path)
     known = [path for path in (folder / WORKLOADS).glob("*") if path.suffix in SUFFIXES]
     found_path = next((path for path in known if name in {path.name, path.stem}), None)
     if not _NAME.fullmatch(name) or found_path is None:

@@ -18,9 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from polysilicon.gateway.bodies import decoded
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.guard import NOTES
-from polysilicon.gateway.reading import read_json, read_query
+from polysilicon.gateway.reading import read_query
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
 from polysilicon.gateway.tasks.register import Asked, Entry, Register
 from polysilicon.gateway.tasks.service import Tasks, is_over
@@ -111,7 +112,7 @@ async def submit(request: Request) -> Response:
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         raise ApiError(400, f"Idempotency-Key has 1 to {_LONGEST_KEY} characters")
-    asked = await read_json(request, TaskRequest)
+    asked = decoded(await request.body(), TaskRequest)
     if gateway.draining:
         raise ApiError(503, "the gateway is ending", code="draining", retry_after_s=5)
     caller.admit()
