@@ -37,6 +37,28 @@ from polysilicon.cli.output import emit_json, json_option, progress
 )
 @click.option("--placement", type=Path, help="Shown on the dashboard: of `place --json`.")
 @click.option(
+    "--agent", "agents", multiple=True, metavar="AGENT",
+    help="An agent that /v1/tasks may run beside the bundled ones: file.py:function or "
+    "package.module:function; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--concurrency", "tasks_at_once", type=click.IntRange(min=1), default=16, show_default=True,
+    help="Tasks at once.",
+)  # fmt: skip
+@click.option(
+    "--task-timeout", "task_timeout_s", type=click.FloatRange(min=0.1), default=1800.0,
+    show_default=True, help="Seconds that a task may take.",
+)  # fmt: skip
+@click.option(
+    "--otlp", metavar="URL",
+    help="Send a span for each step to an OTLP endpoint (HTTP, protobuf), such as "
+    "http://127.0.0.1:4318; headers by OTEL_EXPORTER_OTLP_HEADERS.",
+)  # fmt: skip
+@click.option(
+    "--mcp-stdio", is_flag=True,
+    help="Serve only the tools of MCP, on stdin and stdout, and only to whoever starts this.",
+)  # fmt: skip
+@click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=600.0, show_default=True,
     help="Seconds that one step may take.",
 )  # fmt: skip
@@ -45,7 +67,7 @@ from polysilicon.cli.output import emit_json, json_option, progress
     help="Seconds that calls under way may go on after SIGTERM.",
 )  # fmt: skip
 @click.pass_context
-def command(ctx: click.Context, /, **options: Any) -> None:
+def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
     """Serve OpenAI's protocol: each call is a step, placed, metered and journaled.
 
     Without --fleet this machine answers with its own model. SIGHUP reads the files anew, SIGTERM
@@ -71,6 +93,11 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         text = f"{address}/v1 serves {gateway.machine.model} (pools: {names}); Ctrl-C ends"
         progress().print(text, markup=False, soft_wrap=True)
 
+    if mcp_stdio:
+        from polysilicon.gateway.mcp.server import serve_stdio  # noqa: PLC0415 - heavy
+
+        uvloop.run(serve_stdio(settings))
+        return
     uvloop.run(serve(settings, started))
 
 

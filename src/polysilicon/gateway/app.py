@@ -15,19 +15,30 @@ from polysilicon.gateway import chat, embeddings, errors, health, responses
 from polysilicon.gateway.dashboard import routes as dashboard
 from polysilicon.gateway.dashboard.session import cookie_key
 from polysilicon.gateway.guard import Guard, bearer
+from polysilicon.gateway.mcp import server as mcp
 from polysilicon.gateway.state import Gateway
+from polysilicon.gateway.tasks import routes as tasks
+from polysilicon.gateway.traces import outgoing
+from polysilicon.gateway.traces import routes as traces
 
 ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     health.ROUTES,
     chat.ROUTES,
     responses.ROUTES,
     embeddings.ROUTES,
+    tasks.ROUTES,
+    mcp.ROUTES,
+    traces.ROUTES,
     dashboard.ROUTES,
 )  # fmt: skip
 """Routes of each part, in the order in which they are tried."""
 
 SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
     dashboard.service,
+    outgoing.sending_traces,  # before the tasks, so that it hears of their ends
+    tasks.serving_tasks,
+    mcp.serving_mcp,
+    traces.serving_traces,
 )  # fmt: skip
 """What runs beside the routes: entered before the first request, left after the last one."""
 

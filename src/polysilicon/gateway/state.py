@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.requests import HTTPConnection
@@ -20,8 +21,10 @@ from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.audit import Audit
 from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.feed import Feed
-from polysilicon.gateway.outside import Tasks
+from polysilicon.gateway.outside import Tasks as OutsideTasks
+from polysilicon.gateway.tasks.service import Tasks
 from polysilicon.gateway.totals import Totals
+from polysilicon.gateway.traces.store import TraceStore
 from polysilicon.runtime.context import Resources
 from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.engines.forward import Forwarder
@@ -34,6 +37,11 @@ from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Engine
 from polysilicon.workload.record import RunInfo, StepRecord
 from polysilicon.workload.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    from polysilicon.gateway.traces.outgoing import Exporter
 
 NAME = "gateway"
 _SAVE_S = 1.0
@@ -55,6 +63,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tls_key: file of its private key.
         timeout_s: limit of one step.
         placement: path of a placement that the dashboard shows.
+        agents: agents that may be asked for beside the bundled ones, as the operator named them.
+        otlp: address of an endpoint that gets the gateway's own spans; None for none.
+        tasks_at_once: tasks under way at once.
+        tasks_waiting: tasks that may wait; more are refused.
+        task_timeout_s: limit of a task.
         drain_s: how long calls that are under way may go on after SIGTERM.
     """
 
@@ -70,6 +83,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
     timeout_s: float = 600.0
     placement: Path | None = None
+    agents: tuple[str, ...] = ()
+    otlp: str | None = None
+    tasks_at_once: int = 16
+    tasks_waiting: int = 1000
+    task_timeout_s: float = 1800.0
     drain_s: float = 30.0
 
 
@@ -90,6 +108,10 @@ class Gateway:
         audit: the log of all requests.
         outside: tasks of agents that run elsewhere and call `/v1`.
         forwarders: connections to the engines' endpoints.
+        tasks: the tasks of `/v1/tasks`; None before they are served.
+        traces: what came in at `/v1/traces`; None before they are served.
+        exporter: sends spans to `--otlp`; None where there is none.
+        mcp: the sessions of `/mcp`; None before they are served.
         draining: no new calls are taken.
         board: what the dashboard keeps.
     """
@@ -104,8 +126,12 @@ class Gateway:
     totals: Totals
     clock: Callable[[], float]
     audit: Audit
-    outside: Tasks = field(default_factory=Tasks)
+    outside: OutsideTasks = field(default_factory=OutsideTasks)
     forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
+    tasks: Tasks | None = None
+    traces: TraceStore | None = None
+    exporter: Exporter | None = None
+    mcp: StreamableHTTPSessionManager | None = None
     draining: bool = False
     board: Board = field(init=False)
 
