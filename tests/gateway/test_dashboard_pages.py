@@ -212,6 +212,32 @@ def test_a_running_task_grows(browser: Browser, busy: Served) -> None:
         expect(row).to_contain_text("ok")
 
 
+def test_a_task_is_cancelled_with_and_without_script(browser: Browser, tmp_path: Path) -> None:
+    agent = tmp_path / "sleepy.py"
+    agent.write_text(
+        "import asyncio\n\nasync def sleepy(ctx, value):\n"
+        "    await ctx.call(len, 'abc')\n    await asyncio.sleep(60)\n"
+    )
+    gateway = serving(tmp_path, endpoint_pool(NOBODY_THERE), agents=(f"{agent}:sleepy",))
+    with gateway as served:
+        for script in (True, False):
+            asked = {"agent": "sleepy", "input": {}}
+            task_id = served.client.post("/v1/tasks", json=asked).json()["id"]
+            with seen(browser, served.address, java_script_enabled=script) as reader:
+                page = reader.go("/")
+                while not page.get_by_role("link", name=task_id).count():
+                    page = reader.go("/tasks")
+                page.get_by_role("link", name=task_id).click()
+                expect(page.locator("#now")).to_contain_text("running")
+                if script:  # by itself
+                    expect(page.get_by_role("row").filter(has_text="len")).to_contain_text("ok")
+                page.get_by_role("button", name="Cancel this task").click()
+                expect(page.locator("#now")).to_contain_text("cancelled")
+                expect(page.get_by_role("button", name="Cancel this task")).to_have_count(0)
+            told = served.client.get(f"/v1/tasks/{task_id}").json()
+            assert told["status"] == "cancelled"
+
+
 def test_it_says_when_the_gateway_is_gone(browser: Browser, tmp_path: Path) -> None:
     context = browser.new_context()
     try:

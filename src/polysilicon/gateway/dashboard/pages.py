@@ -107,7 +107,7 @@ def task_page(snapshot: Snapshot, chrome: Chrome, task: TaskNow) -> str:
     """Return the page of one task."""
     return _page(
         "task.html.j2",
-        task_link(task),
+        task_link(task.task_id),
         snapshot,
         chrome,
         task=task,
@@ -193,9 +193,9 @@ def health_words(pool: PoolNow) -> str:
     return f"{pool.health}: {in_a_row}"
 
 
-def task_link(task: TaskNow) -> str:
+def task_link(task_id: str) -> str:
     """Return the address of a task's page; ids are the callers', and so may hold anything."""
-    return "/task?" + urlencode({"id": task.task_id})
+    return "/task?" + urlencode({"id": task_id})
 
 
 def doing(task: TaskNow) -> str:

@@ -168,6 +168,18 @@ async def logout(request: Request) -> Response:
     return answer
 
 
+@_answered
+async def cancel(request: Request) -> Response:
+    """Cancel a task of `/v1/tasks`, and go back to its page."""
+    reader, form = await _ours(request)
+    _check_reader(reader)
+    served = gateway_of(request).tasks
+    assert served is not None
+    entry = served.entry(form.get("id", ""), reader)
+    await served.cancel(entry)
+    return RedirectResponse(pages.task_link(entry.task_id), 303)
+
+
 async def _ours(request: Request) -> tuple[Caller, dict[str, str]]:
     """Return who sent a form, and its fields.
 
@@ -226,6 +238,7 @@ ROUTES = (
     Route("/", fleet),
     Route("/tasks", tasks),
     Route("/task", task),
+    Route("/tasks/cancel", cancel, methods=["POST"]),
     Route("/money", money),
     Route("/elsewhere", elsewhere),
     Route("/placement", placement),
