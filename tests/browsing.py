@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-PATH = shutil.which("chromium") or shutil.which("chromium-browser")
+PATH = shutil.which("chromium")
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 
 _CHECKS = (Path(__file__).parent / "browsing.js").read_text()
