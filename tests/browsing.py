@@ -15,21 +15,39 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 PATH = shutil.which("chromium")
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 
+OUTSIDE = "evil.example"
+"""A name that points to this machine, as an attacker's may."""
+
+# A root user, as in a container, has no sandbox of Chromium's.
+OPTIONS = ["--no-sandbox", f"--host-resolver-rules=MAP {OUTSIDE} 127.0.0.1"]
+
 _CHECKS = (Path(__file__).parent / "browsing.js").read_text()
 
 
 @contextmanager
-def chromium(*options: str) -> Iterator[Browser]:
+def chromium() -> Iterator[Browser]:
     """Start Chromium; where there is none, tests are skipped."""
     if PATH is None:
         pytest.skip("no chromium is installed (Debian's package is `chromium`)")
     with sync_playwright() as playwright:
-        # A root user, as in a container, has no sandbox of Chromium's.
-        browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox", *options])
+        browser = playwright.chromium.launch(executable_path=PATH, args=OPTIONS)
         try:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def seen(browser: Browser, address: str, **options: Any) -> Iterator[Seen]:
+    """Give a page of a reader's own; nothing may go wrong in it."""
+    context = browser.new_context(**({"viewport": WIDE} | options))
+    context.set_default_timeout(10_000)
+    found = Seen(context, address)
+    try:
+        yield found
+        assert found.faults == []
+    finally:
+        context.close()
 
 
 class Seen:

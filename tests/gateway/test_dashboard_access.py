@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from browsing import Seen, chromium, complaints
+from browsing import OUTSIDE, Seen, complaints
 from polysilicon.gateway.access import add_key
 from scripted_endpoint import Endpoint
 from served_gateway import endpoint_pool, serving
 
-OUTSIDE = b"""<!doctype html><title>outside</title><h1>outside</h1>
+PAGE = b"""<!doctype html><title>outside</title><h1>outside</h1>
 <iframe name="inside"></iframe><iframe id="framed"></iframe>"""
 
 ATTACK = """async (to) => {
@@ -51,12 +51,6 @@ ATTACK = """async (to) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium("--host-resolver-rules=MAP evil.example 127.0.0.1") as found:
-        yield found
-
-
 @contextmanager
 def outside() -> Iterator[int]:
     """Serve a page of somebody else, and give its port."""
@@ -66,7 +60,7 @@ def outside() -> Iterator[int]:
             self.send_response(200)
             self.send_header("content-type", "text/html")
             self.end_headers()
-            self.wfile.write(OUTSIDE)
+            self.wfile.write(PAGE)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -79,7 +73,7 @@ def outside() -> Iterator[int]:
         thread.join()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "evil.example"])
+@pytest.mark.parametrize("host", ["127.0.0.1", OUTSIDE])
 def test_an_outside_page_can_neither_read_nor_drive_it(
     browser: Browser, tmp_path: Path, host: str
 ) -> None:
@@ -112,7 +106,7 @@ def test_a_name_that_points_here_is_not_served(browser: Browser, tmp_path: Path)
     page = browser.new_page()
     with serving(tmp_path, endpoint_pool("http://127.0.0.1:9/v1")) as served:
         port = served.address.rpartition(":")[2]
-        answer = page.goto(f"http://evil.example:{port}/")
+        answer = page.goto(f"http://{OUTSIDE}:{port}/")
         assert answer is not None
         assert answer.status == 421
         assert "Pools" not in page.content()
@@ -169,7 +163,7 @@ def test_forms_without_their_token_change_nothing(tmp_path: Path) -> None:
         for form, headers, status in (
             ({"token": "x"}, own, 403),
             ({"other": token}, own, 403),
-            ({"token": token}, own | {"origin": "http://evil.example"}, 403),
+            ({"token": token}, own | {"origin": f"http://{OUTSIDE}"}, 403),
             ({"token": token}, {"origin": served.address}, 403),
             ({"token": token, "more": "x" * 20_000}, own, 413),
             ({"token": token}, own, 303),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from browsing import PHONE, WIDE, Seen, axe_complaints, chromium, complaints
+from browsing import PHONE, WIDE, Seen, axe_complaints, complaints, seen
 from scripted_endpoint import Endpoint, Reply
 from served_gateway import Served, endpoint_pool, serving
 
@@ -21,25 +21,6 @@ PAGES = ("/", "/tasks", "/money", "/elsewhere", "/placement")
 HOSTILE = '<img src=x onerror="document.title=1"></script>'
 NOBODY_THERE = "http://127.0.0.1:9/v1"
 LET_GO = threading.Event()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@contextmanager
-def seen(browser: Browser, address: str, **options: Any) -> Iterator[Seen]:
-    """Give a page of a reader's own; nothing may go wrong in it."""
-    context = browser.new_context(**({"viewport": WIDE} | options))
-    context.set_default_timeout(10_000)
-    found = Seen(context, address)
-    try:
-        yield found
-        assert found.faults == []
-    finally:
-        context.close()
 
 
 class Held(dict[str, Any]):

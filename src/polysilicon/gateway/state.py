@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tls_key: file of its private key.
         timeout_s: limit of one step.
         placement: path of a placement that the dashboard shows.
+        plan: path of a plan that it shows.
         agents: agents that may be asked for beside the bundled ones, as the operator named them.
         otlp: address of an endpoint that gets the gateway's own spans; None for none.
         tasks_at_once: tasks under way at once.
@@ -83,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
     timeout_s: float = 600.0
     placement: Path | None = None
+    plan: Path | None = None
     agents: tuple[str, ...] = ()
     otlp: str | None = None
     tasks_at_once: int = 16

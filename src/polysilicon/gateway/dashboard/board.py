@@ -11,6 +11,7 @@ from polysilicon.gateway.dashboard.estimates import Estimates
 from polysilicon.gateway.dashboard.files import Shown, read_placement
 from polysilicon.gateway.dashboard.session import Forms
 from polysilicon.gateway.dashboard.watch import Watch
+from polysilicon.planning.plan import read_plan
 
 if TYPE_CHECKING:
     from polysilicon.gateway.state import Gateway
@@ -36,6 +37,11 @@ class Board:
             settings.placement or settings.folder / "placement.json",
             read_placement,
             named=settings.placement is not None,
+        )
+        self.plan = Shown(
+            settings.plan or settings.folder / "plan.json",
+            lambda path: read_plan(path).plan,
+            named=settings.plan is not None,
         )
 
     @asynccontextmanager

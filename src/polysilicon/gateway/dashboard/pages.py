@@ -16,7 +16,6 @@ from polysilicon.gateway.dashboard.charts import (
     load_bar,
     load_words,
     meter,
-    planned_bar,
     spending_chart,
     step_rows,
 )
@@ -30,10 +29,10 @@ from polysilicon.gateway.dashboard.records import (
     TaskNow,
 )
 from polysilicon.gateway.totals import Sums
-from polysilicon.placement.types import Placement
+from polysilicon.planning.months import HOURS_PER_MONTH
+from polysilicon.planning.plan import Commitment
 from polysilicon.report.charts import offer_chart
 from polysilicon.report.html import cut, decimals, environment
-from polysilicon.report.terminal import usd
 from polysilicon.units import SECONDS_PER_HOUR
 from polysilicon.workload.record import KINDS
 
@@ -47,8 +46,6 @@ PAGES = (
     ("/placement", "Placement"),
     ("/plan", "Plan"),
 )
-
-_MOST_WORDS = 6
 
 
 class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +69,7 @@ class CommitmentRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def fleet_page(snapshot: Snapshot, chrome: Chrome) -> str:
     """Return the page of the pools: load, price, health."""
-    return _page(
+    return page_of(
         "fleet.html.j2",
         "/",
         snapshot,
@@ -81,14 +78,14 @@ def fleet_page(snapshot: Snapshot, chrome: Chrome) -> str:
         load_bar=load_bar,
         load_words=load_words,
         health_words=health_words,
-        **_fleet_money(snapshot.pools),
+        **fleet_money(snapshot.pools),
     )
 
 
 def tasks_page(snapshot: Snapshot, chrome: Chrome, origin: str) -> str:
     """Return the page of the tasks, and their steps on a timeline; `origin` is the gateway's."""
     chart, not_drawn = lanes(snapshot.tasks, snapshot.now_s)
-    return _page(
+    return page_of(
         "tasks.html.j2",
         "/tasks",
         snapshot,
@@ -105,7 +102,7 @@ def tasks_page(snapshot: Snapshot, chrome: Chrome, origin: str) -> str:
 
 def task_page(snapshot: Snapshot, chrome: Chrome, task: TaskNow) -> str:
     """Return the page of one task."""
-    return _page(
+    return page_of(
         "task.html.j2",
         task_link(task.task_id),
         snapshot,
@@ -119,14 +116,21 @@ def task_page(snapshot: Snapshot, chrome: Chrome, task: TaskNow) -> str:
     )
 
 
-def money_page(snapshot: Snapshot, chrome: Chrome) -> str:
-    """Return the page of the money: spent, against budgets and commitments, and the ledger."""
+def money_page(snapshot: Snapshot, chrome: Chrome, planned: Sequence[Commitment] = ()) -> str:
+    """Return the page of the money: spent, against budgets and commitments, and the ledger.
+
+    Args:
+        snapshot: of the gateway.
+        chrome: around the page.
+        planned: commitments of the plan that are in force this month.
+    """
+    planned_usd = sum(one.usd_per_month for one in planned)
     spending, total = snapshot.spending, snapshot.sums
     spent = 0.0 if total is None else total.cost_usd
-    fleet = _fleet_money(snapshot.pools)
+    fleet = fleet_money(snapshot.pools)
     so_far = fleet["fleet_usd"] * snapshot.up_s / SECONDS_PER_HOUR
     since_start = 0.0 if spending is None else sum(spending.usd)
-    return _page(
+    return page_of(
         "money.html.j2",
         "/money",
         snapshot,
@@ -141,6 +145,9 @@ def money_page(snapshot: Snapshot, chrome: Chrome) -> str:
         total=total,
         tables=_books(snapshot.books, total),
         cents=decimals(spent),
+        planned=planned,
+        planned_usd=planned_usd,
+        planned_usd_per_hour=planned_usd / HOURS_PER_MONTH,
         **fleet,
     )
 
@@ -148,30 +155,7 @@ def money_page(snapshot: Snapshot, chrome: Chrome) -> str:
 def elsewhere_page(snapshot: Snapshot, chrome: Chrome, found: Found) -> str:
     """Return the page of the work seen here, estimated on other offers."""
     offers = offer_chart(found.rows) if found.rows else None
-    return _page("elsewhere.html.j2", "/elsewhere", snapshot, chrome, found=found, offers=offers)
-
-
-def placement_page(
-    snapshot: Snapshot, chrome: Chrome, found: Placement | None, where: str = "", wrong: str = ""
-) -> str:
-    """Return the page of a placement: where it is from, and what is wrong with that."""
-    here: dict[tuple[str, str], int] = {}
-    for pool in snapshot.pools:
-        here[pool.offer, pool.region] = here.get((pool.offer, pool.region), 0) + pool.units
-    pools = () if found is None else found.pools
-    return _page(
-        "placement.html.j2",
-        "/placement",
-        snapshot,
-        chrome,
-        found=found,
-        where=where,
-        wrong=wrong,
-        pools=[(p, planned_bar(p), here.get((p.offer, p.region), 0)) for p in pools],
-        fleets=[] if found is None else _fleets(found),
-        most=_MOST_WORDS,
-        **_fleet_money(snapshot.pools),
-    )
+    return page_of("elsewhere.html.j2", "/elsewhere", snapshot, chrome, found=found, offers=offers)
 
 
 def login_page(chrome: Chrome, wrong: str = "") -> str:
@@ -205,7 +189,7 @@ def doing(task: TaskNow) -> str:
     return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown
 
 
-def _page(template: str, here: str, snapshot: Snapshot, chrome: Chrome, **values: Any) -> str:
+def page_of(template: str, here: str, snapshot: Snapshot, chrome: Chrome, **values: Any) -> str:
     """Return a page with what is around it."""
     page = environment(TEMPLATES).get_template(template)
     return page.render(
@@ -218,7 +202,7 @@ def _lasted_s(task: TaskNow, now_s: float) -> float:
     return max((now_s if task.end_s is None else task.end_s) - task.arrival_s, 0.0)
 
 
-def _fleet_money(pools: Sequence[PoolNow]) -> dict[str, Any]:
+def fleet_money(pools: Sequence[PoolNow]) -> dict[str, Any]:
     """Return what the fleet costs an hour, and the pools whose price is not known."""
     known = [pool.usd_per_hour for pool in pools if pool.usd_per_hour is not None]
     return {
@@ -259,23 +243,3 @@ def _books(books: Mapping[str, Mapping[str, Sums]], total: Sums | None) -> list[
         for title, sums in books.items()
     ]
     return [*tables, cut("total", [("all", total)])]
-
-
-def _fleets(found: Placement) -> list[tuple[str, Any, str, str]]:
-    """Return the placement and simpler fleets: name, bar, dollars an hour, note."""
-    own = found.cost_usd_per_hour
-    dearest = max([own, *(b.usd_per_hour or 0.0 for b in found.baselines)])
-
-    def bar(price: float | None, label: str, style: str) -> Any:
-        words = f"{label}: {usd(price)} an hour"
-        # The dearest fills the bar, which is no mark of being too much.
-        return meter(min((price or 0.0) / dearest, 0.999) if dearest else 0.0, words, style)
-
-    rows = [("this placement", bar(own, "this placement", "here"), units.usd(own), "")]
-    for one in found.baselines:
-        missed = "" if one.meets_slo or one.usd_per_hour is None else "misses an SLO"
-        note = "; ".join(part for part in (missed, one.note) if part)
-        rows.append(
-            (one.name, bar(one.usd_per_hour, one.name, "cost"), usd(one.usd_per_hour), note)
-        )
-    return rows

@@ -125,6 +125,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         now_s: that moment.
         up_s: since the gateway started.
+        month: of the calendar, such as `2026-11`, UTC.
         version: of Polysilicon.
         draining: it takes no more work.
         troubles: what a person should see first, a line each.
@@ -143,6 +144,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     now_s: float
     up_s: float
+    month: str
     version: str
     draining: bool = False
     troubles: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from polysilicon.errors import PolysiliconError
 from polysilicon.gateway.access import Caller
-from polysilicon.gateway.dashboard import pages
+from polysilicon.gateway.dashboard import pages, planned
 from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.dashboard.records import Chrome, Snapshot
 from polysilicon.gateway.dashboard.session import MOST_KEY, forget, remember
@@ -28,15 +28,21 @@ from polysilicon.gateway.dashboard.snapshot import snapshot
 from polysilicon.gateway.errors import ApiError, of_error
 from polysilicon.gateway.state import Gateway, gateway_of, maybe_caller_of
 from polysilicon.report import html
+from polysilicon.report.plan_html import plan_html
 
 Page = Callable[[Request], Awaitable[Response]]
 
 _MOST_FORM_BYTES = 16 * 2**10
 _REPORT_CSS = Path(html.__file__).parent / "templates" / "report.css"
+_NOWHERE = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+_POLICY = (
+    f"{_NOWHERE}; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'"
+)
+_POLICIES = {"/plan/whole": f"{_NOWHERE}; style-src 'unsafe-inline'"}
+"""The plan's own page is a file by itself: its style is within, and it runs no script at all."""
+
 _HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
     "referrer-policy": "same-origin",
     "cache-control": "no-store",
 }
@@ -53,7 +59,8 @@ def _answered(page: Page) -> Page:
             told = of_error(error)
             heading = {403: "Not allowed", 404: "Not there"}.get(told.status, "That did not work")
             found = HTMLResponse(pages.problem_page(heading, str(told)), told.status)
-        found.headers.update(_HEADERS)
+        policy = _POLICIES.get(request.url.path, _POLICY)
+        found.headers.update({**_HEADERS, "content-security-policy": policy})
         return found
 
     return answer
@@ -115,9 +122,11 @@ def task(request: Request, board: Board, now: Snapshot, chrome: Chrome) -> Calla
 
 
 @_shown
-def money(_request: Request, _board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
+def money(_request: Request, board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show what was spent."""
-    return partial(pages.money_page, now, chrome)
+    plan, _ = board.plan.latest()
+    rows = [] if plan is None else planned.in_force(plan, now)
+    return partial(pages.money_page, now, chrome, [row.commitment for row in rows])
 
 
 @_shown
@@ -131,7 +140,25 @@ def placement(_request: Request, board: Board, now: Snapshot, chrome: Chrome) ->
     """Show the placement that was named."""
     found, wrong = board.placement.latest()
     where = str(board.placement.path)
-    return partial(pages.placement_page, now, chrome, found, where, wrong)
+    return partial(planned.placement_page, now, chrome, found, where, wrong)
+
+
+@_shown
+def plan(_request: Request, board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
+    """Show the plan that was named."""
+    found, wrong = board.plan.latest()
+    return partial(planned.plan_page, now, chrome, found, str(board.plan.path), wrong)
+
+
+@_shown
+def whole_plan(
+    _request: Request, board: Board, _now: Snapshot, _chrome: Chrome
+) -> Callable[[], str]:
+    """Show the plan's own page, for the person who signs."""
+    found, wrong = board.plan.latest()
+    if found is None:
+        raise ApiError(404, wrong or "No plan is shown.")
+    return partial(plan_html, found)
 
 
 @_answered
@@ -242,6 +269,8 @@ ROUTES = (
     Route("/money", money),
     Route("/elsewhere", elsewhere),
     Route("/placement", placement),
+    Route("/plan", plan),
+    Route("/plan/whole", whole_plan),
     Route("/login", login, methods=["GET", "POST"]),
     Route("/logout", logout, methods=["POST"]),
     Route("/board.css", _file(_REPORT_CSS.read_bytes() + _read("board.css"), "text/css")),

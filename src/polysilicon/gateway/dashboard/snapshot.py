@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polysilicon import catalog, units
@@ -54,6 +55,7 @@ def snapshot(gateway: Gateway, watch: Watch, reader: Caller, version: str) -> Sn
     return Snapshot(
         now_s=now_s,
         up_s=now_s - watch.begin_s,
+        month=datetime.now(UTC).strftime("%Y-%m"),
         version=version,
         draining=gateway.draining,
         troubles=tuple(_troubles(gateway, pools, budgets)),
