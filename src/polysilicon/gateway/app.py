@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.gateway import chat, errors, health
+from polysilicon.gateway import chat, embeddings, errors, health, openapi, responses
 from polysilicon.gateway.guard import Guard
 from polysilicon.gateway.mcp import server as mcp
 from polysilicon.gateway.state import Gateway
@@ -22,9 +22,12 @@ from polysilicon.gateway.traces import routes as traces
 ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     health.ROUTES,
     chat.ROUTES,
+    responses.ROUTES,
+    embeddings.ROUTES,
     tasks.ROUTES,
     mcp.ROUTES,
     traces.ROUTES,
+    openapi.ROUTES,
 )  # fmt: skip
 """Routes of each part, in the order in which they are tried."""
 

@@ -80,7 +80,7 @@ class ChatBody(Sampling, frozen=True, kw_only=True):
 class CompletionBody(Sampling, frozen=True, kw_only=True):
     """The body of `/v1/completions`."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[Any]
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=_MOST_LOGPROBS)] | None = None
 
 

@@ -84,7 +84,7 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
         answer = await job.gateway.forwarder(pool.engine).post(job.path, body)
         try:
             if answer.status != 200:
-                raise await _refusal(answer)
+                raise await refusal(answer)
             if job.streams and not emulated:
                 await _streamed(job, answer, placed, begin, write)
             else:
@@ -132,7 +132,7 @@ def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]
     return bodies.for_endpoint(fields, pool.engine.model, stream=stream), emulated
 
 
-async def _refusal(answer: Answer) -> EngineError:
+async def refusal(answer: Answer) -> EngineError:
     """Return what an endpoint's refusal means; its own words only where the request is at fault."""
     content = await answer.whole(64 * 2**10)
     of_request = answer.status in _OF_REQUEST

@@ -82,7 +82,10 @@ def schema(chosen: Choice, answer: Json | None) -> Json | None:
         for key, table in own.items():
             moved = {part: _moved(value, name) for part, value in table.items()}
             definitions |= {f"{name}.{key}.{part}": value for part, value in moved.items()}
-        arguments = _moved(parameters, name) if parameters else {"type": "object"}
+        arguments = _moved(parameters, name)
+        if "properties" in arguments:  # a function takes no others, and models make some up
+            arguments.setdefault("additionalProperties", False)
+        arguments = arguments or {"type": "object"}
         forms.append(_form({"tool": {"const": name}, "arguments": arguments}))
     if not chosen.must:
         forms.append(_form({"answer": answer or _ANSWER}))
@@ -163,10 +166,13 @@ def _instructions(chosen: Choice) -> str:
 
 def read(text: str) -> Json:
     """Return the message that an engine's JSON stands for; text that is not whole stays text."""
-    try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        found = None
+    found = None
+    for end in ("", '"}'):  # an answer that was cut at its limit is one still
+        try:
+            found = msgspec.json.decode(text + end)
+            break
+        except (msgspec.DecodeError, RecursionError):
+            continue
     if not isinstance(found, dict):
         return {"role": "assistant", "content": text}
     if "tool" in found:

@@ -171,6 +171,11 @@ async def events(request: Request) -> Response:
     return StreamingResponse(followed, headers=headers, media_type="text/event-stream")
 
 
+async def all_tasks(request: Request) -> Response:
+    """List or submit; one route, so that a wrong method is told both right ones."""
+    return await (submit if request.method == "POST" else listed)(request)
+
+
 def _entry(request: Request) -> Entry:
     """Return the task that the path names."""
     task_id = request.path_params["task_id"]
@@ -227,8 +232,7 @@ def _event(kind: str, data: Any, number: str = "") -> bytes:
 
 
 ROUTES = (
-    Route("/v1/tasks", submit, methods=["POST"]),
-    Route("/v1/tasks", listed, methods=["GET"]),
+    Route("/v1/tasks", all_tasks, methods=["GET", "POST"]),
     Route("/v1/tasks/{task_id}", fetched, methods=["GET"]),
     Route("/v1/tasks/{task_id}/cancel", cancelled, methods=["POST"]),
     Route("/v1/tasks/{task_id}/events", events, methods=["GET"]),
