@@ -98,7 +98,7 @@ _ANSWERS: dict[str, Any] = {JSON: _ANY, EVENTS: _TEXT}
 _REQUEST = {
     JSON: {
         "type": "object",
-        "properties": {"resourceSpans": {"type": "array", "items": _ANY}},
+        "properties": {"resourceSpans": {"type": "array"}},
     },
     PROTOBUF: {"type": "string", "format": "binary"},
 }
@@ -106,13 +106,6 @@ _TAKEN = {JSON: Exported, PROTOBUF: _TEXT}
 _REFUSED = {JSON: {"anyOf": [Status, ErrorBody]}, PROTOBUF: _TEXT}
 _KEY = {"Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 255}}
 _LAST = {"Last-Event-ID": {"type": "string", "pattern": "^([0-9]{1,18}|end)$"}}
-_RPC = {
-    JSON: {
-        "type": "object",
-        "properties": {"jsonrpc": {"const": "2.0"}, "method": _TEXT},
-        "required": ["jsonrpc"],
-    }
-}
 
 OPERATIONS = (
     Operation(method="post", path="/v1/chat/completions", does="Ask a model, as a chat.",
@@ -140,9 +133,6 @@ OPERATIONS = (
               headers=_LAST, gives={200: {EVENTS: _TEXT}, 204: None}),
     Operation(method="post", path="/v1/traces", does="Take in OpenTelemetry traces (OTLP).",
               takes=_REQUEST, gives={200: _TAKEN, 400: _REFUSED}),
-    Operation(method="post", path="/mcp", does="Speak the Model Context Protocol, 2025-03-26 on.",
-              takes=_RPC, gives={200: {JSON: _ANY, EVENTS: _TEXT}, 202: None, 400: {JSON: _ANY},
-                                 406: {JSON: _ANY}}),
     Operation(method="get", path="/healthz", does="Tell that the gateway lives.",
               gives={200: Health}),
     Operation(method="get", path="/readyz", does="Tell whether calls are taken.",
@@ -169,7 +159,11 @@ def document(*, keys: bool) -> bytes:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
     found: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "Polysilicon", "version": version("polysilicon")},
+        "info": {
+            "title": "Polysilicon",
+            "version": version("polysilicon"),
+            "description": "The Model Context Protocol is spoken at /mcp.",
+        },
         "paths": paths,
         "components": {"schemas": schemas},
     }
