@@ -23,6 +23,7 @@ from polysilicon.gateway.state import gateway_of
 from polysilicon.gateway.tasks.routes import TaskQuery
 from polysilicon.gateway.tasks.types import AgentList, TaskList, TaskRequest, TaskView
 from polysilicon.gateway.traces.routes import JSON, PROTOBUF
+from polysilicon.runtime.context import LEXICAL
 
 EVENTS = "text/event-stream"
 _ANY = {"type": "object"}
@@ -142,6 +143,20 @@ OPERATIONS = (
 )  # fmt: skip
 
 
+_MODELS = (ChatBody, CompletionBody, ResponseBody)
+_EXAMPLES = [((kind.__name__, "model"), "auto") for kind in _MODELS]
+_EXAMPLES += [(("EmbeddingBody", "model"), LEXICAL), (("TaskRequest", "agent"), "support")]
+"""Values that any gateway knows, by type and field."""
+
+_LINKS = {
+    f"{verb}Task": {"operationId": name, "parameters": {"task_id": "$response.body#/id"}}
+    for verb, name in (
+        ("fetch", "get_tasks_of_task_id"),
+        ("cancel", "post_tasks_of_task_id_cancel"),
+    )
+}
+
+
 @cache
 def document(*, keys: bool) -> bytes:
     """Return the document.
@@ -154,6 +169,8 @@ def document(*, keys: bool) -> bytes:
     for schema in schemas.values():
         if "description" in schema:  # the first line; the rest is for who reads the code
             schema["description"] = schema["description"].partition("\n")[0]
+    for name, example in _EXAMPLES:
+        schemas[name[0]]["properties"][name[1]]["examples"] = [example]
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
@@ -199,6 +216,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         told: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if gives is not None:
             told["content"] = _content(gives)
+        if operation.takes is TaskRequest:
+            told["links"] = _LINKS
         responses[str(status)] = told
     found: dict[str, Any] = {
         "summary": operation.does,
@@ -214,9 +233,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _name(operation: Operation) -> str:
-    """Return the id of an operation, such as `post_tasks_cancel`."""
-    words = operation.path.replace(".", "/").split("/")
-    return "_".join([operation.method, *(w for w in words if w and w[0] != "{" and w != "v1")])
+    """Return the id of an operation, such as `get_tasks_of_task_id`."""
+    words = operation.path.replace(".", "/").replace("{", "of_").replace("}", "").split("/")
+    return "_".join([operation.method, *(word for word in words if word not in {"", "v1"})])
 
 
 def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
@@ -228,9 +247,7 @@ def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     if operation.query is not None:
         schema = msgspec.json.schema(operation.query)["$defs"][operation.query.__name__]
         for name, of_field in schema["properties"].items():
-            # A query has no null: what is not said is left out.
-            some = [one for one in of_field.get("anyOf", [of_field]) if one != {"type": "null"}]
-            yield {"name": name, "in": "query", "required": False, "schema": some[0]}
+            yield {"name": name, "in": "query", "required": False, "schema": of_field}
     for name, schema in operation.headers.items():
         yield {"name": name, "in": "header", "required": False, "schema": schema}
 
