@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.gateway import chat, embeddings, errors, health, responses
+from polysilicon.gateway import chat, embeddings, errors, health, openapi, responses
 from polysilicon.gateway.dashboard import routes as dashboard
 from polysilicon.gateway.dashboard.session import cookie_key
 from polysilicon.gateway.guard import Guard, bearer
@@ -29,6 +29,7 @@ ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     tasks.ROUTES,
     mcp.ROUTES,
     traces.ROUTES,
+    openapi.ROUTES,
     dashboard.ROUTES,
 )  # fmt: skip
 """Routes of each part, in the order in which they are tried."""

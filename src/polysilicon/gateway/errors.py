@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -56,6 +58,7 @@ class ApiError(PolysiliconError):
         code: a word for programs, such as `model_not_found`.
         param: the field at fault, as in OpenAI's errors.
         retry_after_s: when it is worth to come again; None where that does not help.
+        more: further headers, such as `Allow`.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class ApiError(PolysiliconError):
         code: str | None = None,
         param: str | None = None,
         retry_after_s: float | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
+        self.more = dict(more or {})
         self.status, self.code, self.param = status, code, param
         self.retry_after_s = retry_after_s
         super().__init__(message)
@@ -89,7 +94,7 @@ class ApiError(PolysiliconError):
     @property
     def headers(self) -> dict[str, str]:
         """Headers beside those of every answer."""
-        headers = {}
+        headers = dict(self.more)
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, round(self.retry_after_s)))
         if self.status == 401:
@@ -106,7 +111,7 @@ def of_error(error: BaseException) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, HTTPException):
-        return ApiError(error.status_code, error.detail)
+        return ApiError(error.status_code, error.detail, more=error.headers)
     if isinstance(error, EngineError) and error.of_request:
         return ApiError(400, str(error), code="engine_refused")
     for kind, status, code, text in _TOLD:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -50,9 +50,9 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
-    after: str | None = None
-    agent: str | None = None
-    status: Status | None = None
+    after: str | UnsetType = UNSET
+    agent: str | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
 
 
 def agents_of(given: tuple[str, ...]) -> dict[str, Agent]:
@@ -126,11 +126,11 @@ async def listed(request: Request) -> Response:
     """List the caller's tasks, newest first; with `admin`, those of all callers."""
     tasks, caller = _tasks_of(request), caller_of(request)
     query = read_query(request, TaskQuery)
-    before = None if query.after is None else tasks.entry(query.after, caller).seq
+    before = None if query.after is UNSET else tasks.entry(query.after, caller).seq
     asked = Asked(
         caller=None if caller.key.admin else caller.name,
-        agent=query.agent,
-        status=query.status,
+        agent=query.agent or None,
+        status=query.status or None,
         before=before,
         limit=query.limit + 1,
     )
@@ -169,6 +169,11 @@ async def events(request: Request) -> Response:
     followed = _followed(gateway_of(request), _tasks_of(request), entry, int(last or 0))
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(followed, headers=headers, media_type="text/event-stream")
+
+
+async def all_tasks(request: Request) -> Response:
+    """List or submit; one route, so that a wrong method is told both right ones."""
+    return await (submit if request.method == "POST" else listed)(request)
 
 
 def _entry(request: Request) -> Entry:
@@ -227,8 +232,7 @@ def _event(kind: str, data: Any, number: str = "") -> bytes:
 
 
 ROUTES = (
-    Route("/v1/tasks", submit, methods=["POST"]),
-    Route("/v1/tasks", listed, methods=["GET"]),
+    Route("/v1/tasks", all_tasks, methods=["GET", "POST"]),
     Route("/v1/tasks/{task_id}", fetched, methods=["GET"]),
     Route("/v1/tasks/{task_id}/cancel", cancelled, methods=["POST"]),
     Route("/v1/tasks/{task_id}/events", events, methods=["GET"]),

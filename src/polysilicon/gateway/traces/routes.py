@@ -40,6 +40,12 @@ _FULL = "no room for more traces"
 _REASONS = 5
 
 
+class _Request(msgspec.Struct, rename="camel"):
+    """What must be so of a request in JSON; of what is wrong within it, the rest is taken."""
+
+    resource_spans: list[msgspec.Raw] = []
+
+
 @asynccontextmanager
 async def serving_traces(gateway: Gateway) -> AsyncIterator[None]:
     """Take in traces while the gateway serves."""
@@ -110,12 +116,11 @@ def spans_of(body: bytes, kind: str) -> tuple[Any, list[Skip]]:
             raise ValueError(text)
     else:
         try:
-            told = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            told = msgspec.json.decode(body, type=_Request)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             text = f"the body is no ExportTraceServiceRequest in JSON: {error}"
             raise ValueError(text) from error
-        has = "resourceSpans" in told
-        table = otlp_json.spans_of_request(body, findings) if has else None
+        table = otlp_json.spans_of_request(body, findings) if told.resource_spans else None
     return SCHEMA.empty_table() if table is None else table, findings.skipped
 
 
