@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from polysilicon.errors import InputError
+from polysilicon.planning.dates import Calendar
 from polysilicon.planning.market import Market, terms_of
 from polysilicon.planning.money_terms import dollars_of, spend_of
-from polysilicon.planning.months import Calendar
 from polysilicon.planning.problem import INF, Contract, Held, SpendContract, UnitContract
 from polysilicon.planning.shapes import Contract as Asked
 from polysilicon.planning.shapes import Drawdown, HourlyDollars, Signed, TakeOrPay, Units

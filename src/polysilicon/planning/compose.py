@@ -15,10 +15,10 @@ from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.errors import InputError
 from polysilicon.placement.program import Numbers
 from polysilicon.planning.agreements import Agreements, agreements_of
+from polysilicon.planning.dates import HOURS_PER_MONTH, MONTHS_PER_YEAR, Calendar, calendar_of
 from polysilicon.planning.file import Limit, ProblemFile
 from polysilicon.planning.file_checks import check_file, check_policy
 from polysilicon.planning.market import Market
-from polysilicon.planning.months import HOURS_PER_MONTH, MONTHS_PER_YEAR, Calendar, calendar_of
 from polysilicon.planning.needs import HOURS, Facts, Need, needs_of
 from polysilicon.planning.places import Place, option_of, places_of, split_spot, steps_of
 from polysilicon.planning.problem import INF, Cap, Option, Problem, Redundancy, UnitContract
@@ -252,6 +252,11 @@ def _notes(file: ProblemFile, policy: Policy, composed: _Bought) -> list[str]:
     if policy.objective != "cost":
         found.append(
             f"objective {policy.objective} of the policy is not read: a plan is of dollars"
+        )
+    if file.horizon.discount_rate:
+        found.append(
+            f"cost is of today's dollars, at {file.horizon.discount_rate:.1%} a year; dollars of a"
+            " month are of that month"
         )
     growing = [one.name for one in file.demand if one.growth_per_year]
     if growing:

@@ -16,8 +16,8 @@ import numpy as np
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.cost.kinds import REFERENCE
 from polysilicon.errors import InputError
+from polysilicon.planning.dates import Calendar
 from polysilicon.planning.focus import Bill
-from polysilicon.planning.months import Calendar
 from polysilicon.planning.needs import Need
 from polysilicon.planning.plan import Plan
 from polysilicon.workload.groups import task_times
@@ -164,6 +164,14 @@ def seen_of_bill(bill: Bill, plan: Plan, calendar: Calendar) -> Seen:
             mean = ran.used_h / bill.hours * share / total
             used[need] += mean * per_unit[offer, region, need]
             told.add(need)
+    billed = {offer.partition("/")[0] for offer, _ in bill.ran}
+    unbilled = [key for key in expected if key[0].partition("/")[0] not in billed]
+    for offer, region in unbilled:
+        for need, count in expected[offer, region].items():
+            used[need] += count * per_unit[offer, region, need]
+    if unbilled:
+        names = ", ".join(dict.fromkeys(offer for offer, _ in unbilled))
+        notes.append(f"the bill is not of {names}: use there is taken to be as planned")
     coverage = [
         _coverage(plan, calendar, offer, region, months, bill) for offer, region in sorted(bill.ran)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from polysilicon.errors import InputError
 from polysilicon.placement.program import Numbers
-from polysilicon.planning.months import MONTHS_PER_YEAR, Calendar
+from polysilicon.planning.dates import MONTHS_PER_YEAR, Calendar
 from polysilicon.planning.places import Place
 from polysilicon.planning.problem import INF, Tier
 from polysilicon.planning.shapes import Beyond, OwnedHardware, TierAsked

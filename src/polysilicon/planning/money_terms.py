@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from polysilicon.errors import InputError
+from polysilicon.planning.dates import HOURS_PER_MONTH
 from polysilicon.planning.market import Market, Terms, fraction, terms_of, tiers_of
-from polysilicon.planning.months import HOURS_PER_MONTH
 from polysilicon.planning.problem import INF, DollarContract, Path, SpendContract
 from polysilicon.planning.shapes import Drawdown, HourlyDollars, TakeOrPay
 

@@ -16,8 +16,8 @@ from polysilicon.catalog.policy import Policy
 from polysilicon.cost.kinds import REFERENCE
 from polysilicon.errors import InputError
 from polysilicon.placement.program import Numbers
+from polysilicon.planning.dates import MONTHS_PER_YEAR, Calendar
 from polysilicon.planning.file import Demand, ProblemFile
-from polysilicon.planning.months import MONTHS_PER_YEAR, Calendar
 from polysilicon.planning.work import Mix, Way, Work, work_of
 from polysilicon.workload.groups import task_times
 from polysilicon.workload.record import StepRecord

@@ -12,8 +12,8 @@ from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.policy import Policy
 from polysilicon.errors import InputError, nearest
 from polysilicon.placement.program import Numbers
+from polysilicon.planning.dates import MONTHS_PER_YEAR, Calendar
 from polysilicon.planning.file import OfferAsked
-from polysilicon.planning.months import MONTHS_PER_YEAR, Calendar
 from polysilicon.planning.needs import SECONDS_PER_HOUR, Need
 from polysilicon.planning.problem import INF, Option
 from polysilicon.planning.scenarios import Future

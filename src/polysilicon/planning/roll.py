@@ -9,8 +9,8 @@ import numpy as np
 
 from polysilicon.errors import InputError
 from polysilicon.planning.compose import Composed
+from polysilicon.planning.dates import MONTHS_PER_YEAR
 from polysilicon.planning.file import Demand, OfferAsked, ProblemFile, Scenario
-from polysilicon.planning.months import MONTHS_PER_YEAR
 from polysilicon.planning.plan import Commitment, Plan
 from polysilicon.planning.shapes import Contract, Signed
 

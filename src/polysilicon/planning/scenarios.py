@@ -10,8 +10,8 @@ import numpy as np
 
 from polysilicon.errors import InputError, nearest
 from polysilicon.placement.program import Numbers
+from polysilicon.planning.dates import MONTHS_PER_YEAR, Calendar
 from polysilicon.planning.file import Generated, NextGeneration, ProblemFile, Scenario
-from polysilicon.planning.months import MONTHS_PER_YEAR, Calendar
 from polysilicon.planning.needs import Need
 
 EXPECTED = Scenario(name="as expected", probability=1.0)

@@ -14,7 +14,7 @@ import numpy as np
 from polysilicon import units
 from polysilicon.placement.program import Numbers
 from polysilicon.planning.compose import Composed
-from polysilicon.planning.months import HOURS_PER_MONTH
+from polysilicon.planning.dates import HOURS_PER_MONTH
 from polysilicon.planning.plan import BreakEven, Commitment
 from polysilicon.planning.problem import DollarContract, Problem, SpendContract, UnitContract
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from polysilicon.errors import InputError
 from polysilicon.placement.program import Numbers
+from polysilicon.planning.dates import HOURS_PER_MONTH, MONTHS_PER_YEAR
 from polysilicon.planning.market import Market, Terms, fraction, from_zero, tiers_of
-from polysilicon.planning.months import HOURS_PER_MONTH, MONTHS_PER_YEAR
 from polysilicon.planning.places import Place
 from polysilicon.planning.problem import INF, Right, UnitContract
 from polysilicon.planning.shapes import Capacity, OwnedHardware, Units

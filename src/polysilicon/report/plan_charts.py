@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from polysilicon import units
-from polysilicon.planning.months import Calendar
+from polysilicon.planning.dates import Calendar
 from polysilicon.planning.plan import Commitment, Drawn, NeedServed, Plan
 from polysilicon.planning.words import size
 from polysilicon.report import svg
