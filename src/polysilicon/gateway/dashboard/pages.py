@@ -29,7 +29,7 @@ from polysilicon.gateway.dashboard.records import (
     TaskNow,
 )
 from polysilicon.gateway.totals import Sums
-from polysilicon.planning.months import HOURS_PER_MONTH
+from polysilicon.planning.dates import HOURS_PER_MONTH
 from polysilicon.planning.plan import Commitment
 from polysilicon.report.charts import offer_chart
 from polysilicon.report.html import cut, decimals, environment

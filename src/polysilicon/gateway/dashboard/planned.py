@@ -11,7 +11,7 @@ from polysilicon.gateway.dashboard.charts import meter, planned_bar
 from polysilicon.gateway.dashboard.pages import fleet_money, page_of
 from polysilicon.gateway.dashboard.records import Chrome, PoolNow, Snapshot
 from polysilicon.placement.types import Placement
-from polysilicon.planning.months import HOURS_PER_MONTH
+from polysilicon.planning.dates import HOURS_PER_MONTH
 from polysilicon.planning.plan import Commitment, Plan
 from polysilicon.report import plan_charts
 from polysilicon.report.terminal import usd
