@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvloop
 
 from polysilicon.gateway.server import serve
 from polysilicon.gateway.state import Gateway, Settings
@@ -70,7 +71,7 @@ def serving(folder: Path, *pools: str, **options: Any) -> Iterator[Served]:
         options["fleet"] = folder / "fleet.toml"
         options["fleet"].write_text("\n".join([TOOLS_HERE, *pools]))
     settings = Settings(folder=folder / "gateway", port=0, drain_s=5.0, **options)
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()
     stop, ready, found = asyncio.Event(), threading.Event(), []
 
     def started(gateway: Gateway, address: str) -> None:

@@ -10,6 +10,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Mapping
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -81,8 +82,7 @@ class _Connection(asyncio.Protocol):
         self.begun = self.headed = self.complete = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by shape only
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
