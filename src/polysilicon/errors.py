@@ -13,6 +13,7 @@ PolysiliconError            something went wrong; its text is one line for a per
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -95,7 +96,8 @@ class ToolError(StepError):
 
 
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_VISIBLE = {code: ascii(chr(code))[1:-1] for code in _CONTROLS if chr(code) not in "\t\n"}
+_VISIBLE = {chr(c): ascii(chr(c))[1:-1] for c in _CONTROLS if chr(c) not in "\t\n"}
+_HIDDEN = re.compile(f"[{re.escape(''.join(_VISIBLE))}]")
 
 
 def visible(text: str) -> str:
@@ -103,7 +105,7 @@ def visible(text: str) -> str:
 
     So are those that change the direction of what follows. Tabs and ends of lines stay.
     """
-    return text.translate(_VISIBLE)
+    return _HIDDEN.sub(lambda found: _VISIBLE[found[0]], text)
 
 
 def printable(text: str) -> str:

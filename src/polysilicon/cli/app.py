@@ -29,6 +29,7 @@ VERBS = (
     "workload",
     "place",
     "simulate",
+    "plan",
     "catalog",
     "report",
     "export",

@@ -35,6 +35,8 @@ from polysilicon.cli.output import emit_json, json_option, progress
     show_default=True,
     help="Journal, ledger, audit log; kept over restarts.",
 )
+@click.option("--placement", type=Path, help="Shown on the dashboard: of `place --json`.")
+@click.option("--plan", type=Path, help="Shown on the dashboard: of `plan PROBLEM -o`.")
 @click.option(
     "--agent", "agents", multiple=True, metavar="AGENT",
     help="An agent that /v1/tasks may run beside the bundled ones: file.py:function or "

@@ -11,8 +11,10 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.gateway import chat, embeddings, errors, health, openapi, responses
-from polysilicon.gateway.guard import Guard
+from polysilicon.gateway import chat, embeddings, errors, health, metrics, openapi, responses
+from polysilicon.gateway.dashboard import routes as dashboard
+from polysilicon.gateway.dashboard.session import cookie_key
+from polysilicon.gateway.guard import Guard, bearer
 from polysilicon.gateway.mcp import server as mcp
 from polysilicon.gateway.state import Gateway
 from polysilicon.gateway.tasks import routes as tasks
@@ -21,6 +23,7 @@ from polysilicon.gateway.traces import routes as traces
 
 ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     health.ROUTES,
+    metrics.ROUTES,
     chat.ROUTES,
     responses.ROUTES,
     embeddings.ROUTES,
@@ -28,10 +31,12 @@ ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     mcp.ROUTES,
     traces.ROUTES,
     openapi.ROUTES,
+    dashboard.ROUTES,
 )  # fmt: skip
 """Routes of each part, in the order in which they are tried."""
 
 SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
+    dashboard.service,
     outgoing.sending_traces,  # before the tasks, so that it hears of their ends
     tasks.serving_tasks,
     mcp.serving_mcp,
@@ -46,4 +51,4 @@ def make_app(gateway: Gateway) -> ASGIApp:
     routes = [route for part in ROUTES for route in part]
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.state.gateway = gateway
-    return Guard(app, gateway)
+    return Guard(app, gateway, (bearer, cookie_key), dashboard.PATHS)

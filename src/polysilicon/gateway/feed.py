@@ -2,6 +2,7 @@
 
 Kinds of events, and what their `data` holds:
 
+`begin`     a step has room and begins: its `StepRecord`, as far as it is known
 `step`      a step ended: its `StepRecord`
 `decision`  a step was placed: the dispatcher's `Decision`
 `task`      a task of `/v1/tasks` changed: its `TaskEvent` (gateway/tasks/types.py)

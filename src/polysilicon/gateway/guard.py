@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,12 +55,18 @@ class Guard:
         app: what answers.
         gateway: the state.
         find_keys: where keys may be, tried in turn.
+        asking: paths whose routes themselves ask whoever has no key for one.
     """
 
     def __init__(
-        self, app: ASGIApp, gateway: Gateway, find_keys: tuple[FindKey, ...] = (bearer,)
+        self,
+        app: ASGIApp,
+        gateway: Gateway,
+        find_keys: tuple[FindKey, ...] = (bearer,),
+        asking: Collection[str] = (),
     ) -> None:
         self._app, self._gateway, self._find_keys = app, gateway, find_keys
+        self._asking = asking
         self._names = {"localhost", *(name.lower() for name in gateway.settings.names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,6 +86,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - of no route may more come out than its answer
             await call.fail(error)
         finally:
+            self._gateway.metrics.request(call.status or _LEFT)
             self._gateway.audit.write(call.line())
 
     def _admitted(self, headers: Headers, path: str) -> Caller | None:
@@ -100,7 +107,12 @@ class Guard:
         if path in OPEN_PATHS:
             return None
         found = (find(headers) for find in self._find_keys)
-        return self._gateway.access.caller(next((key for key in found if key), None))
+        try:
+            return self._gateway.access.caller(next((key for key in found if key), None))
+        except ApiError:
+            if path in self._asking:
+                return None
+            raise
 
     def _is_ours(self, host: str) -> bool:
         """Tell whether a Host header is an address, localhost, or a name that was given."""
@@ -123,7 +135,7 @@ class _Call:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._begin_s = time.monotonic()
-        self._got_bytes, self._more = 0, True
+        self._got_bytes, self._more = 0, _has_body(scope)
         self._id = f"req_{secrets.token_hex(8)}"
         self._notes: dict[str, Any] = scope.setdefault(NOTES, {"request": self._id})
         self._ended = False
@@ -156,6 +168,8 @@ class _Call:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = [(b"x-request-id", self._id.encode()), *_HEADERS]
+            if self._more:  # what still comes of the body is not read
+                own.append((b"connection", b"close"))
             message["headers"] = [*message.get("headers", ()), *own]
         elif message["type"] == "http.response.body":
             self._ended = not message.get("more_body", False)
@@ -178,8 +192,6 @@ class _Call:
             return  # the server breaks the connection off, as the answer is not complete
         headers = [(k.encode(), v.encode()) for k, v in told.headers.items()]
         headers.append((b"content-type", b"application/json"))
-        if self._more:  # what still comes of the body is not read
-            headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": told.status, "headers": headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": told.body})
@@ -197,3 +209,11 @@ class _Call:
             seconds=round(time.monotonic() - self._begin_s, 6),
             **self._notes,
         )
+
+
+def _has_body(scope: Scope) -> bool:
+    """Tell whether a request has a body, by its head."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+    return False

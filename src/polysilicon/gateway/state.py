@@ -19,7 +19,9 @@ from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.errors import EngineError, InputError, PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.audit import Audit
+from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.feed import Feed
+from polysilicon.gateway.metrics import Metrics, StateCollector
 from polysilicon.gateway.outside import Tasks as OutsideTasks
 from polysilicon.gateway.tasks.service import Tasks
 from polysilicon.gateway.totals import Totals
@@ -61,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tls_cert: file of a certificate chain; None is plain HTTP.
         tls_key: file of its private key.
         timeout_s: limit of one step.
+        placement: path of a placement that the dashboard shows.
+        plan: path of a plan that it shows.
         agents: agents that may be asked for beside the bundled ones, as the operator named them.
         otlp: address of an endpoint that gets the gateway's own spans; None for none.
         tasks_at_once: tasks under way at once.
@@ -80,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     timeout_s: float = 600.0
+    placement: Path | None = None
+    plan: Path | None = None
     agents: tuple[str, ...] = ()
     otlp: str | None = None
     tasks_at_once: int = 16
@@ -103,6 +109,7 @@ class Gateway:
         totals: the ledger so far, those of earlier starts of the same folder included.
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
+        metrics: what Prometheus scrapes.
         outside: tasks of agents that run elsewhere and call `/v1`.
         forwarders: connections to the engines' endpoints.
         tasks: the tasks of `/v1/tasks`; None before they are served.
@@ -110,6 +117,7 @@ class Gateway:
         exporter: sends spans to `--otlp`; None where there is none.
         mcp: the sessions of `/mcp`; None before they are served.
         draining: no new calls are taken.
+        board: what the dashboard keeps.
     """
 
     settings: Settings
@@ -122,6 +130,7 @@ class Gateway:
     totals: Totals
     clock: Callable[[], float]
     audit: Audit
+    metrics: Metrics
     outside: OutsideTasks = field(default_factory=OutsideTasks)
     forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
     tasks: Tasks | None = None
@@ -129,6 +138,16 @@ class Gateway:
     exporter: Exporter | None = None
     mcp: StreamableHTTPSessionManager | None = None
     draining: bool = False
+    board: Board = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to see what happens.
+
+        Raises:
+            InputError: a file that the dashboard is to show is missing or wrong.
+        """
+        self.board = Board(self)
+        self.metrics.registry.register(StateCollector(self))
 
     @property
     def folder(self) -> Path:
@@ -223,16 +242,20 @@ def _assembled(
 
     feed = Feed(clock)
 
+    metrics = Metrics()
+
     def ended(step: StepRecord) -> None:
         totals.add(step)
+        metrics.step(step)
         feed.publish("step", step)
 
     runner = StepRunner(journal, _dispatcher(machine.pools, policy, feed, totals), clock)
+    runner.on_begin = lambda step: feed.publish("begin", step)
     runner.on_end = ended
     return Gateway(
         settings=settings, machine=machine, journal=journal, runner=runner, access=access,
         resources=machine.resources(runner, clock), feed=feed, totals=totals, clock=clock,
-        audit=Audit(settings.folder),
+        audit=Audit(settings.folder), metrics=metrics,
     )  # fmt: skip
 
 
@@ -298,4 +321,10 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
 def caller_of(connection: HTTPConnection) -> Caller:
     """Return who makes a request."""
     caller: Caller = connection.scope["polysilicon.caller"]
+    return caller
+
+
+def maybe_caller_of(connection: HTTPConnection) -> Caller | None:
+    """Return who makes a request; None where the route is to ask for a key."""
+    caller: Caller | None = connection.scope["polysilicon.caller"]
     return caller

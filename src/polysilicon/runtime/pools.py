@@ -132,7 +132,7 @@ class RunningPool:
         self._token_s = 0.0
         self.engine = engine
         self.price = price
-        self._usd_per_s = usd_per_s
+        self.usd_per_s = usd_per_s
         self.in_process = engine is not None and pool.engine == "llama.cpp"
         self.gates: dict[str, Gate] = {}
         if engine is not None:
@@ -159,7 +159,7 @@ class RunningPool:
         gate = self.gates[resource]
         queue_s = schedule.queued_s(gate.mean_s, gate.running + gate.waiting, gate.cap)
         told = self.as_given.usd_per_s
-        usd_per_s = self._usd_per_s / gate.cap if told is None else told
+        usd_per_s = self.usd_per_s / gate.cap if told is None else told
         return usd_per_s, gate.service_s(name), queue_s
 
     def prefilled(self, tokens: int, seconds: float) -> None:

@@ -45,6 +45,7 @@ class _Way:
     """Where a step is on its way: the pool chosen last, and when a first one took it up."""
 
     choice: Choice | None
+    ready_s: float
     start_s: float | None = None
 
     @property
@@ -71,6 +72,7 @@ class StepRunner:
         self._clock = clock
         self.counters = Counters()
         self.fatal: JournalError | None = None
+        self.on_begin: Callable[[StepRecord], None] | None = None
         self.on_end: Callable[[StepRecord], None] | None = None
 
     def dispatch_by(self, dispatcher: Dispatcher) -> None:
@@ -99,7 +101,7 @@ class StepRunner:
         if known is not None:
             return cast("T", await self._replayed(scope, *known, result_type))
         ready_s = self._clock()
-        way = _Way(self._dispatcher.choose(call, scope.task))
+        way = _Way(self._dispatcher.choose(call, scope.task), ready_s)
         error: StepError | None
         usage = Usage(step_id=step_id)
         times: dict[str, Any] = {"step_id": step_id, "parent_ids": parents, "ready_s": ready_s}
@@ -133,6 +135,12 @@ class StepRunner:
         if error is not None:
             raise error
         return cast("T", decode_result("ok", data, result_type))
+
+    def _begun(self, scope: Scope, call: StepCall, way: _Way, step_id: str, usage: Usage) -> None:
+        """Tell whoever looks on that a step has begun."""
+        if self.on_begin is not None:
+            times = {"step_id": step_id, "ready_s": way.ready_s, "start_s": way.start_s}
+            self.on_begin(_record(scope, call, way.pool, usage, times))
 
     async def _end(self, scope: Scope, record: StepRecord, data: bytes) -> None:
         """Journal a step that ended, before anybody hears of it."""
@@ -192,7 +200,9 @@ class StepRunner:
             way.choice = choice = await self._entered(scope.task, call, choice, failed)
             self._dispatcher.tell(choice, scope.task, step_id, tries)
             pool, begin_s = choice.pool, self._clock()
-            way.start_s = begin_s if way.start_s is None else way.start_s
+            if way.start_s is None:
+                way.start_s = begin_s
+                self._begun(scope, call, way, step_id, usage)
             usage.again()
             result, failure = await self._attempt(scope.task, call, choice, work, usage)
             if failure is None:

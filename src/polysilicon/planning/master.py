@@ -1,0 +1,506 @@
+"""The master program: orders, rights and books, with cuts that stand for all hours.
+
+    minimise    Σ fixed·x + (1 - λ) Σ p_s C_s + λ (η + Σ p_s ξ_s / tail)
+    subject to  C_s = own costs of the scenario + Σ segments θ_sg
+                ξ_s ≥ C_s - η
+                θ_sg + Σ value·x ≥ base                       (cuts)
+                units under contract ≤ supply, caps           (added where they are broken)
+                what is left after a loss serves what must be (added where it is broken)
+                ties of the book
+
+λ is the risk weight, the tail is 1 - alpha. Segments are runs of months. Columns that pay in no
+cut are left out and priced between solves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import highspy
+import msgspec
+import numpy as np
+
+from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.planning.columns import Book, Tie
+from polysilicon.planning.problem import (
+    INF,
+    DollarContract,
+    Numbers,
+    Problem,
+    SpendContract,
+    UnitContract,
+)
+from polysilicon.planning.supply import Codes
+from polysilicon.planning.value import Cut
+
+_FAR = 1e6
+"""More than any cost, in units of `Master.money`: free columns mislead the simplex method."""
+
+_MOST_THETAS = 240
+_IDLE_ROUNDS = 8
+"""A cut that has not been tight for so many rounds is dropped."""
+
+TOLERANCE = 1e-9
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """A row over capacity: weighted sums of uses and of units in one month.
+
+    Attributes:
+        kind: as of `Rule`.
+        subject: as of `Rule`.
+        month: index.
+        scenario: whose columns count besides those of all; -1 for no others.
+        uses: weight of each row of `Ways`, shape (E,); None for none.
+        units: weight of each option, shape (R,); None for none.
+        low: of the sum.
+        high: of the sum.
+    """
+
+    kind: str
+    subject: str
+    month: int
+    scenario: int = -1
+    uses: Numbers | None = None
+    units: Numbers | None = None
+    low: float = -INF
+    high: float = INF
+
+
+def _terms(tie: Tie, some: Codes) -> Numbers:
+    """Return the factors of some columns in a tie."""
+    weights: dict[int, float] = {}
+    for column, factor in tie.terms:
+        weights[column] = weights.get(column, 0.0) + factor
+    return np.array([weights.get(int(at), 0.0) for at in some])
+
+
+class InfeasibleMaster(PolysiliconError):  # noqa: N818
+    """No column values satisfy all rows."""
+
+
+class _Flat(msgspec.Struct, frozen=True):
+    """Uses or units of some columns, as arrays; `column` is the position among those columns."""
+
+    column: Codes
+    place: Codes
+    first: Codes
+    last: Codes
+    amount: Numbers
+
+
+class Master:
+    """The linear (or whole-number) program over columns that are let in.
+
+    Args:
+        problem: what is planned.
+        book: columns and ties.
+        limits: gives the limits that an answer breaks; called with x, shape (N,).
+        every: whether to let all columns in at once.
+        money: a dollar amount about as large as the answer; all numbers are scaled with it.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        book: Book,
+        limits: Callable[[Numbers], list[Limit]],
+        *,
+        every: bool,
+        money: float,
+    ) -> None:
+        self.problem, self.book, self.limits, self.money = problem, book, limits, money
+        s, t = problem.shape[:2]
+        count = max(1, min(t, _MOST_THETAS // s))
+        self.edges = np.unique(np.round(np.linspace(0, t, count + 1)).astype(np.int64))
+        self.segments = len(self.edges) - 1
+        columns = book.columns
+        risk = problem.risk_weight
+        self.scenario = np.array([column.scenario for column in columns], dtype=np.int64)
+        self.fixed = np.array(
+            [0.0 if c.usd is None or c.scenario >= 0 else c.usd @ problem.money for c in columns]
+        )
+        self.own = np.zeros((len(columns), s))
+        for at, column in enumerate(columns):
+            if column.own is not None:
+                mine = (self.scenario[at] < 0) | (np.arange(s) == self.scenario[at])
+                self.own[at, mine] += column.own[mine]
+            if column.usd is not None and column.scenario >= 0:
+                self.own[at, column.scenario] += column.usd @ problem.money
+        self.price = self.fixed + (1 - risk) * self.own @ problem.probability
+        self.size = self._sizes()
+        self.low = np.array([column.low for column in columns])
+        self.high = np.array([column.high for column in columns])
+        self.whole = np.array([column.whole for column in columns], dtype=bool)
+        self._all_uses = book.flat("uses", range(len(columns)))
+        self._all_units = book.flat("units", range(len(columns)))
+        self.inside = np.zeros(0, dtype=np.int64)
+        self.cuts: list[tuple[Numbers, Numbers]] = []
+        self._rows: list[tuple[str, Any, Any, float]] = []
+        self._idle = np.zeros(0, dtype=np.int64)
+        self._start()
+        some = np.arange(len(columns)) if every else np.flatnonzero(~book.plain)
+        self.include(some)
+        self._ties()
+
+    # ---- building ---------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Open the solver with θ, η and ξ."""
+        problem = self.problem
+        s, g, risk = problem.shape[0], self.segments, problem.risk_weight
+        self.highs = _new()
+        theta = np.repeat((1 - risk) * problem.probability, g)
+        tail = risk * problem.probability / (1 - problem.cvar_alpha)
+        costs = np.concatenate([theta, [risk], tail])
+        # Months cost nothing less than 0, but where dollar contracts pay for reservations.
+        least = -_FAR if any(row.kind == "cover" for row in self.book.ways.rows) else 0.0
+        low = np.concatenate([np.full(s * g, least), [-_FAR if risk > 0 else 0.0], np.zeros(s)])
+        self._base = len(costs)
+        empty = np.zeros(0)
+        none = np.zeros(len(costs), dtype=np.int32)
+        high = np.full(len(costs), INF)
+        high[s * g] = _FAR if risk > 0 else 0.0
+        self.highs.addCols(len(costs), costs, low, high, 0, none, empty.astype(np.int32), empty)
+        if risk > 0:
+            for one in range(s):
+                self._add("risk", one, [], low=0.0, high=INF)
+
+    def _sizes(self) -> Numbers:
+        """Return a usual amount of each column; 1 for whole numbers, shape (N,)."""
+        problem, book = self.problem, self.book
+        mean = problem.demand.mean(axis=(0, 1, 2))
+        found = np.ones(len(book.columns))
+        for at, column in enumerate(book.columns):
+            contract = problem.contracts[column.contract]
+            counted = column.kind in ("on", "order") and isinstance(contract, SpendContract)
+            if column.whole or counted:
+                continue
+            if isinstance(contract, UnitContract):
+                work = problem.options[contract.option].work
+                some = work > 0
+                found[at] = float((mean[some] / work[some]).sum()) / contract.per_unit
+            elif isinstance(contract, DollarContract):
+                found[at] = self.money / float(problem.hours.sum())
+            else:
+                found[at] = self.money / problem.shape[1]
+        return np.where(found > 0, found, 1.0)
+
+    def _head(self, kind: str, one: Any) -> tuple[Codes, Numbers]:
+        """Return a row's entries in θ, η and ξ."""
+        s, g = self.problem.shape[0], self.segments
+        if kind == "risk":
+            thetas = one * g + np.arange(g)
+            return np.append(thetas, [s * g, s * g + 1 + one]), np.append(-np.ones(g), [1.0, 1.0])
+        if kind == "cut":
+            return np.array([one[1] * g + one[2]]), np.ones(1)
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
+
+    def _flat(self, which: str, some: Codes) -> _Flat:
+        """Return the uses or units of some columns."""
+        column, place, first, last, amount = self._all_uses if which == "uses" else self._all_units
+        position = np.full(len(self.book.columns), -1)
+        position[some] = np.arange(len(some))
+        there = position[column] >= 0
+        return _Flat(
+            position[column[there]], place[there], first[there], last[there], amount[there]
+        )
+
+    def _cut_rows(self, value: Numbers, some: Codes) -> Numbers:
+        """Return entries of a round's cuts for some columns, shape (S, G, J).
+
+        Args:
+            value: running sums over months, shape (S, T + 1, E).
+            some: columns.
+        """
+        uses = self._flat("uses", some)
+        s, g = self.problem.shape[0], self.segments
+        found = np.zeros((s, g, len(some)))
+        owner = self.scenario[some][uses.column]
+        for segment in range(g):
+            low = np.maximum(uses.first, self.edges[segment])
+            high = np.minimum(uses.last, self.edges[segment + 1])
+            on = np.flatnonzero(high > low)
+            if not len(on):
+                continue
+            each = value[:, high[on], uses.place[on]] - value[:, low[on], uses.place[on]]
+            each = each * uses.amount[on]
+            each[(owner[on] >= 0) & (owner[on] != np.arange(s)[:, None])] = 0.0
+            for one in range(s):
+                found[one, segment] = np.bincount(
+                    uses.column[on], weights=each[one], minlength=len(some)
+                )
+        return found
+
+    def _limit_row(self, limit: Limit, some: Codes) -> Numbers:
+        """Return entries of a limit for some columns, shape (J,)."""
+        found = np.zeros(len(some))
+        for which, weights in (("uses", limit.uses), ("units", limit.units)):
+            if weights is None:
+                continue
+            flat = self._flat(which, some)
+            owner = self.scenario[some][flat.column]
+            on = (flat.first <= limit.month) & (limit.month < flat.last)
+            on &= (owner < 0) | (owner == limit.scenario)
+            found += np.bincount(
+                flat.column[on],
+                weights=weights[flat.place[on]] * flat.amount[on],
+                minlength=len(some),
+            )
+        return found
+
+    def _entries(self, some: Codes) -> list[tuple[int, Numbers]]:
+        """Return the entries of some columns in all rows that there are, row by row."""
+        rounds: dict[int, Numbers] = {}
+        found = []
+        for row, (kind, one, extra, scale) in enumerate(self._rows):
+            if kind == "cut":
+                if one[0] not in rounds:
+                    rounds[one[0]] = self._cut_rows(self.cuts[one[0]][1], some)
+                found.append((row, rounds[one[0]][one[1], one[2]] / self.money))
+            elif kind == "risk":
+                found.append((row, -self.own[some, one] / self.money))
+            elif kind == "limit":
+                found.append((row, self._limit_row(extra, some) * scale))
+            elif kind == "tie":
+                found.append((row, _terms(extra, some) * scale))
+        return found
+
+    def include(self, some: Codes) -> None:
+        """Let columns in."""
+        if not len(some):
+            return
+        entries = self._entries(some)
+        size = self.size[some]
+        dense = np.array([values for _, values in entries]).reshape(len(entries), len(some)).T
+        dense = dense * size[:, None]
+        at, rows = np.nonzero(dense)
+        starts = np.searchsorted(at, np.arange(len(some))).astype(np.int32)
+        places = np.array([row for row, _ in entries], dtype=np.int32)
+        self.highs.addCols(
+            len(some),
+            self.price[some] * size / self.money,
+            self.low[some] / size,
+            self.high[some] / size,
+            len(at),
+            starts,
+            places[rows] if len(at) else np.zeros(0, dtype=np.int32),
+            dense[at, rows],
+        )
+        self.inside = np.concatenate([self.inside, some])
+
+    def _add(
+        self, kind: str, one: Any, values: Any, *, low: float, high: float, extra: Any = None
+    ) -> None:
+        """Add one row; `values` are of the columns that are in."""
+        head, factors = self._head(kind, one)
+        dense = np.asarray(values, dtype=np.float64)
+        if len(dense):
+            dense = dense * self.size[self.inside]
+        scale = 1.0 / self.money
+        if kind in ("tie", "limit"):
+            scale = 1.0 / max(float(np.abs(dense).max(initial=0.0)), 1e-12)
+        dense, low, high = dense * scale, low * scale, high * scale
+        there = np.flatnonzero(dense)
+        places = np.concatenate([head, self._base + there]).astype(np.int32)
+        self.highs.addRow(low, high, len(places), places, np.concatenate([factors, dense[there]]))
+        self._rows.append((kind, one, extra, scale))
+        self._idle = np.append(self._idle, 0)
+
+    def _ties(self) -> None:
+        for number, tie in enumerate(self.book.ties):
+            values = _terms(tie, self.inside)
+            self._add("tie", number, values, low=tie.low, high=tie.high, extra=tie)
+
+    def add_cut(self, cut: Cut) -> None:
+        """Add the cuts of one round."""
+        running = np.concatenate(
+            [np.zeros_like(cut.value[:, :1]), np.cumsum(cut.value, axis=1)], axis=1
+        )
+        base = np.add.reduceat(cut.base, self.edges[:-1], axis=1)
+        self.cuts.append((base, running))
+        values = self._cut_rows(running, self.inside)
+        for scenario in range(len(base)):
+            for segment in range(self.segments):
+                self._add(
+                    "cut",
+                    (len(self.cuts) - 1, scenario, segment),
+                    values[scenario, segment],
+                    low=float(base[scenario, segment]),
+                    high=INF,
+                )
+
+    # ---- solving ----------------------------------------------------------------------------
+
+    def solve(self) -> tuple[Numbers, float]:
+        """Solve with parts of units; return x, shape (N,), and the objective: a true bound."""
+        for _ in range(200):
+            self._run()
+            found = np.asarray(self.highs.getSolution().col_value)
+            x = self.values(found)
+            broken = self.limits(x)
+            for limit in broken:
+                self._add_limit(limit)
+            if broken:
+                continue
+            better = self._better()
+            if not len(better):
+                break
+            self.include(better)
+        self._forget()
+        return x, self.money * float(self.highs.getInfo().objective_function_value)
+
+    def _add_limit(self, limit: Limit) -> None:
+        values = self._limit_row(limit, self.inside)
+        self._add("limit", None, values, low=limit.low, high=limit.high, extra=limit)
+
+    def values(self, found: Numbers) -> Numbers:
+        """Return the values of all columns from those of the solver."""
+        x = np.zeros(len(self.book.columns))
+        x[self.inside] = found[self._base :] * self.size[self.inside]
+        return np.clip(x, self.low, self.high)
+
+    def _run(self) -> None:
+        self.highs.run()
+        status = self.highs.getModelStatus()
+        if status != highspy.HighsModelStatus.kOptimal:
+            # Simplex may lose its way from where it stood; from the beginning it finds it.
+            self.highs.clearSolver()
+            self.highs.run()
+            status = self.highs.getModelStatus()
+        check(self.highs, status)
+
+    def _better(self) -> Codes:
+        """Return columns outside whose reduced cost is below 0, the best first."""
+        outside = np.setdiff1d(np.flatnonzero(self.book.plain), self.inside)
+        if not len(outside):
+            return outside
+        reduced = self.reduced(outside)
+        scaled = reduced * self.size[outside] / self.money
+        worth = scaled < -TOLERANCE
+        order = np.argsort(scaled[worth])
+        return outside[worth][order[: max(50, len(self.inside))]]
+
+    def reduced(self, some: Codes) -> Numbers:
+        """Return the reduced costs of columns."""
+        s, t = self.problem.shape[:2]
+        duals = np.asarray(self.highs.getSolution().row_dual)
+        found = self.price[some].copy()
+        value = np.zeros((t + 1, len(self.book.ways.rows)))
+        months = np.searchsorted(self.edges, np.arange(t), side="right") - 1
+        weights: dict[int, Numbers] = {}
+        for dual, (kind, one, extra, scale) in zip(duals, self._rows, strict=True):
+            if dual == 0.0:
+                continue
+            price = dual * scale * self.money
+            if kind == "cut":
+                weights.setdefault(one[0], np.zeros((s, self.segments)))[one[1], one[2]] = price
+            elif kind == "risk":
+                found += price * self.own[some, one]
+            elif kind == "limit":
+                found -= price * self._limit_row(extra, some)
+            elif kind == "tie" and extra.kind == "vendor":
+                found -= price * _terms(extra, some)
+        for number, weight in weights.items():
+            steps = np.diff(self.cuts[number][1], axis=1)
+            value[1:] += np.einsum("ste,st->te", steps, weight[:, months])
+        running = np.cumsum(value, axis=0)
+        uses = self._flat("uses", some)
+        each = running[uses.last, uses.place] - running[uses.first, uses.place]
+        return np.asarray(
+            found - np.bincount(uses.column, weights=each * uses.amount, minlength=len(some))
+        )
+
+    def _forget(self) -> None:
+        """Drop cuts that have not been tight for long."""
+        status = self.highs.getBasis().row_status
+        basic = np.array([one == highspy.HighsBasisStatus.kBasic for one in status])
+        cuts = np.array([kind == "cut" for kind, *_ in self._rows])
+        self._idle = np.where(basic & cuts, self._idle + 1, 0)
+        gone = self._idle > _IDLE_ROUNDS
+        if gone.sum() < 100:
+            return
+        places = np.flatnonzero(gone).astype(np.int32)
+        self.highs.deleteRows(len(places), places)
+        self._rows = [row for row, lost in zip(self._rows, gone, strict=True) if not lost]
+        self._idle = self._idle[~gone]
+        kept = {one[0] for kind, one, *_ in self._rows if kind == "cut"}
+        for number in range(len(self.cuts)):
+            if number not in kept:
+                self.cuts[number] = (np.zeros(0), np.zeros(0))
+
+    def whole_units(self, gap: float, limit_s: float) -> tuple[Numbers, float]:
+        """Solve with whole units; return x and a bound."""
+        while True:
+            highs = _new()
+            highs.passModel(self.highs.getLp())
+            some = self._base + np.flatnonzero(self.whole[self.inside])
+            kinds = [highspy.HighsVarType.kInteger] * len(some)
+            for at, kind in zip(some.tolist(), kinds, strict=True):
+                highs.changeColIntegrality(at, kind)
+            highs.setOptionValue("presolve", "choose")
+            highs.setOptionValue("mip_rel_gap", gap)
+            highs.setOptionValue("mip_abs_gap", 0.0)
+            highs.setOptionValue("time_limit", max(limit_s, 1.0))
+            highs.run()
+            info = highs.getInfo()
+            if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+                check(highs, highs.getModelStatus())
+            x = self.values(np.asarray(highs.getSolution().col_value))
+            x[self.whole] = np.round(x[self.whole])
+            broken = self.limits(x)
+            if not broken:
+                return x, self.money * float(info.mip_dual_bound)
+            for limit in broken:
+                self._add_limit(limit)
+
+    def tight(self) -> list[tuple[Any, float]]:
+        """Return limits and named ties that bind in the last solve, with their duals in dollars."""
+        duals = np.asarray(self.highs.getSolution().row_dual)
+        return [
+            (extra, float(dual) * scale * self.money)
+            for dual, (kind, _, extra, scale) in zip(duals, self._rows, strict=True)
+            if kind in ("limit", "tie") and extra.kind and abs(dual) > TOLERANCE
+        ]
+
+
+_INFEASIBLE = (
+    highspy.HighsModelStatus.kInfeasible,
+    highspy.HighsModelStatus.kUnboundedOrInfeasible,
+)
+_UNBOUNDED = (highspy.HighsModelStatus.kUnbounded,)
+
+
+def check(highs: Any, status: Any) -> None:
+    """Assert that the solver found an optimum.
+
+    Raises:
+        InfeasibleMaster: there is none.
+        InputError: a contract earns money by being bought.
+        PolysiliconError: the solver gave up.
+    """
+    if status in _INFEASIBLE:
+        raise InfeasibleMaster("no columns satisfy all rows")
+    if status in _UNBOUNDED:
+        raise InputError(
+            "some contract earns more than it costs without being used",
+            mend="check its salvage value, resale prices and credits",
+        )
+    if status not in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kTimeLimit):
+        raise PolysiliconError(f"HiGHS: {highs.modelStatusToString(status)} in the master program")
+
+
+def _new() -> Any:
+    """Return a solver: quiet, one thread."""
+    highs = highspy.Highs()
+    for name, value in (
+        ("output_flag", False),
+        ("threads", 1),
+        ("presolve", "off"),
+        ("primal_feasibility_tolerance", TOLERANCE),
+        ("dual_feasibility_tolerance", TOLERANCE),
+        ("mip_feasibility_tolerance", 1e-9),
+    ):
+        highs.setOptionValue(name, value)
+    return highs
