@@ -10,6 +10,7 @@ demo: $(READY)
 	$(BIN)/polysilicon demo
 
 test: check
+	@$(PYTHON) tools/bootstrap.py --for-tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The tests again, telling which lines and branches none of them reaches.

@@ -2,6 +2,7 @@
 
 Installs the pinned requirements and the project itself. As root on a machine with apt it also
 installs `python3-venv`, where that is missing, and `bubblewrap`; elsewhere it says what is missing.
+With `--for-tests` it installs only what tests need beyond that: `chromium`.
 """
 
 from __future__ import annotations
@@ -35,8 +36,17 @@ def apt_install(package: str) -> bool:
     return subprocess.call(install, **quiet) == 0
 
 
+def for_tests() -> None:
+    """Install what only tests need, or say what they do without."""
+    if shutil.which("chromium") is None and not apt_install("chromium"):
+        print("bootstrap: chromium is not installed; the dashboard's tests are skipped")
+
+
 def main() -> None:
     """Make the virtual environment at the path given as the only argument."""
+    if sys.argv[1:] == ["--for-tests"]:
+        for_tests()
+        return
     if sys.version_info < (3, 11):
         have = sys.version.split()[0]
         sys.exit(f"bootstrap: Python 3.11 or newer is needed, this is {have}; set PYTHON=")

@@ -13,6 +13,7 @@ PolysiliconError            something went wrong; its text is one line for a per
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -74,10 +75,11 @@ class EngineError(StepError):
     Args:
         text: in one line.
         of_request: the request is at fault, and no other engine would answer it either.
+        begun: part of the answer has been handed on, so that no engine can begin it anew.
     """
 
-    def __init__(self, text: str, *, of_request: bool = False) -> None:
-        self.of_request = of_request
+    def __init__(self, text: str, *, of_request: bool = False, begun: bool = False) -> None:
+        self.of_request, self.begun = of_request, begun
         super().__init__(text)
 
 
@@ -94,7 +96,8 @@ class ToolError(StepError):
 
 
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_VISIBLE = {code: ascii(chr(code))[1:-1] for code in _CONTROLS if chr(code) not in "\t\n"}
+_VISIBLE = {chr(c): ascii(chr(c))[1:-1] for c in _CONTROLS if chr(c) not in "\t\n"}
+_HIDDEN = re.compile(f"[{re.escape(''.join(_VISIBLE))}]")
 
 
 def visible(text: str) -> str:
@@ -102,7 +105,7 @@ def visible(text: str) -> str:
 
     So are those that change the direction of what follows. Tabs and ends of lines stay.
     """
-    return text.translate(_VISIBLE)
+    return _HIDDEN.sub(lambda found: _VISIBLE[found[0]], text)
 
 
 def printable(text: str) -> str:

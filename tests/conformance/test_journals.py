@@ -178,6 +178,18 @@ def test_numbers_of_ended_steps_grow(opened: Open) -> None:
     assert numbers == sorted(set(numbers))
 
 
+def test_ended_steps_of_one_task(opened: Open) -> None:
+    journal = opened()
+    for n in range(3):
+        for task in ("a", "b"):
+            wait_for(journal.end_step(a_step(task, f"s{n}"), b"r"))
+    first = journal.ended(0, 2, "b")
+    rest = journal.ended(first[-1].seq, 2, "b")
+    ended = [(c.record.task_id, c.record.step_id) for c in (*first, *rest)]
+    assert ended == [("b", "s0"), ("b", "s1"), ("b", "s2")]
+    assert journal.ended(0, 9, "c") == []
+
+
 def test_runs_do_not_see_each_other(opened: Open, tmp_path: Path, address: str | None) -> None:
     (tmp_path / "other").mkdir()
     one, other = opened(), open_journal(tmp_path / "other", address)

@@ -57,6 +57,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         engine: what answers `llm` steps: `llama.cpp` in process, or `openai` for an endpoint.
         endpoint: base URL of an `openai` engine, with `/v1`.
         model: model of the engine: a name, or a path of a GGUF file.
+        tools: the endpoint's engine knows tools; where not, the gateway asks it for a call's JSON.
         key_env: environment variable that holds the endpoint's key; no key is sent without it.
         concurrency: `llm` steps at once on one unit.
         count: accelerators of a unit that one copy of the model takes; None for the fewest that
@@ -76,6 +77,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     engine: Literal["llama.cpp", "openai"] = "llama.cpp"
     endpoint: str | None = None
     model: str | None = None
+    tools: bool = True
     key_env: str | None = None
     concurrency: int = 8
     count: int | None = None

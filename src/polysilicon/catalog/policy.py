@@ -146,11 +146,11 @@ def read_policy(path: Path) -> Policy:
         InputError: no such file, not TOML, an unknown key, or rules that cannot be.
     """
     policy = read_toml(path, Policy, mend=_MEND)
-    _check(policy, str(path))
+    check_policy(policy, str(path))
     return policy
 
 
-def _check(policy: Policy, where: str) -> None:
+def check_policy(policy: Policy, where: str) -> None:
     """Raise `InputError` where rules cannot be, or contradict each other."""
     _once((slo.agent for slo in policy.slo), f"{where}, slo", "agent")
     if not policy.prices:

@@ -17,6 +17,7 @@ from polysilicon.errors import PolysiliconError, visible
 VERBS = (
     "demo",
     "run",
+    "serve",
     "models",
     "calibrate",
     "engine",

@@ -6,25 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from polysilicon import catalog, cost, units
+from polysilicon import catalog
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.machine import detect
-from polysilicon.catalog.offers import PRICES, Offer
+from polysilicon.catalog.offers import PRICES
 from polysilicon.catalog.processors import KINDS
-from polysilicon.cli.estimate_question import Question, question_of
 from polysilicon.cli.grouped import Grouped, group, number, whole
 from polysilicon.cli.output import emit_json, json_option, out
 from polysilicon.cost.profile import find_profile
-from polysilicon.errors import InfeasibleError, InputError, NoBasisError
-from polysilicon.report.offers import (
-    Answer,
-    Comparison,
-    Refusal,
-    comparison_page,
-    write_comparison,
-)
+from polysilicon.report.compare import compare, comparison_object
+from polysilicon.report.offers import comparison_page, write_comparison
+from polysilicon.report.question import question_of
 from polysilicon.workload.record import KINDS as STEP_KINDS
 
 TABLE_ROWS = 20
@@ -83,99 +76,12 @@ def command(*, by: str, limit: int | None, html: Path | None, as_json: bool, **a
         note = find_profile(detect()).note
         if note:
             click.echo(note, err=True)
-    found = _compare(question, speed=by == "speed")
+    found = compare(question, speed=by == "speed")
     if html is not None:
         write_comparison(found, html)
     if as_json:
-        emit_json(_object(found, limit))
+        emit_json(comparison_object(found, limit))
         return
     out().print(comparison_page(found, limit or TABLE_ROWS))
     if html is not None:
         out().print(f"page: {html}", markup=False)
-
-
-def _compare(question: Question, *, speed: bool) -> Comparison:
-    """Estimate the step on all offers.
-
-    Raises:
-        InputError: all offers were refused.
-        InfeasibleError: no offer keeps the SLO.
-    """
-    refused: dict[str, Refusal] = {r.reason: r for r in question.refused}
-    answers: list[Answer] = []
-    for offer in question.offers:
-        try:
-            found = cost.estimate(
-                question.step, offer, question.load, question.catalog, question.price
-            )
-        except (NoBasisError, InputError) as error:
-            # What is impossible on one offer, such as eight of its four GPUs, may do on others.
-            before = refused.get(str(error), Refusal(offer=offer.name, reason=str(error), count=0))
-            refused[str(error)] = msgspec.structs.replace(before, count=before.count + 1)
-            continue
-        answers.append(_answer(question, offer, found))
-    reasons = sorted(refused.values(), key=lambda refusal: -refusal.count)
-    if not answers:
-        words = "; ".join(f"{r.offer}: {r.reason}" for r in reasons[:3])
-        raise InputError("no offer can be estimated", mend=words)
-    kept = [answer for answer in answers if question.slo.keeps(answer.estimate)]
-    if not kept:
-        fastest = min((answer.estimate for answer in answers), key=lambda e: e.service_s)
-        what = f"no offer keeps {question.slo.words()}; the fastest is {fastest.offer}"
-        raise InfeasibleError(f"{what} with {_times(fastest)}")
-    kept.sort(
-        key=lambda a: (a.estimate.service_s if speed else a.estimate.cost_usd, a.estimate.offer)
-    )
-    return Comparison(
-        title=question.title,
-        answers=kept,
-        refused=reasons,
-        slo=question.slo.words(),
-        missed=len(answers) - len(kept),
-    )
-
-
-def _by_cost(answer: Answer) -> tuple[float, str]:
-    """Return what sorts the cheapest first."""
-    return answer.estimate.cost_usd, answer.estimate.offer
-
-
-def _by_speed(answer: Answer) -> tuple[float, str]:
-    """Return what sorts the fastest first."""
-    return answer.estimate.service_s, answer.estimate.offer
-
-
-def _answer(question: Question, offer: Offer, found: cost.Estimate) -> Answer:
-    """Return an estimate with what the table says beside it."""
-    tokens = question.tokens
-    rate = None if tokens is None or not found.service_s else tokens / found.service_s
-    unsure = question.slo.unsure(found)
-    return Answer(estimate=found, kind=offer.kind, tokens_per_s=rate, unsure=unsure)
-
-
-def _times(found: cost.Estimate) -> str:
-    """Return the seconds of an estimate in words."""
-    words = [units.seconds(found.service_s)]
-    if found.ttft_s is not None and found.tpot_s is not None:
-        first, later = units.seconds(found.ttft_s), units.seconds(found.tpot_s)
-        words.append(f"{first} to the first token and {later} for each later one")
-    return ", ".join(words)
-
-
-def _object(found: Comparison, limit: int | None) -> dict[str, Any]:
-    """Return what `--json` prints."""
-    return {
-        "estimates": [_row(answer, found.slo) for answer in found.answers[:limit]],
-        "offers": len(found.answers),
-        "missed_slo": found.missed,
-        "refused": [msgspec.to_builtins(refusal) for refusal in found.refused],
-    }
-
-
-def _row(answer: Answer, slo: str) -> dict[str, Any]:
-    """Return an estimate under the names that scripts rely on."""
-    values: dict[str, Any] = msgspec.to_builtins(answer.estimate)
-    values["usd"], values["joules"] = values.pop("cost_usd"), values.pop("energy_j")
-    values["kind"], values["tokens_per_s"] = answer.kind, answer.tokens_per_s
-    values["slo"] = ("unsure" if answer.unsure else "kept") if slo else None
-    return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +132,21 @@ class _Page(jinja2.Template):
 
 def template(name: str) -> jinja2.Template:
     """Return a page's template; everything that is put into it is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    return environment().get_template(name)
+
+
+@lru_cache
+def environment(*folders: Path) -> jinja2.Environment:
+    """Return what templates are taken from: the reports' folder, and before it those given."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.template_class = _Page
-    environment.filters.update(
+    found.template_class = _Page
+    found.filters.update(
         seconds=terminal.seconds,
         usd=terminal.usd,
         share=terminal.share,
@@ -147,4 +154,4 @@ def template(name: str) -> jinja2.Template:
         figure=figure,
         kind_class=kind_class,
     )
-    return environment.get_template(name)
+    return found

@@ -64,6 +64,19 @@ class Resources:
             self.sandboxes[name] = open_sandbox(name, self.cores)
         return self.sandboxes[name]
 
+    @asynccontextmanager
+    async def engine_cpu(self, pool: RunningPool, usage: Usage) -> AsyncIterator[None]:
+        """Meter the core-seconds of an engine that computes in this process, and of no other."""
+        if not pool.in_process:
+            yield
+            return
+        mark_s = self.cpu.begin()
+        try:
+            yield
+        finally:
+            usage.cpu_s = (usage.cpu_s or 0.0) + self.cpu.end(mark_s)
+            usage.cores = self.cores
+
     def index(self, folder: Path) -> Index:
         """Return the index in `folder`, opened at its first use."""
         if folder not in self.indexes:
@@ -139,7 +152,7 @@ class Context:
                 if on_token is not None:
                     on_token(text)
 
-            async with self._engine_cpu(pool, usage):
+            async with self._resources.engine_cpu(pool, usage):
                 result = await pool.engine.chat(request, first_token)
             usage.prompt_tokens = result.prompt_tokens
             usage.cached_tokens = result.cached_tokens
@@ -176,19 +189,6 @@ class Context:
         later_s = self._resources.clock() - time.monotonic()
         usage.began_s, usage.ended_s = begin_s + later_s, end_s + later_s
 
-    @asynccontextmanager
-    async def _engine_cpu(self, pool: RunningPool, usage: Usage) -> AsyncIterator[None]:
-        """Meter the core-seconds of an engine that computes in this process, and of no other."""
-        if not pool.in_process:
-            yield
-            return
-        mark_s = self._resources.cpu.begin()
-        try:
-            yield
-        finally:
-            usage.cpu_s = (usage.cpu_s or 0.0) + self._resources.cpu.end(mark_s)
-            usage.cores = self._resources.cores
-
     async def embed(
         self,
         texts: Sequence[str],
@@ -217,7 +217,7 @@ class Context:
             if lexical:
                 return await self._in_thread(count_words, usage)
             assert pool.engine is not None
-            async with self._engine_cpu(pool, usage):
+            async with self._resources.engine_cpu(pool, usage):
                 result = await pool.engine.embed(texts)
             usage.prompt_tokens = result.prompt_tokens or None
             return result

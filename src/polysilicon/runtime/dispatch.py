@@ -14,7 +14,7 @@ import numpy as np
 
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL
-from polysilicon.catalog.policy import Policy
+from polysilicon.catalog.policy import Objective, Policy
 from polysilicon.errors import InputError, PolicyError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import StepCall, TaskState
@@ -136,11 +136,12 @@ class Dispatcher:
         Raises:
             InputError: no pool serves such steps.
         """
-        what = call.model or call.name
-        if self._only is not None and self._only.serves(call.kind, what, call.resource):
-            return None if without else Choice(self._only)
-        serves = np.array([p.serves(call.kind, what, call.resource) for p in self._pools])
+        only = self._only
+        if only is not None and call.only is None and only.serves_call(call):
+            return None if without else Choice(only)
+        serves = np.array([p.serves_call(call) for p in self._pools])
         if not serves.any():
+            what = call.model or call.name
             mend = "add it to `serves` of a pool, or choose another model"
             raise InputError(f"no pool serves {call.kind}:{what}", mend=mend)
         now_s = time.monotonic()
@@ -148,11 +149,14 @@ class Dispatcher:
         up = np.array([ok and p.gates[call.resource].health.up(now_s)
                        for p, ok in zip(self._pools, serves, strict=True)])  # fmt: skip
         left = np.array([p not in without for p in self._pools])
+        asked = self._asked(call)
+        left &= asked
         may = self._allowed(serves & left & up, resident)
         if not may.any():  # rather a pool that failed before than none
             may = self._allowed(serves & left, resident)
-        known = self._known(call, task, may)
-        slack_s, late = self._lateness(task, now_s)
+        objective = call.objective or self.policy.objective
+        known = self._known(call, task, may, objective)
+        slack_s, late = _lateness(task, now_s, objective)
         index = schedule.choose(*known, may, slack_s, late)
         if index < 0:
             return None
@@ -163,7 +167,7 @@ class Dispatcher:
             self.spend(choice.pool.offer_name, choice.reserved_usd)
         if self._tell is not None:
             found = schedule.scores(*known, may, slack_s, late)
-            choice.why = self._why(serves, resident, up, left)
+            choice.why = self._why(serves, asked, resident, up, left)
             for at in np.flatnonzero(may).tolist():
                 price, work_s, saved_s, queue_s = (float(column[at]) for column in known)
                 choice.why[at] = Candidate(
@@ -175,11 +179,15 @@ class Dispatcher:
     def refusal(self, call: StepCall, task: TaskState) -> PolicyError:
         """Return why no pool may take a step."""
         what = call.model or call.name
-        serves = np.array([p.serves(call.kind, what, call.resource) for p in self._pools])
+        serves = np.array([p.serves_call(call) for p in self._pools])
         every = np.ones(len(self._pools), np.bool_)
-        told = self._why(serves, self._resident(task), every, every)
+        told = self._why(serves, self._asked(call), self._resident(task), every, every)
         reasons = "; ".join(f"{c.pool}: {c.refused}" for c in told)
         return PolicyError(f"the policy lets no pool take {call.kind}:{what}: {reasons}")
+
+    def _asked(self, call: StepCall) -> Any:
+        only = call.only
+        return np.array([only is None or p.name in only for p in self._pools])
 
     def _resident(self, task: TaskState) -> Any:
         return np.array([self.policy.resident(task.data_class, p.region) for p in self._pools])
@@ -189,7 +197,9 @@ class Dispatcher:
         able = able & (share[self._vendor] > 0.0)  # before anything is spent, a share of 0 is kept
         return schedule.allowed(able, resident, self._vendor, spent, share)
 
-    def _known(self, call: StepCall, task: TaskState, may: Any) -> tuple[Any, Any, Any, Any]:
+    def _known(
+        self, call: StepCall, task: TaskState, may: Any, objective: Objective
+    ) -> tuple[Any, Any, Any, Any]:
         """Return price, work, what is saved of it, and queue of each pool, by the objective."""
         rows = []
         for pool, ok in zip(self._pools, may, strict=True):
@@ -198,28 +208,22 @@ class Dispatcher:
                 continue
             price, work_s, queue_s = pool.load(call.resource, call.name)
             saved_s = pool.saved_s(task.prompts) if call.resource == "engine" else 0.0
-            if self.policy.objective == "latency":
+            if objective == "latency":
                 price = 0.0
-            elif self.policy.objective == "energy":
+            elif objective == "energy":
                 price = (pool.watts or 0.0) / pool.gates[call.resource].cap
             rows.append((price, work_s, saved_s, queue_s))
         price_, work_, saved_, queue_ = (np.array(column) for column in zip(*rows, strict=True))
         return price_, work_, saved_, queue_
 
-    def _lateness(self, task: TaskState, now_s: float) -> tuple[float, float]:
-        """Return seconds until the task is late, and what a second of that counts."""
-        if self.policy.objective == "latency":
-            return 0.0, 1.0
-        late = schedule.SLO_LATE_USD_PER_S if task.deadline_s < np.inf else schedule.LATE_USD_PER_S
-        return task.deadline_s - now_s, late
-
-    def _why(self, serves: Any, resident: Any, up: Any, left: Any) -> list[Candidate]:
+    def _why(self, serves: Any, asked: Any, resident: Any, up: Any, left: Any) -> list[Candidate]:
         """Return for each pool why it may not take a step, as far as one of these says so."""
         found = []
         for at, pool in enumerate(self._pools):
             name = self._vendors[self._vendor[at]]
             reason = (
                 "it does not serve such steps" if not serves[at]
+                else "this call may not use it" if not asked[at]
                 else f"the data may not be in region {pool.region!r}" if not resident[at]
                 else "it failed for this step" if not left[at]
                 else "it is drained, and not yet to be probed" if not up[at]
@@ -227,6 +231,14 @@ class Dispatcher:
             )  # fmt: skip
             found.append(Candidate(pool=pool.name, refused=reason))
         return found
+
+
+def _lateness(task: TaskState, now_s: float, objective: Objective) -> tuple[float, float]:
+    """Return seconds until the task is late, and what a second of that counts."""
+    if objective == "latency":
+        return 0.0, 1.0
+    late = schedule.SLO_LATE_USD_PER_S if task.deadline_s < np.inf else schedule.LATE_USD_PER_S
+    return task.deadline_s - now_s, late
 
 
 def vendor(offer: str) -> str:

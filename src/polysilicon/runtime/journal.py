@@ -96,8 +96,11 @@ class Journal(Protocol):
         """Yield the records of all tasks that ended, in the order of their ids."""
         ...
 
-    def ended(self, after: int, limit: int) -> list[Committed]:
-        """Return up to `limit` steps that ended and were committed after number `after`."""
+    def ended(self, after: int, limit: int, task_id: str | None = None) -> list[Committed]:
+        """Return up to `limit` steps that ended and were committed after number `after`.
+
+        They are those of all tasks, or of `task_id`.
+        """
         ...
 
     def compact(self) -> None:

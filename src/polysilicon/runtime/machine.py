@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Engine, Sandbox
 from polysilicon.units import SECONDS_PER_HOUR
 
+_LOOK_S = 0.2
+
 
 @dataclass(slots=True)
 class Machine:
@@ -33,6 +35,7 @@ class Machine:
     model: str
     priced_as: str
     cores: int
+    _leaving: set[asyncio.Task[None]] = field(default_factory=set)
     _sandboxes: dict[str, Sandbox] = field(default_factory=dict)
 
     def resources(self, runner: StepRunner, clock: Callable[[], float]) -> Resources:
@@ -48,11 +51,23 @@ class Machine:
             indexes={},
         )
 
+    def take(self, pools: list[RunningPool]) -> None:
+        """Work with other pools; engines of those that go are closed after their last step."""
+        gone = [pool for pool in self.pools if pool not in pools]
+        self.pools, self.model = pools, _default_model(pools, None)
+        leaving = asyncio.create_task(_close_idle(gone))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+    async def discard(self, pools: list[RunningPool]) -> None:
+        """Close the engines of pools that will not be taken."""
+        await _close(pool for pool in pools if pool not in self.pools)
+
     async def close(self) -> None:
         """End engines, workers and sandboxes; one that fails to end does not keep the others."""
-        closing = [pool.engine.close() for pool in self.pools if pool.engine is not None]
-        closing += [sandbox.close() for sandbox in self._sandboxes.values()]
-        await asyncio.gather(*closing, self.workers.close(), return_exceptions=True)
+        closing = [sandbox.close() for sandbox in self._sandboxes.values()]
+        engines = [_close(self.pools), *self._leaving]
+        await asyncio.gather(*closing, *engines, self.workers.close(), return_exceptions=True)
 
 
 def cores() -> int:
@@ -72,8 +87,7 @@ async def open_machine(model: str | None, fleet_path: str | None) -> Machine:
         fleet = Fleet(pool=(Pool(name=LOCAL, model=model or models.DEFAULT_MODEL),))
     else:
         fleet = read_running_fleet(Path(fleet_path))
-    if not any(pool.offer == LOCAL for pool in fleet.pool):
-        raise InputError("no pool has offer local", where=fleet_path or "", mend="tools need one")
+    _with_local(fleet, fleet_path or "")
     pools = [await _open_pool(pool, here, offer) for pool in fleet.pool]
     return Machine(
         pools=pools,
@@ -98,6 +112,53 @@ def _default_model(pools: list[RunningPool], wanted: str | None) -> str:
             f"no pool of the fleet serves model {wanted!r}", mend=nearest(wanted, served)
         )
     return wanted
+
+
+async def reopened(machine: Machine, fleet_path: Path) -> list[RunningPool]:
+    """Return the pools of a fleet file that is read anew; `machine.take` puts them to work.
+
+    Pools as they were are those of the machine, with their engine, queue and health.
+
+    Raises:
+        InputError: the file is wrong, or an engine cannot be had.
+    """
+    fleet = _with_local(read_running_fleet(fleet_path), str(fleet_path))
+    offer = local_offer(catalog.load(), detect())
+    known = {pool.as_given: pool for pool in machine.pools}
+    opened: list[RunningPool] = []
+    try:
+        for pool in fleet.pool:
+            there = known.get(pool) or await _open_pool(pool, machine.cores, offer)
+            opened.append(there)
+    except BaseException:
+        await machine.discard(opened)
+        raise
+    return opened
+
+
+async def _close_idle(pools: list[RunningPool]) -> None:
+    """Close the engines of pools that get no more steps, when they have none."""
+    gates = [gate for pool in pools for gate in pool.gates.values()]
+    while any(gate.running or gate.waiting for gate in gates):  # noqa: ASYNC110 - gates tell nobody
+        await asyncio.sleep(_LOOK_S)
+    await _close(pools)
+
+
+async def _close(pools: Iterable[RunningPool]) -> None:
+    """End the engines of pools; one that fails to end does not keep the others."""
+    closing = [pool.engine.close() for pool in pools if pool.engine is not None]
+    await asyncio.gather(*closing, return_exceptions=True)
+
+
+def _with_local(fleet: Fleet, where: str) -> Fleet:
+    """Return the fleet, which has a pool for tools.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not any(pool.offer == LOCAL for pool in fleet.pool):
+        raise InputError("no pool has offer local", where=where, mend="tools need one")
+    return fleet
 
 
 async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool:

@@ -12,6 +12,7 @@ import numpy as np
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL, Pool
 from polysilicon.runtime.health import Health
+from polysilicon.runtime.scope import ANY_MODEL, StepCall
 from polysilicon.runtime.types import Engine
 
 Price = Callable[[float | None, float], tuple[float | None, float | None]]
@@ -122,6 +123,7 @@ class RunningPool:
         usd_per_s: float,
         watts: float | None = None,
     ) -> None:
+        self.as_given = pool
         self.name = pool.name
         self.offer_name = pool.offer
         self.region = LOCAL if pool.offer == LOCAL else pool.region
@@ -130,8 +132,7 @@ class RunningPool:
         self._token_s = 0.0
         self.engine = engine
         self.price = price
-        self._pool = pool
-        self._usd_per_s = usd_per_s
+        self.usd_per_s = usd_per_s
         self.in_process = engine is not None and pool.engine == "llama.cpp"
         self.gates: dict[str, Gate] = {}
         if engine is not None:
@@ -142,16 +143,23 @@ class RunningPool:
 
     def serves(self, kind: str, what: str, resource: str) -> bool:
         """Tell whether steps of this kind and name (or model) can run here."""
-        if resource not in self.gates or not self._pool.serves_step(kind, what):
+        if resource not in self.gates or not self.as_given.serves_step(kind, what):
             return False
         return resource != "engine" or self.engine is None or what == self.engine.model
+
+    def serves_call(self, call: StepCall) -> bool:
+        """Tell whether a step can run here, whatever the policy says."""
+        what = call.model or call.name
+        if what == ANY_MODEL and self.engine is not None:
+            what = self.engine.model
+        return self.serves(call.kind, what, call.resource)
 
     def load(self, resource: str, name: str = "") -> tuple[float, float, float]:
         """Return dollars a second of one step's share, mean service and queue in seconds."""
         gate = self.gates[resource]
         queue_s = schedule.queued_s(gate.mean_s, gate.running + gate.waiting, gate.cap)
-        told = self._pool.usd_per_s
-        usd_per_s = self._usd_per_s / gate.cap if told is None else told
+        told = self.as_given.usd_per_s
+        usd_per_s = self.usd_per_s / gate.cap if told is None else told
         return usd_per_s, gate.service_s(name), queue_s
 
     def prefilled(self, tokens: int, seconds: float) -> None:

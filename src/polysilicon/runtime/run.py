@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import signal
 import time
 from collections.abc import Iterable
@@ -17,28 +15,24 @@ from typing import Any
 
 import msgspec
 
-from polysilicon import schedule
 from polysilicon.catalog.policy import Policy, read_policy
-from polysilicon.errors import InputError, PolysiliconError, ToolError, printable
-from polysilicon.runtime.context import Context, Resources
+from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.runtime.dispatch import Dispatcher, written
 from polysilicon.runtime.folder import locked
-from polysilicon.runtime.journal import JournalError, PendingTask, last_end_s
+from polysilicon.runtime.journal import PendingTask, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine
 from polysilicon.runtime.models import DEFAULT_MODEL
-from polysilicon.runtime.scope import Scope, TaskState
-from polysilicon.runtime.setup import AgentSetup
+from polysilicon.runtime.scope import TaskState
 from polysilicon.runtime.steps import Counters, StepRunner
+from polysilicon.runtime.tasks import TaskRunner
 from polysilicon.runtime.together import together
-from polysilicon.runtime.types import MAX_RESULT_BYTES, Agent, too_large
-from polysilicon.runtime.watchdog import TaskBlockedError, Watchdog
-from polysilicon.workload.record import RunInfo, TaskRecord
+from polysilicon.runtime.types import Agent
+from polysilicon.runtime.watchdog import Watchdog
+from polysilicon.workload.record import RunInfo
 from polysilicon.workload.run_folder import RunFolder
 
 _BLOCKED_LIMIT_S = 30.0
-_CANCELS = 5
-_CANCEL_S = 2.0
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,19 +185,17 @@ class Run:
         """Prepare the agents, then run the pending tasks, the agents taking turns."""
         runner = StepRunner(self._journal, dispatcher, self._clock)
         self.progress.counters = runner.counters
-        resources = machine.resources(runner, self._clock)
+        tasks = TaskRunner(
+            self._journal,
+            machine.resources(runner, self._clock),
+            self.folder,
+            self._options.task_timeout_s,
+            self.progress.active,
+        )
         pending = _interleaved(self._journal.pending())
         for name in dict.fromkeys(task.agent for task in pending):
-            agent = self._agents[name]
-            if agent.prepare is not None:
-                self.progress.phase = f"preparing {name}"
-                setup = AgentSetup(self._agent_folder(name), machine.workers)
-                try:
-                    await agent.prepare(setup)
-                except PolysiliconError:
-                    raise
-                except (Exception, TaskBlockedError) as error:  # foreign code may raise anything
-                    raise InputError(f"cannot prepare: {_line(error)}", where=name) from error
+            self.progress.phase = f"preparing {name}"
+            await tasks.prepare(self._agents[name])
         ended = list(self._journal.tasks())
         self.progress.phase = "running"
         self.progress.tasks = len(pending) + len(ended)
@@ -214,82 +206,13 @@ class Run:
 
         async def line() -> None:
             for task in queue:
-                await self._task(task, resources, arrival_s)
+                record = await tasks.run(self._agents[task.agent], task, arrival_s)
+                self.progress.done += 1
+                self.progress.failed += not record.ok
 
         async with together() as group:
             for _ in range(min(self._options.concurrency, len(pending))):
                 group.create_task(line())
-
-    def _agent_folder(self, name: str) -> Path:
-        folder = self.folder / "agents" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    async def _task(self, task: PendingTask, resources: Resources, arrival_s: float) -> None:
-        """Run one task to its end and journal how it ended."""
-        agent = self._agents[task.agent]
-        history = await self._journal.history(task.task_id)
-        before = [record for record, _ in history.values()]
-        arrival_s = min((r.arrival_s for r in before if r.arrival_s is not None), default=arrival_s)
-        start_s = min((r.ready_s for r in before if r.ready_s is not None), default=self._clock())
-        slo = resources.runner.policy.slo_of(task.agent)
-        limit_s = slo.p99_s if slo else math.inf
-        state = TaskState(
-            task_id=task.task_id,
-            agent=task.agent,
-            arrival_s=arrival_s,
-            rng=random.Random(task.task_id),  # noqa: S311 - no secret
-            history=history,
-            klass=schedule.INTERACTIVE if slo and slo.interactive else schedule.BATCH,
-            deadline_s=time.monotonic() - self._clock() + arrival_s + limit_s,
-            data_class=agent.data_class,
-        )
-        self.progress.active[task.task_id] = state
-        context = Context(resources, Scope(state), self._agent_folder(task.agent))
-        output, error = await self._outcome(agent, context, task.input)
-        if resources.runner.fatal is not None:
-            raise resources.runner.fatal
-        record = TaskRecord(
-            task_id=task.task_id,
-            agent=task.agent,
-            input=task.input,
-            output=output,
-            ok=error is None,
-            quality=_grade(agent, task.input, output)
-            if error is None
-            else _failed(agent, task.input),
-            error=error,
-            arrival_s=arrival_s,
-            start_s=start_s,
-            end_s=self._clock(),
-        )
-        await self._journal.end_task(record)
-        del self.progress.active[task.task_id]
-        self.progress.done += 1
-        self.progress.failed += error is not None
-
-    async def _outcome(self, agent: Agent, context: Context, value: Any) -> tuple[Any, str | None]:
-        """Return the agent's output as JSON types, or one line of what went wrong.
-
-        The agent runs in a task of its own, so that one that swallows its cancellation, or cancels
-        itself, ends as a failed task and no more.
-        """
-        limit_s = self._options.task_timeout_s
-        work = asyncio.create_task(_guarded(agent, context, value))
-        try:
-            done, _ = await asyncio.wait([work], timeout=limit_s)
-        except asyncio.CancelledError:
-            await _cancel(work)
-            raise
-        if not done:
-            await _cancel(work)
-            return None, f"ran past {limit_s:g} s"
-        if work.cancelled():
-            return None, "CancelledError: the agent cancelled itself"
-        error = work.exception()
-        if isinstance(error, JournalError):
-            raise error
-        return (None, _line(error)) if error is not None else _plain(work.result())
 
     def _write(self) -> None:
         """Write the run's files from the journal."""
@@ -307,58 +230,6 @@ class Run:
         self._files.write_info(self._info)
         if self._info.finished:
             self._journal.compact()
-
-
-async def _guarded(agent: Agent, context: Context, value: Any) -> Any:
-    """Await the agent; `sys.exit` in it ends its task, not the run."""
-    try:
-        return await agent.run(context, value)
-    except SystemExit as error:
-        raise ToolError(f"the agent called sys.exit({error.code!r})") from error
-
-
-async def _cancel(work: asyncio.Task[Any]) -> None:
-    """Cancel a task, again where it swallows that, and leave it alone if it goes on."""
-    for _ in range(_CANCELS):
-        work.cancel()
-        done, _ = await asyncio.wait([work], timeout=_CANCEL_S)
-        if done:
-            if not work.cancelled():
-                work.exception()  # looked at, so that asyncio does not complain
-            return
-
-
-def _plain(output: Any) -> tuple[Any, str | None]:
-    """Return an output as JSON types, or one line of why it cannot be kept."""
-    try:
-        plain = msgspec.json.decode(msgspec.json.encode(output))
-        size_bytes = len(msgspec.msgpack.encode(plain))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return None, f"its output is not JSON: {_line(error)}"
-    if size_bytes > MAX_RESULT_BYTES:
-        return None, too_large("its output", size_bytes)
-    return plain, None
-
-
-def _line(error: BaseException) -> str:
-    """Return an exception as one short line."""
-    text = printable(" ".join(str(error).split()))
-    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
-
-
-def _grade(agent: Agent, value: dict[str, Any], output: Any) -> float | None:
-    """Return the grade of an output; None where there is none, or it cannot be told."""
-    if agent.grade is None:
-        return None
-    try:
-        return agent.grade(value, output)
-    except Exception:  # noqa: BLE001 - foreign code; an output that breaks it cannot be graded
-        return None
-
-
-def _failed(agent: Agent, value: dict[str, Any]) -> float | None:
-    """A task that failed has the wrong outcome, where its input tells what the right one is."""
-    return None if agent.grade is None or "expected" not in value else 0.0
 
 
 def _interleaved(tasks: Iterable[PendingTask]) -> list[PendingTask]:

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polysilicon import schedule
+from polysilicon.catalog.policy import Objective
 from polysilicon.workload.record import Kind, StepRecord
+
+ANY_MODEL = "auto"
+"""Model of steps that any model may serve; the step record names the one that did."""
 
 
 @dataclass(slots=True)
@@ -36,6 +40,7 @@ class Usage:
     cached_tokens: int | None = None
     output_tokens: int | None = None
     idempotency_key: str = ""
+    step_id: str = ""
 
     def again(self) -> None:
         """Forget the moments of an attempt that failed."""
@@ -47,7 +52,8 @@ class TaskState:
     """What the runtime keeps of a task while it runs.
 
     `deadline_s` is by `time.monotonic`. `prompts` has the tokens of its last prompt on each pool,
-    which that pool's prefix cache may still hold.
+    which that pool's prefix cache may still hold. `only` names the pools that may take its steps,
+    where not all may.
     """
 
     task_id: str
@@ -62,6 +68,7 @@ class TaskState:
     deadline_s: float = math.inf
     data_class: str | None = None
     prompts: dict[str, int] = field(default_factory=dict)
+    only: frozenset[str] | None = None
 
 
 @dataclass(slots=True)
@@ -101,12 +108,16 @@ class StepCall:
     Attributes:
         kind: as in the step record.
         name: the operation.
-        model: of `llm` and `embed` steps, else None.
+        model: of `llm` and `embed` steps, else None; `ANY_MODEL` for whichever a pool has.
         resource: what it waits for: `engine` (a slot), `cpu` (a core), or `wait` (others).
         arguments: what, with kind, name and model, makes its identity.
         timeout_s: limit of one attempt.
         retries: further attempts after a failure.
         effects: it changes something outside, so that it is journaled before it begins, too.
+        only: names of the pools that may take it; None for all.
+        objective: in place of the policy's.
+        once: whoever asked for it will not ask again, so that it is journaled also where it is
+            cancelled.
     """
 
     kind: Kind
@@ -117,3 +128,6 @@ class StepCall:
     timeout_s: float
     retries: int = 0
     effects: bool = False
+    only: frozenset[str] | None = None
+    objective: Objective | None = None
+    once: bool = False

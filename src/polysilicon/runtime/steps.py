@@ -7,7 +7,7 @@ import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -22,7 +22,7 @@ from polysilicon.runtime.dispatch import Choice, Dispatcher
 from polysilicon.runtime.journal import Journal, JournalError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.results import decode_result, encode_error, encode_result
-from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
+from polysilicon.runtime.scope import ANY_MODEL, Scope, StepCall, TaskState, Usage
 from polysilicon.workload.record import StepRecord
 
 T = TypeVar("T")
@@ -38,6 +38,20 @@ class Counters:
     replayed: int = 0
     output_tokens: int = 0
     prompt_tokens: int = 0
+
+
+@dataclass(slots=True)
+class _Way:
+    """Where a step is on its way: the pool chosen last, and when a first one took it up."""
+
+    choice: Choice | None
+    ready_s: float
+    start_s: float | None = None
+
+    @property
+    def pool(self) -> RunningPool | None:
+        """The pool; None where none may take it."""
+        return None if self.choice is None else self.choice.pool
 
 
 class StepRunner:
@@ -58,6 +72,12 @@ class StepRunner:
         self._clock = clock
         self.counters = Counters()
         self.fatal: JournalError | None = None
+        self.on_begin: Callable[[StepRecord], None] | None = None
+        self.on_end: Callable[[StepRecord], None] | None = None
+
+    def dispatch_by(self, dispatcher: Dispatcher) -> None:
+        """Choose pools by another dispatcher from now on; steps under way keep their pools."""
+        self._dispatcher, self.policy = dispatcher, dispatcher.policy
 
     async def run(
         self,
@@ -71,6 +91,8 @@ class StepRunner:
         Raises:
             StepError: the step failed, timed out, or was refused; also on replay.
         """
+        if scope.task.only is not None and call.only is None:
+            call = replace(call, only=scope.task.only)
         step_id = scope.step_id(call.kind, call.name, call.model, self._identity(call))
         parents = scope.frontier
         if self.fatal is not None:
@@ -79,36 +101,53 @@ class StepRunner:
         if known is not None:
             return cast("T", await self._replayed(scope, *known, result_type))
         ready_s = self._clock()
-        choice = self._dispatcher.choose(call, scope.task)
-        pool = None if choice is None else choice.pool
+        way = _Way(self._dispatcher.choose(call, scope.task), ready_s)
         error: StepError | None
-        usage = Usage()
+        usage = Usage(step_id=step_id)
         times: dict[str, Any] = {"step_id": step_id, "parent_ids": parents, "ready_s": ready_s}
         if call.effects:
             usage.idempotency_key = self._key(scope.task.task_id, step_id)
             # Unless an end comes, all that will be known of it is that it was cut off.
-            mark = _record(scope, call, pool, usage, {**times, "outcome": "cancelled"})
+            mark = _record(scope, call, way.pool, usage, {**times, "outcome": "cancelled"})
             await self._kept(self._journal.begin_step(mark))
-        if choice is None:
+        if way.choice is None:
             refusal = self._dispatcher.refusal(call, scope.task)
-            start_s, data, error = ready_s, encode_error(refusal), refusal
+            data, error = encode_error(refusal), refusal
         else:
-            start_s, pool, data, error = await self._attempts(
-                scope, call, choice, step_id, work, usage
-            )
+            try:
+                data, error = await self._attempts(scope, call, way, step_id, work, usage)
+            except asyncio.CancelledError:
+                if call.once:
+                    times |= {"start_s": way.start_s, "end_s": self._clock()}
+                    times["outcome"] = "cancelled"
+                    await self._end(scope, _record(scope, call, way.pool, usage, times), b"")
+                raise
+        start_s = ready_s if way.start_s is None else way.start_s
         outcome = "ok" if error is None else error.outcome
         end_s = self._clock()
         if usage.ended_s is not None:
             end_s = min(end_s, usage.ended_s)
         times |= {"start_s": start_s, "end_s": end_s, "outcome": outcome}
-        record = _record(scope, call, pool, usage, times)
-        await self._kept(self._journal.end_step(record, data))
-        scope.followed(parents, step_id)
+        record = _record(scope, call, way.pool, usage, times)
+        await self._end(scope, record, data)
         scope.task.attained_s += end_s - start_s
         self._count(usage)
         if error is not None:
             raise error
         return cast("T", decode_result("ok", data, result_type))
+
+    def _begun(self, scope: Scope, call: StepCall, way: _Way, step_id: str, usage: Usage) -> None:
+        """Tell whoever looks on that a step has begun."""
+        if self.on_begin is not None:
+            times = {"step_id": step_id, "ready_s": way.ready_s, "start_s": way.start_s}
+            self.on_begin(_record(scope, call, way.pool, usage, times))
+
+    async def _end(self, scope: Scope, record: StepRecord, data: bytes) -> None:
+        """Journal a step that ended, before anybody hears of it."""
+        await self._kept(self._journal.end_step(record, data))
+        scope.followed(record.parent_ids, record.step_id)
+        if self.on_end is not None:
+            self.on_end(record)
 
     async def _kept(self, writing: Coroutine[Any, Any, None]) -> None:
         """Await a write of the journal; where it fails the run must stop, whoever catches that."""
@@ -145,36 +184,39 @@ class StepRunner:
         self,
         scope: Scope,
         call: StepCall,
-        choice: Choice,
+        way: _Way,
         step_id: str,
         work: Callable[[RunningPool, Usage], Awaitable[Any]],
         usage: Usage,
-    ) -> tuple[float, RunningPool, bytes, StepError | None]:
-        """Try until it succeeds or retries run out: start, last pool, encoded result, error.
+    ) -> tuple[bytes, StepError | None]:
+        """Try until it succeeds or retries run out: encoded result, error.
 
         A pool whose engine fails costs no retry while another one may take the step.
         """
-        start_s: float | None = None
         failed: list[RunningPool] = []
         tries, retries = 0, call.retries
-        while True:
-            choice = await self._entered(scope.task, call, choice, failed)
+        choice = way.choice
+        while choice is not None:
+            way.choice = choice = await self._entered(scope.task, call, choice, failed)
             self._dispatcher.tell(choice, scope.task, step_id, tries)
             pool, begin_s = choice.pool, self._clock()
-            start_s = begin_s if start_s is None else start_s
+            if way.start_s is None:
+                way.start_s = begin_s
+                self._begun(scope, call, way, step_id, usage)
             usage.again()
             result, failure = await self._attempt(scope.task, call, choice, work, usage)
             if failure is None:
                 if tries == 0 and usage.began_s is not None:
-                    start_s = usage.began_s
+                    way.start_s = usage.began_s
                 self._learn(scope.task, call, pool, usage, begin_s)
-                return start_s, pool, result, None
+                return result, None
             tries += 1
             following = None
-            if isinstance(failure, EngineError) and not failure.of_request:
+            begun = isinstance(failure, EngineError) and failure.begun
+            if isinstance(failure, EngineError) and not failure.of_request and not begun:
                 failed.append(pool)
                 following = self._dispatcher.choose(call, scope.task, without=failed)
-            if following is None and retries > 0:
+            if following is None and retries > 0 and not begun:
                 usage.wait_s = (usage.wait_s or 0.0) + await _back_off(
                     scope.task.rng, call.retries - retries
                 )
@@ -182,9 +224,9 @@ class StepRunner:
                 failed.clear()
                 following = self._dispatcher.choose(call, scope.task, without=[pool])
                 following = following or self._dispatcher.choose(call, scope.task)
-            if following is None:
-                return start_s, pool, encode_error(failure), failure
             choice = following
+        assert failure is not None
+        return encode_error(failure), failure
 
     async def _entered(
         self, task: TaskState, call: StepCall, choice: Choice, failed: list[RunningPool]
@@ -312,7 +354,7 @@ def _record(
         agent=scope.task.agent,
         name=call.name,
         kind=call.kind,
-        model=call.model,
+        model=_model(call, pool),
         pool=None if pool is None else pool.name,
         offer=None if pool is None else pool.offer_name,
         region=None if pool is None else pool.region,
@@ -331,6 +373,13 @@ def _record(
         energy_j=usage.energy_j,
         **times,
     )
+
+
+def _model(call: StepCall, pool: RunningPool | None) -> str | None:
+    """Return the model that served a step."""
+    if call.model == ANY_MODEL and pool is not None and pool.engine is not None:
+        return pool.engine.model
+    return call.model
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

@@ -215,12 +215,22 @@ def _body(request: ChatRequest, model: str) -> dict[str, Any]:
     body = request_body(request, model)
     if request.schema is not None:
         del body["response_format"]
-        schema = msgspec.json.encode({**request.schema, "x-guidance": _COMPACT}).decode()
         try:
-            body["grammar"] = xllamacpp.json_schema_to_grammar(schema)
+            body["grammar"] = compact_grammar(request.schema)
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"llama.cpp: bad schema: {error}", of_request=True) from error
     return body
+
+
+def compact_grammar(schema: dict[str, Any]) -> str:
+    """Return a JSON schema as a grammar of compact JSON.
+
+    Raises:
+        RuntimeError, ValueError: it is not one that llama.cpp understands.
+    """
+    text = msgspec.json.encode({**schema, "x-guidance": _COMPACT}).decode()
+    grammar: str = xllamacpp.json_schema_to_grammar(text)
+    return grammar
 
 
 def request_body(request: ChatRequest, model: str) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class OpenAI:
             raise InputError("an endpoint begins with http:// or https://", where=endpoint)
         self.model = model
         self.concurrency = concurrency
+        self.address, self.key = endpoint, key
         try:
             httpx.URL(endpoint)
         except httpx.InvalidURL as error:

@@ -276,9 +276,12 @@ class PostgresJournal:
         for _, record in self._pages(sql.TASKS, ""):
             yield _task_decoder.decode(record)
 
-    def ended(self, after: int, limit: int) -> list[Committed]:
-        """Return up to `limit` steps that ended and were committed after number `after`."""
-        values = (self.run, after, limit)
+    def ended(self, after: int, limit: int, task_id: str | None = None) -> list[Committed]:
+        """Return up to `limit` steps that ended and were committed after number `after`.
+
+        They are those of all tasks, or of `task_id`.
+        """
+        values = (self.run, after, task_id, task_id, limit)
         rows = self._again(lambda connection: _fetched(connection, sql.ENDED, values))
         return [Committed(seq=seq, record=_step_decoder.decode(record)) for seq, record in rows]
 

@@ -48,6 +48,12 @@ _ROWS = "step (task_id, step_id, record, result) VALUES (?, ?, ?, ?)"
 # OR REPLACE: a step that was marked as begun, or whose blob was lost and that ran again.
 _END_STEP = f"INSERT OR REPLACE INTO {_ROWS}"
 _BEGIN_STEP = f"INSERT OR IGNORE INTO {_ROWS}"
+_ENDED = "SELECT seq, record FROM step WHERE seq > ? AND result IS NOT NULL ORDER BY seq LIMIT ?"
+# The plus keeps the planner from walking through the steps of all tasks.
+_ENDED_OF_TASK = """
+SELECT seq, record FROM step WHERE task_id = ? AND +seq > ? AND result IS NOT NULL
+ORDER BY seq LIMIT ?
+"""
 _END_TASK = "UPDATE task SET record = ? WHERE task_id = ?"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -281,12 +287,15 @@ class SqliteJournal:
         for (record,) in self._rows(sql):
             yield _task_decoder.decode(record)
 
-    def ended(self, after: int, limit: int) -> list[Committed]:
-        """Return up to `limit` steps that ended and were committed after number `after`."""
-        sql = (
-            "SELECT seq, record FROM step WHERE seq > ? AND result IS NOT NULL ORDER BY seq LIMIT ?"
-        )
-        rows = self._rows(sql, (after, limit))
+    def ended(self, after: int, limit: int, task_id: str | None = None) -> list[Committed]:
+        """Return up to `limit` steps that ended and were committed after number `after`.
+
+        They are those of all tasks, or of `task_id`.
+        """
+        if task_id is None:
+            rows = self._rows(_ENDED, (after, limit))
+        else:
+            rows = self._rows(_ENDED_OF_TASK, (task_id, after, limit))
         return [Committed(seq=seq, record=_step_decoder.decode(record)) for seq, record in rows]
 
     def compact(self) -> None:

@@ -64,6 +64,7 @@ SELECT seq, record FROM polysilicon_step WHERE run = %s AND seq > %s ORDER BY se
 """
 ENDED = """
 SELECT seq, record FROM polysilicon_step
-WHERE run = %s AND seq > %s AND result IS NOT NULL ORDER BY seq LIMIT %s
+WHERE run = %s AND seq > %s AND result IS NOT NULL
+AND (%s::text IS NULL OR task_id = %s::text) ORDER BY seq LIMIT %s
 """
 COMPACT = "UPDATE polysilicon_step SET result = '' WHERE run = %s AND length(result) > 0"

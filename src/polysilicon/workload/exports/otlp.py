@@ -170,7 +170,7 @@ class _Tasks:
     ) -> None:
         self.pieces = pieces
         self.moments = moments(workload, start_ns)
-        self.ids = _Ids(start_ns)
+        self.ids = SpanIds(start_ns)
         self._failed = failed
         self._agents = task_times(workload).agents
         self._codes, self._names = workload.codes("task_id")
@@ -217,15 +217,16 @@ class _Tasks:
         )
 
 
-class _Ids:
+class SpanIds:
     """Ids of traces and spans: the same of the same workload at the same start, else others.
 
     Args:
-        start_ns: without it, two runs whose tasks have the same names would be one trace.
+        salt: when the workload starts, or another number of its own; without it, two runs whose
+            tasks have the same names would be one trace.
     """
 
-    def __init__(self, start_ns: int) -> None:
-        self._salt = start_ns.to_bytes(16, "little", signed=True)
+    def __init__(self, salt: int) -> None:
+        self._salt = salt.to_bytes(16, "little", signed=True)
 
     def trace(self, task_id: str) -> bytes:
         """Return the id of a task's trace."""

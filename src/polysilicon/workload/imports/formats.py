@@ -25,6 +25,7 @@ FORMATS: dict[str, str] = {
     "otlp-polysilicon": f"{_HERE}.otlp_own",
     "otlp-proto": f"{_HERE}.otlp_proto",
     "otlp-json": f"{_HERE}.otlp_json",
+    "spans": f"{_HERE}.span_tables",
     "langfuse": f"{_HERE}.langfuse",
     "atif": f"{_HERE}.atif",
     "swe-agent": f"{_HERE}.swe_agent",

@@ -1,11 +1,10 @@
-"""What `polysilicon estimate` is asked: the step, the load, the offers and the SLO."""
+"""What `estimate` is asked, on the command line or by a program: step, load, offers and SLO."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
 import msgspec
 
 from polysilicon import units
@@ -111,8 +110,8 @@ def question_of(asked: Mapping[str, Any], known: Catalog) -> Question:
     """Return what the options ask.
 
     Raises:
-        click.UsageError: an option that the kind needs is missing, or one that it cannot have.
-        InputError: an unknown model, engine, precision, offer or region, or absurd sizes.
+        InputError: an option that the kind needs is missing, or one that it cannot have; an
+            unknown model, engine, precision, offer or region, or absurd sizes.
     """
     kind: str = asked["kind"]
     _check_options(kind, asked)
@@ -139,22 +138,22 @@ def question_of(asked: Mapping[str, Any], known: Catalog) -> Question:
 
 
 def _check_options(kind: str, asked: Mapping[str, Any]) -> None:
-    """Raise `click.UsageError` where options are missing or do not belong to the kind."""
+    """Raise `InputError` where options are missing or do not belong to the kind."""
     for option, kinds in ONLY.items():
         if asked[option] is not None and kind not in kinds:
-            raise click.UsageError(f"--kind {kind} has no {_flag(option)}")
+            raise InputError(f"--kind {kind} has no {_flag(option)}")
     needed = NEEDED.get(kind)
     if needed is None:
         by_cores = asked["cpu_s"] is not None
         needed = ("cpu_s",) if by_cores else ("model", "prompt")
         if by_cores and not asked["model"] is asked["prompt"] is None:
             what = "--kind embed takes --cpu-s, or --model and --prompt, not both"
-            raise click.UsageError(what)
+            raise InputError(what)
     for option in needed:
         if asked[option] is None:
-            raise click.UsageError(f"--kind {kind} needs {_flag(option)}")
+            raise InputError(f"--kind {kind} needs {_flag(option)}")
     if asked["measured_on"] is not None and asked["cpu_s"] is None:
-        raise click.UsageError("--measured-on needs --cpu-s")
+        raise InputError("--measured-on needs --cpu-s")
 
 
 def _flag(option: str) -> str:
@@ -166,8 +165,8 @@ def _step(kind: str, asked: Mapping[str, Any], known: Catalog) -> StepRecord:
     """Return the step.
 
     Raises:
-        click.UsageError: more is cached than asked.
-        InputError: the model or the offer is unknown, or the prompt is absurd.
+        InputError: more is cached than asked, the model or the offer is unknown, or the prompt is
+            absurd.
     """
     if asked["cpu_s"] is not None:
         on = asked["measured_on"] or LOCAL
@@ -176,7 +175,7 @@ def _step(kind: str, asked: Mapping[str, Any], known: Catalog) -> StepRecord:
             task_id="estimate",
             step_id="1",
             name=kind,
-            kind=kind,  # type: ignore[arg-type]  # click has checked it
+            kind=kind,  # type: ignore[arg-type]  # `_check_options` has looked
             cpu_s=asked["cpu_s"],
             offer=LOCAL if offer is None else offer.name,
             region=LOCAL if offer is None else offer.region,
@@ -186,13 +185,13 @@ def _step(kind: str, asked: Mapping[str, Any], known: Catalog) -> StepRecord:
         mend = f"at most {LARGEST_PROMPT}"
         raise InputError(f"{asked['prompt']} prompt tokens", where="--prompt", mend=mend)
     if cached > asked["prompt"]:
-        raise click.UsageError("--cached is more than --prompt")
+        raise InputError("--cached is more than --prompt")
     model = encoder(asked["model"]).name if kind == "embed" else known.model(asked["model"]).name
     return StepRecord(
         task_id="estimate",
         step_id="1",
         name={"llm": "chat", "embed": "embed"}.get(kind, asked["method"] or "full"),
-        kind=kind,  # type: ignore[arg-type]  # click has checked it
+        kind=kind,  # type: ignore[arg-type]  # `_check_options` has looked
         model=model,
         prompt_tokens=asked["prompt"],
         cached_tokens=cached,

@@ -1,0 +1,203 @@
+"""A call is a step: admitted, placed, metered, journaled; what it cost comes back with the answer.
+
+Neither prompts nor answers are kept: the journal gets the step's record and no result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from starlette.types import Receive
+
+from polysilicon.catalog.policy import Objective
+from polysilicon.errors import nearest
+from polysilicon.gateway.access import Caller
+from polysilicon.gateway.errors import ApiError, CallerLeftError
+from polysilicon.gateway.outside import Asked
+from polysilicon.gateway.state import Gateway
+from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.scope import ANY_MODEL, StepCall, Usage
+from polysilicon.workload.record import Kind
+
+VIRTUAL: dict[str, Objective | None] = {
+    ANY_MODEL: None,
+    f"{ANY_MODEL}:fast": "latency",
+    f"{ANY_MODEL}:cheap": "cost",
+}
+"""Models that stand for any: what the pool is chosen by, in place of the policy's objective."""
+
+_MOST_WAITING = 1000
+_RETRY_S = 2.0
+
+
+@dataclass(slots=True)
+class Placed:
+    """Where a call went and what it cost, filled in as it goes.
+
+    Attributes:
+        task_id: of the step.
+        pool: that took it, the last one where several were tried.
+        usage: what it used, as the step record has it.
+        queued_s: seconds until the pool took it up.
+        ignored: fields of the request that its engine does not know.
+    """
+
+    task_id: str
+    pool: RunningPool | None = None
+    usage: Usage = field(default_factory=Usage)
+    queued_s: float = 0.0
+    ignored: list[str] = field(default_factory=list)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that tell of it; of what is not known yet there is none."""
+        found: dict[str, str] = {"task": self.task_id, "step": self.usage.step_id}
+        if self.pool is not None:
+            found |= {"pool": self.pool.name, "offer": self.pool.offer_name}
+            found |= {"region": self.pool.region, "queued-s": f"{self.queued_s:.6f}"}
+        if self.usage.cost_usd is not None:
+            found["cost-usd"] = f"{self.usage.cost_usd:.12f}"
+        if self.ignored:
+            found["ignored"] = ", ".join(self.ignored)
+        return [
+            (f"x-polysilicon-{name}".encode(), _latin(value))
+            for name, value in found.items()
+            if value
+        ]
+
+    def costs(self) -> dict[str, float | str | None]:
+        """Return what goes into an answer's `usage` beside the tokens."""
+        usage = self.usage
+        return {"cost_usd": usage.cost_usd, "energy_j": usage.energy_j, "basis": "measured"}
+
+
+async def run(
+    gateway: Gateway,
+    asked: Asked,
+    work: Callable[[RunningPool, Placed], Awaitable[None]],
+) -> Placed:
+    """Run a call as a step.
+
+    Args:
+        gateway: the state.
+        asked: what for.
+        work: does it on a pool; what comes of it, it keeps elsewhere.
+
+    Raises:
+        ApiError: the call is not let in.
+        StepError: it failed.
+    """
+    if gateway.draining:
+        raise ApiError(503, "the gateway is ending", code="draining", retry_after_s=_RETRY_S)
+    call = _step(gateway, asked)
+    _check(gateway, asked, call)
+    caller = asked.caller
+    caller.admit()
+    now_s, named = gateway.clock(), not gateway.access.open
+    scope = gateway.outside.scope(asked, gateway.policy, now_s, named=named)
+    placed = Placed(scope.task.task_id)
+    ready_s = time.monotonic()
+
+    async def metered(pool: RunningPool, usage: Usage) -> None:
+        placed.pool, placed.usage = pool, usage
+        placed.queued_s = time.monotonic() - ready_s
+        async with gateway.resources.engine_cpu(pool, usage):
+            await work(pool, placed)
+
+    caller.running += 1
+    try:
+        await gateway.runner.run(scope, call, metered, None)
+    finally:
+        caller.running -= 1
+        caller.spend(placed.usage.cost_usd)
+    return placed
+
+
+def _step(gateway: Gateway, asked: Asked) -> StepCall:
+    """Return the step of a call."""
+    names = [pool.name for pool in gateway.machine.pools if _may(asked, pool)]
+    every = len(names) == len(gateway.machine.pools)
+    return StepCall(
+        kind=asked.kind,
+        name=asked.name,
+        model=ANY_MODEL if asked.model in VIRTUAL else asked.model,
+        resource=asked.resource,
+        arguments=asked.request,
+        timeout_s=gateway.settings.timeout_s,
+        only=None if every else frozenset(names),
+        objective=VIRTUAL.get(asked.model),
+        once=True,
+    )
+
+
+def _may(asked: Asked, pool: RunningPool) -> bool:
+    region = asked.about.region
+    return asked.caller.may_use(pool.name) and (not region or fnmatchcase(pool.region, region))
+
+
+def _check(gateway: Gateway, asked: Asked, call: StepCall) -> None:
+    """Raise `ApiError` where no pool can take a call, or too many wait for those that can."""
+    serving = [pool for pool in gateway.machine.pools if pool.serves_call(call)]
+    if not serving:
+        mend = nearest(asked.model, models(gateway, asked.caller, asked.kind))
+        text = f"no pool serves {asked.kind}:{asked.model}" + (f"; {mend}" if mend else "")
+        raise ApiError(404, text, code="model_not_found", param="model")
+    allowed = [pool for pool in serving if call.only is None or pool.name in call.only]
+    if not allowed:
+        text = f"no pool that serves {asked.model} may take this call: key or region forbid it"
+        raise ApiError(403, text, code="pool_not_allowed")
+    if min(pool.gates[call.resource].waiting for pool in allowed) >= _MOST_WAITING:
+        text = f"{_MOST_WAITING} calls wait already"
+        raise ApiError(429, text, code="queue_full", retry_after_s=_RETRY_S)
+
+
+def models(gateway: Gateway, caller: Caller, kind: Kind) -> list[str]:
+    """Return the models that a caller may use for a kind of step, the virtual ones first."""
+    names = [
+        pool.engine.model
+        for pool in gateway.machine.pools
+        if pool.engine is not None
+        and caller.may_use(pool.name)
+        and pool.serves(kind, pool.engine.model, "engine")
+    ]
+    return [*VIRTUAL, *dict.fromkeys(names)] if names and kind == "llm" else [*dict.fromkeys(names)]
+
+
+def _latin(value: str) -> bytes:
+    """Return a header's value; what cannot be in one is escaped."""
+    return value.encode("ascii", "backslashreplace").replace(b"\r", b"").replace(b"\n", b"")
+
+
+async def unless_left(receive: Receive, work: Awaitable[None]) -> None:
+    """Await work that answers a request, and cancel it once its caller has left.
+
+    Args:
+        receive: of the request, whose body has been read.
+        work: the answer.
+
+    Raises:
+        CallerLeftError: the caller left.
+    """
+    main = asyncio.current_task()
+    assert main is not None
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        main.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        await work
+    except asyncio.CancelledError:
+        if left and main.uncancel() == 0:
+            raise CallerLeftError from None
+        raise
+    finally:
+        watching.cancel()

@@ -1,0 +1,1 @@
+"""`/v1/tasks`: agents run by the gateway, durable over restarts, followed live."""

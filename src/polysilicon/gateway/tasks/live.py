@@ -1,0 +1,42 @@
+"""A task while it waits or runs: the sums of its steps, and who watches it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from polysilicon.gateway.access import Caller
+from polysilicon.gateway.tasks.register import Entry
+from polysilicon.workload.record import StepRecord
+
+
+@dataclass(slots=True)
+class Live:
+    """What is known of a task that has not ended; sums of its steps so far."""
+
+    entry: Entry
+    arrival_s: float
+    begun_s: float | None = None
+    steps: int = 0
+    cost_usd: float | None = None
+    energy_j: float | None = None
+    caller: Caller | None = None
+    watchers: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def add(self, step: StepRecord) -> None:
+        """Count a step that ended."""
+        self.steps += 1
+        self.cost_usd = _sum(self.cost_usd, step.cost_usd)
+        self.energy_j = _sum(self.energy_j, step.energy_j)
+
+    def wake(self) -> None:
+        """Tell those who watch that something has changed."""
+        watchers, self.watchers = self.watchers, []
+        for future in watchers:
+            if not future.done():
+                future.set_result(None)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    """Return the sum of what is known; None where nothing is."""
+    return one if other is None else (one or 0.0) + other

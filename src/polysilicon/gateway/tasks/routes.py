@@ -1,0 +1,244 @@
+"""`/v1/tasks` and `/v1/agents` over HTTP.
+
+A task's events come as server-sent events: `task`, as it is when one begins to look; `step` for
+each step that has ended or ends, whose id goes on where one left off (`Last-Event-ID`); `end`, with
+which the stream ends. A comment now and then keeps the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from polysilicon.gateway.bodies import decoded
+from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.guard import NOTES
+from polysilicon.gateway.reading import read_query
+from polysilicon.gateway.state import Gateway, caller_of, gateway_of
+from polysilicon.gateway.tasks.register import Asked, Entry, Register
+from polysilicon.gateway.tasks.service import Bounds, Tasks, is_over
+from polysilicon.gateway.tasks.types import AgentList, AgentView, Status, TaskList, TaskRequest
+from polysilicon.runtime.journal import Committed
+from polysilicon.runtime.loader import bundled_names, load_agent
+from polysilicon.runtime.tasks import TaskRunner
+from polysilicon.runtime.types import Agent
+from polysilicon.runtime.watchdog import Watchdog
+from polysilicon.workload.record import StepRecord
+
+_PAGE = 200
+_BEAT_S = 15.0
+_LONGEST_KEY = 255
+_END = "end"
+_BLOCKED_S = 30.0
+"""How long an agent may keep the event loop, on which all calls wait."""
+
+_encode = msgspec.json.encode
+
+
+class TaskQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tasks to list.
+
+    Attributes:
+        limit: how many at most.
+        after: only tasks that were accepted before this one.
+        agent: only of this agent.
+        status: only of this status.
+    """
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    after: str | UnsetType = UNSET
+    agent: str | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+
+
+def agents_of(given: tuple[str, ...]) -> dict[str, Agent]:
+    """Return the agents of a gateway: the bundled ones, and those that the operator named.
+
+    Raises:
+        InputError: there is no such agent.
+    """
+    found = [load_agent(name) for name in (*bundled_names(), *given)]
+    return {agent.name: agent for agent in found}
+
+
+@asynccontextmanager
+async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
+    """Run the tasks of a gateway while it serves.
+
+    Raises:
+        InputError: an agent that the operator named cannot be had.
+    """
+    settings = gateway.settings
+    runner = TaskRunner(gateway.journal, gateway.resources, gateway.folder, settings.task_timeout_s)
+    tasks = Tasks(
+        agents_of(settings.agents),
+        gateway.access,
+        lambda: [pool.name for pool in gateway.machine.pools],
+        runner,
+        Register(gateway.folder),
+        gateway.feed,
+        bounds=Bounds(at_once=settings.tasks_at_once, waiting=settings.tasks_waiting),
+    )
+    before = gateway.runner.on_end
+
+    def ended(step: StepRecord) -> None:
+        if before is not None:
+            before(step)
+        tasks.step_ended(step)
+
+    gateway.runner.on_end = ended
+    gateway.tasks = tasks
+    async with Watchdog(_BLOCKED_S), tasks:
+        yield
+
+
+def _tasks_of(request: Request) -> Tasks:
+    tasks = gateway_of(request).tasks
+    assert tasks is not None
+    return tasks
+
+
+def _answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(_encode(value), status, headers, media_type="application/json")
+
+
+async def submit(request: Request) -> Response:
+    """Accept a task: 202, or 200 where it was accepted before with this Idempotency-Key."""
+    gateway, caller = gateway_of(request), caller_of(request)
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= _LONGEST_KEY:
+        raise ApiError(400, f"Idempotency-Key has 1 to {_LONGEST_KEY} characters")
+    asked = decoded(await request.body(), TaskRequest)
+    if gateway.draining:
+        raise ApiError(503, "the gateway is ending", code="draining", retry_after_s=5)
+    caller.admit()
+    view, new = _tasks_of(request).accept(asked, caller, key)
+    request.scope[NOTES]["task"] = view.id
+    headers = {"location": f"/v1/tasks/{view.id}"}
+    return _answer(view, 202 if new else 200, headers)
+
+
+async def listed(request: Request) -> Response:
+    """List the caller's tasks, newest first; with `admin`, those of all callers."""
+    tasks, caller = _tasks_of(request), caller_of(request)
+    query = read_query(request, TaskQuery)
+    before = None if query.after is UNSET else tasks.entry(query.after, caller).seq
+    asked = Asked(
+        caller=None if caller.key.admin else caller.name,
+        agent=query.agent or None,
+        status=query.status or None,
+        before=before,
+        limit=query.limit + 1,
+    )
+    found = tasks.register.page(asked)
+    data = [tasks.view(entry) for entry in found[: query.limit]]
+    return _answer(TaskList(data=data, has_more=len(found) > query.limit))
+
+
+async def fetched(request: Request) -> Response:
+    """Return a task."""
+    tasks = _tasks_of(request)
+    return _answer(tasks.view(_entry(request)))
+
+
+async def cancelled(request: Request) -> Response:
+    """Cancel a task, and return it once it has ended; one that has ended stays as it is."""
+    return _answer(await _tasks_of(request).cancel(_entry(request)))
+
+
+async def agents(request: Request) -> Response:
+    """List the agents."""
+    found = [
+        AgentView(name=agent.name, help=agent.help, example=_example(agent))
+        for agent in _tasks_of(request).agents.values()
+    ]
+    return _answer(AgentList(data=found))
+
+
+async def events(request: Request) -> Response:
+    """Follow a task."""
+    entry, last = _entry(request), request.headers.get("last-event-id", "")
+    if last == _END:
+        return Response(status_code=204)  # as the standard says: do not come again
+    if last and not (last.isascii() and last.isdigit() and len(last) < 19):
+        raise ApiError(400, "this is no id of an event", param="Last-Event-ID")
+    followed = _followed(gateway_of(request), _tasks_of(request), entry, int(last or 0))
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(followed, headers=headers, media_type="text/event-stream")
+
+
+async def all_tasks(request: Request) -> Response:
+    """List or submit; one route, so that a wrong method is told both right ones."""
+    return await (submit if request.method == "POST" else listed)(request)
+
+
+def _entry(request: Request) -> Entry:
+    """Return the task that the path names."""
+    task_id = request.path_params["task_id"]
+    found = _tasks_of(request).entry(task_id, caller_of(request))
+    request.scope[NOTES]["task"] = found.task_id
+    return found
+
+
+def _example(agent: Agent) -> Any:
+    """Return a sample input of an agent; None where it has none."""
+    inputs: Iterator[Any] = iter(agent.inputs() if agent.inputs is not None else ())
+    return next(inputs, None)
+
+
+async def _followed(
+    gateway: Gateway, tasks: Tasks, entry: Entry, after: int
+) -> AsyncIterator[bytes]:
+    """Yield the events of a task until it has ended, or the gateway ends.
+
+    Steps are read from the journal a page at a time, so that a slow reader costs no memory.
+    """
+    yield _event("task", tasks.view(entry))
+    while True:
+        # Asked for first: what happens from here on wakes us.
+        waiting = asyncio.ensure_future(tasks.changed(entry.task_id))
+        try:
+            await asyncio.sleep(0)
+            entry = tasks.register.get(entry.task_id) or entry
+            over = is_over(entry)  # before the steps: the last of them are in the next pages
+            while page := gateway.journal.ended(after, _PAGE, entry.task_id):
+                for step in page:
+                    yield _step(step)
+                after = page[-1].seq
+            if over:
+                yield _event(_END, tasks.view(entry), _END)
+                return
+            if tasks.closed:
+                return
+            while not (await asyncio.wait([waiting], timeout=_BEAT_S))[0]:
+                yield b": \n\n"
+        finally:
+            waiting.cancel()
+
+
+def _step(step: Committed) -> bytes:
+    known = msgspec.structs.asdict(step.record)
+    told = {name: value for name, value in known.items() if value is not None}
+    return _event("step", told, str(step.seq))
+
+
+def _event(kind: str, data: Any, number: str = "") -> bytes:
+    head = f"id: {number}\n" if number else ""
+    return b"%sevent: %s\ndata: %s\n\n" % (head.encode(), kind.encode(), _encode(data))
+
+
+ROUTES = (
+    Route("/v1/tasks", all_tasks, methods=["GET", "POST"]),
+    Route("/v1/tasks/{task_id}", fetched, methods=["GET"]),
+    Route("/v1/tasks/{task_id}/cancel", cancelled, methods=["POST"]),
+    Route("/v1/tasks/{task_id}/events", events, methods=["GET"]),
+    Route("/v1/agents", agents, methods=["GET"]),
+)

@@ -1,0 +1,1 @@
+"""OpenTelemetry traces: those of others taken in, the gateway's own sent out."""

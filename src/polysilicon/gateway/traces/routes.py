@@ -1,0 +1,151 @@
+"""`POST /v1/traces`: OTLP over HTTP, in protobuf or JSON, with gzip.
+
+As the specification has it (https://opentelemetry.io/docs/specs/otlp/#otlphttp): what is rejected
+is counted in a partial success, with the reasons; a request that is none is a 400 with a `Status`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from polysilicon.errors import PolysiliconError
+from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.state import Gateway, caller_of, gateway_of
+from polysilicon.gateway.traces.store import TraceStore
+from polysilicon.workload.imports import otlp_json, otlp_proto
+from polysilicon.workload.imports.findings import Findings, Skip
+from polysilicon.workload.imports.spans.rows import SCHEMA
+
+PROTOBUF, JSON = "application/x-protobuf", "application/json"
+MOST_BYTES = 64 * 2**20
+"""Of a body that is decompressed."""
+
+_INVALID = 3
+"""google.rpc.Code of INVALID_ARGUMENT."""
+
+_FULL = "no room for more traces"
+_REASONS = 5
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    """What must be so of a request in JSON; of what is wrong within it, the rest is taken."""
+
+    resource_spans: list[msgspec.Raw] = []
+
+
+@asynccontextmanager
+async def serving_traces(gateway: Gateway) -> AsyncIterator[None]:
+    """Take in traces while the gateway serves."""
+    async with TraceStore(gateway.folder, gateway.machine.workers) as store:
+        gateway.traces = store
+        yield
+
+
+async def receive(request: Request) -> Response:
+    """Take in the spans of a request."""
+    store = gateway_of(request).traces
+    assert store is not None
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in {PROTOBUF, JSON}:
+        raise ApiError(415, f"send {PROTOBUF} or {JSON}", code="unsupported_media_type")
+    caller_of(request).admit()
+    body = decompressed(await request.body(), request.headers.get("content-encoding", ""))
+    try:
+        table, skipped = await asyncio.to_thread(spans_of, body, kind)
+    except ValueError as error:
+        return _status(kind, str(error))
+    if table.num_rows and store.is_full():
+        skipped = [*skipped, Skip(reason=_FULL, count=table.num_rows)]
+        table = table.slice(0, 0)
+    try:
+        store.add(table)
+    except PolysiliconError as error:
+        raise ApiError(503, "the traces cannot be kept", retry_after_s=30) from error
+    for skip in skipped:
+        store.rejected[skip.reason] += skip.count
+    return _response(kind, skipped)
+
+
+def decompressed(body: bytes, encoding: str) -> bytes:
+    """Return a body without its compression.
+
+    Raises:
+        ApiError: 400, 413 or 415; it is broken, too large, or compressed in another way.
+    """
+    if encoding.strip().lower() in {"", "identity"}:
+        return body
+    if encoding.strip().lower() != "gzip":
+        raise ApiError(415, "send it as it is, or with gzip", code="unsupported_media_type")
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        found = inflate.decompress(body, MOST_BYTES + 1)
+    except zlib.error as error:
+        raise ApiError(400, f"the body is no gzip: {error}") from error
+    if len(found) > MOST_BYTES:
+        limit = MOST_BYTES // 2**20
+        raise ApiError(413, f"the body is over {limit} MiB decompressed", code="request_too_large")
+    if not inflate.eof:
+        raise ApiError(400, "the gzip of the body is not whole")
+    return found
+
+
+def spans_of(body: bytes, kind: str) -> tuple[Any, list[Skip]]:
+    """Return the spans of a request, and what is rejected of it.
+
+    Raises:
+        ValueError: it is no request of OTLP.
+    """
+    findings = Findings(skip_bad=True)
+    if kind == PROTOBUF:
+        table = otlp_proto.spans_of_request(body, findings) if body else None
+        if any(skip.reason == "no protobuf of OTLP" for skip in findings.skipped):
+            text = "the body is no ExportTraceServiceRequest"
+            raise ValueError(text)
+    else:
+        try:
+            told = msgspec.json.decode(body, type=_Request)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            text = f"the body is no ExportTraceServiceRequest in JSON: {error}"
+            raise ValueError(text) from error
+        table = otlp_json.spans_of_request(body, findings) if told.resource_spans else None
+    return SCHEMA.empty_table() if table is None else table, findings.skipped
+
+
+def _response(kind: str, skipped: list[Skip]) -> Response:
+    """Return what is said to a request that was taken in, in part or whole."""
+    count = sum(skip.count for skip in skipped)
+    words = "; ".join(f"{skip.count}: {skip.reason}" for skip in skipped[:_REASONS])
+    if kind == PROTOBUF:
+        partial = ExportTracePartialSuccess(rejected_spans=count, error_message=words)
+        told = ExportTraceServiceResponse(partial_success=partial if count else None)
+        return Response(told.SerializeToString(), media_type=PROTOBUF)
+    answer: dict[str, Any] = {}
+    if count:  # 64 bits are texts in Protobuf's JSON
+        answer["partialSuccess"] = {"rejectedSpans": str(count), "errorMessage": words}
+    return Response(msgspec.json.encode(answer), media_type=JSON)
+
+
+def _status(kind: str, text: str) -> Response:
+    """Return a 400 with a google.rpc.Status, which senders do not send again."""
+    if kind == JSON:
+        body = msgspec.json.encode({"code": _INVALID, "message": text})
+        return Response(body, 400, media_type=JSON)
+    message = text.encode("ascii", "replace")[:100]
+    body = bytes((0x08, _INVALID, 0x12, len(message))) + message
+    return Response(body, 400, media_type=PROTOBUF)
+
+
+ROUTES = (Route("/v1/traces", receive, methods=["POST"]),)

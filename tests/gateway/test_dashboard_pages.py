@@ -1,0 +1,245 @@
+"""The dashboard in real Chromium: every page, in every state, on every screen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from browsing import PHONE, WIDE, Seen, axe_complaints, complaints, seen
+from scripted_endpoint import Endpoint, Reply
+from served_gateway import Served, endpoint_pool, serving
+
+PAGES = ("/", "/tasks", "/money", "/elsewhere", "/placement")
+HOSTILE = '<img src=x onerror="document.title=1"></script>'
+NOBODY_THERE = "http://127.0.0.1:9/v1"
+LET_GO = threading.Event()
+
+
+class Held(dict[str, Any]):
+    """An answer of many words that come slowly until they are let go."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        slowly = key == "pause_s" and not LET_GO.is_set()
+        return 0.05 if slowly else super().get(key, default)
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway that has done some work: with failures, a lost engine, an attacker's names."""
+
+    def reply(asked: Reply) -> Reply:
+        text = asked["messages"][-1]["content"]
+        if text == "wait":
+            return Held(content="word " * 500)
+        return {"status": 400} if text == "bad" else {"content": "one two"}
+
+    with Endpoint(reply).served() as endpoint:
+        offer = {"offer": "gcp/a2-highgpu-8g", "region": "us-central1"}
+        far = endpoint_pool(endpoint.address, **offer).partition("price = ")[0]
+        gone = endpoint_pool(NOBODY_THERE, "gone", model="other", serves=["llm:other"])
+        folder = tmp_path_factory.mktemp("busy")
+        with serving(folder, far + 'price = "1y"\n', gone) as served:
+            for n in range(6):
+                about = {"task": f"ticket-{n % 3}", "agent": "support"}
+                served.chat("bad" if n == 4 else "hi", metadata=about)
+            served.chat(metadata={"task": HOSTILE, "agent": HOSTILE})
+            for _ in range(3):
+                served.chat(model="other")
+            yield served
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("screen", [WIDE, PHONE], ids=["wide", "phone"])
+def test_every_page_can_be_read_by_everybody(
+    browser: Browser, busy: Served, theme: Any, screen: Any
+) -> None:
+    with seen(browser, busy.address, color_scheme=theme, viewport=screen) as reader:
+        for path in PAGES:
+            page = reader.go(path)
+            for each in page.locator("details:not([open]) > summary").all():
+                each.click()
+            assert complaints(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth") <= screen["width"], path
+            paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (paper == "rgb(255, 255, 255)") == (theme == "light")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, busy: Served, theme: Any) -> None:
+    with seen(browser, busy.address, color_scheme=theme) as reader:
+        for path in (*PAGES, "/task?id=ticket-1"):
+            assert axe_complaints(reader.go(path)) == [], path
+
+
+def test_the_pages_say_what_was(browser: Browser, busy: Served) -> None:
+    with seen(browser, busy.address) as reader:
+        page = reader.go("/")
+        lost = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="gone"))
+        expect(lost).to_contain_text("drained: 3 failures in a row")
+        expect(page.get_by_role("note")).to_contain_text("Pool gone: its engine failed")
+        far = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="far"))
+        expect(far).to_contain_text("reserved for a year, prices of 20")
+        expect(far).to_contain_text("7 steps, 1 failed")
+
+        page.get_by_role("link", name="Tasks").click()
+        rows = page.get_by_role("table").get_by_role("row")
+        expect(rows.filter(has_text="ticket-1")).to_contain_text("failed")
+        expect(rows.filter(has_text="ticket-0")).to_contain_text("support")
+        assert page.get_by_text(HOSTILE).count() >= 2
+        assert page.title().startswith("Tasks ")
+        page.get_by_role("link", name=HOSTILE).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Task {HOSTILE}")
+        expect(page.get_by_role("row").nth(1)).to_contain_text("chat")
+
+        page.get_by_role("link", name="Money").click()
+        used = page.locator("#commitments").get_by_role("row").filter(has_text="far")
+        expect(used.get_by_role("img")).to_have_accessible_name("far: used 0.0 %")
+        total = page.locator("#ledger .total")
+        expect(total).to_contain_text("10")
+
+
+def test_the_work_is_estimated_elsewhere(browser: Browser, busy: Served) -> None:
+    with seen(browser, busy.address) as reader:
+        page = reader.go("/elsewhere")
+        page.get_by_text("Offers without an estimate").wait_for(timeout=30_000)
+        page.get_by_text("Offers without an estimate").click()
+        expect(page.locator("#elsewhere")).to_contain_text("scripted")
+
+
+def test_nothing_has_run_yet(browser: Browser, tmp_path: Path) -> None:
+    gateway = serving(tmp_path, endpoint_pool(NOBODY_THERE))
+    with gateway as served, seen(browser, served.address) as reader:
+        for path, words in (
+            ("/", "no steps yet"),
+            ("/tasks", "Nothing has run yet"),
+            ("/money", "No step has cost anything yet."),
+            ("/elsewhere", "No task has ended yet"),
+            ("/placement", "polysilicon place RUN"),
+        ):
+            page = reader.go(path)
+            expect(page.locator("main")).to_contain_text(words)
+            assert complaints(page) == [], path
+        assert page.locator("nav [aria-current=page]").inner_text() == "Placement"
+
+
+def test_it_works_without_script(browser: Browser, busy: Served) -> None:
+    with seen(browser, busy.address, java_script_enabled=False) as reader:
+        page = reader.go("/tasks")
+        page.get_by_role("link", name="ticket-0").click()
+        expect(page.get_by_role("table", name="Steps in the order")).to_contain_text("far")
+        expect(page.get_by_role("link", name="Reload")).to_be_visible()
+        expect(page.get_by_role("button", name="Pause updates")).to_be_hidden()
+
+
+def test_the_keyboard_reaches_everything(browser: Browser, busy: Served) -> None:
+    with seen(browser, busy.address, viewport=PHONE) as reader:
+        page = reader.go("/money")
+        chosen = "a, button:not([hidden]), summary, [tabindex='0']"
+        wanted = page.evaluate(f'document.querySelectorAll("{chosen}").length')
+        page.evaluate("window.reached = new Set()")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        for _ in range(wanted):
+            ring = page.evaluate(
+                "(() => { const at = document.activeElement; reached.add(at);"
+                " return getComputedStyle(at).outlineStyle })()"
+            )
+            assert ring == "solid"
+            page.keyboard.press("Tab")
+        assert page.evaluate("reached.size") == wanted
+        page = reader.go("/money")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_be_focused()
+
+
+def test_news_come_by_themselves(browser: Browser, busy: Served) -> None:
+    with seen(browser, busy.address) as reader:
+        page = reader.go("/")
+        page.get_by_text("What each pool serves").click()
+        far = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="far"))
+        load = far.get_by_role("img")
+        expect(load).to_have_accessible_name("engine: 0 of 64")
+        with _streaming(busy, 5):
+            expect(load).to_have_accessible_name("engine: 5 of 64")
+            assert page.get_by_text("llm:*").is_visible()  # what was open stays open
+            summary = page.get_by_text("What each pool serves")
+            summary.focus()
+            page.get_by_role("button", name="Pause updates").click()
+            expect(page.get_by_role("status")).to_have_text("Paused")
+        time.sleep(2.5)
+        expect(load).to_have_accessible_name("engine: 5 of 64")
+        page.get_by_role("button", name="Pause updates").click()
+        expect(load).to_have_accessible_name("engine: 0 of 64")
+
+
+def test_a_running_task_grows(browser: Browser, busy: Served) -> None:
+    with seen(browser, busy.address) as reader:
+        with _streaming(busy, 2, task="long"):
+            page = reader.go("/task?id=long")
+            expect(page.locator("#now")).to_contain_text("running")
+            expect(page.get_by_role("row").filter(has_text="running")).to_have_count(2)
+            page = reader.go("/tasks")
+            row = page.get_by_role("row").filter(has_text="long")
+            expect(row).to_contain_text("chat, chat")
+        expect(row).to_contain_text("ok")
+
+
+def test_a_task_is_cancelled_with_and_without_script(browser: Browser, tmp_path: Path) -> None:
+    agent = tmp_path / "sleepy.py"
+    agent.write_text(
+        "import asyncio\n\nasync def sleepy(ctx, value):\n"
+        "    await ctx.call(len, 'abc')\n    await asyncio.sleep(60)\n"
+    )
+    gateway = serving(tmp_path, endpoint_pool(NOBODY_THERE), agents=(f"{agent}:sleepy",))
+    with gateway as served:
+        for script in (True, False):
+            asked = {"agent": "sleepy", "input": {}}
+            task_id = served.client.post("/v1/tasks", json=asked).json()["id"]
+            with seen(browser, served.address, java_script_enabled=script) as reader:
+                page = reader.go("/")
+                while not page.get_by_role("link", name=task_id).count():
+                    page = reader.go("/tasks")
+                page.get_by_role("link", name=task_id).click()
+                expect(page.locator("#now")).to_contain_text("running")
+                if script:  # by itself
+                    expect(page.get_by_role("row").filter(has_text="len")).to_contain_text("ok")
+                page.get_by_role("button", name="Cancel this task").click()
+                expect(page.locator("#now")).to_contain_text("cancelled")
+                expect(page.get_by_role("button", name="Cancel this task")).to_have_count(0)
+            told = served.client.get(f"/v1/tasks/{task_id}").json()
+            assert told["status"] == "cancelled"
+
+
+def test_it_says_when_the_gateway_is_gone(browser: Browser, tmp_path: Path) -> None:
+    context = browser.new_context()
+    try:
+        with serving(tmp_path, endpoint_pool(NOBODY_THERE)) as served:
+            page = Seen(context, served.address).go("/")
+            expect(page.get_by_role("status")).to_have_text("Live")
+        expect(page.get_by_role("status")).to_have_text("The gateway does not answer; trying again")
+        expect(page.get_by_role("heading", name="Pools")).to_be_visible()
+    finally:
+        context.close()
+
+
+@contextmanager
+def _streaming(served: Served, count: int, task: str = "") -> Iterator[None]:
+    """Have calls under way meanwhile; they end well when the block does."""
+    about = {"metadata": {"task": task, "agent": "support"}} if task else {}
+    with ThreadPoolExecutor(count) as clients:
+        calls = [clients.submit(served.chat, "wait", stream=True, **about) for _ in range(count)]
+        try:
+            yield
+        finally:
+            LET_GO.set()
+            assert [call.result().status_code for call in calls] == [200] * count
+            LET_GO.clear()

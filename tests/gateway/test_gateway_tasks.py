@@ -1,0 +1,248 @@
+"""`/v1/tasks`: accepted, followed, cancelled, listed, gone on with after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from polysilicon.gateway.access import add_key
+from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
+
+AGENTS = Path(__file__).parents[1] / "agent_samples.py"
+POOL = endpoint_pool("http://127.0.0.1:9/v1")
+COUNT, NEVER = f"{AGENTS}:count", f"{AGENTS}:never"
+
+
+def submit(served: Served, agent: str, given: Any, **headers: str) -> httpx.Response:
+    body = {"agent": agent, "input": given}
+    return served.client.post("/v1/tasks", json=body, headers=headers)
+
+
+def until(served: Served, task_id: str, *, status: str) -> dict[str, Any]:
+    for _ in range(600):
+        view = served.client.get(f"/v1/tasks/{task_id}").json()
+        if view["status"] == status:
+            return dict(view)
+        time.sleep(0.05)
+    raise AssertionError(view)
+
+
+def events_of(client: httpx.Client, task_id: str, last: str = "") -> list[tuple[str, str, Any]]:
+    """Return id, kind and data of the events of a task, up to its end."""
+    found: list[tuple[str, str, Any]] = []
+    headers = {"last-event-id": last} if last else {}
+    with client.stream("GET", f"/v1/tasks/{task_id}/events", headers=headers) as stream:
+        assert stream.status_code == 200
+        told = {"id": "", "event": "", "data": ""}
+        for line in stream.iter_lines():
+            name, _, value = line.partition(": ")
+            if line:
+                told[name] = value
+            elif told["event"]:
+                found.append((told["id"], told["event"], json.loads(told["data"])))
+                told = {"id": "", "event": "", "data": ""}
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("tasks")
+    with serving(folder, POOL, agents=(COUNT, NEVER),
+                 tasks_at_once=2, tasks_waiting=2) as found:  # fmt: skip
+        yield found
+
+
+def test_a_task_is_accepted_followed_and_fetched(served: Served, tmp_path: Path) -> None:
+    answer = submit(served, "count", {"path": str(tmp_path / "notes")})
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/v1/tasks/{answer.json()['id']}"
+    task_id = answer.json()["id"]
+    events = events_of(served.client, task_id)
+    assert events[0][:2] == ("", "task")
+    assert events[-1][:2] == ("end", "end")
+    steps = events[1:-1]
+    assert [data["name"] for _, _, data in steps] == ["note"] * 4
+    assert all(data["outcome"] == "ok" and data["task_id"] == task_id for _, _, data in steps)
+    view = served.client.get(f"/v1/tasks/{task_id}").json()
+    assert view == events[-1][2]
+    assert view["status"] == "completed"
+    assert view["output"] == {"said": f"{task_id}:end"}
+    assert view["steps"] == 4
+    # Who looked away goes on after the last event seen, and is told when to stop.
+    rest = events_of(served.client, task_id, last=steps[1][0])
+    assert rest[1:] == [*steps[2:], events[-1]]
+    path = f"/v1/tasks/{task_id}/events"
+    assert served.client.get(path, headers={"last-event-id": "end"}).status_code == 204
+    assert served.client.get(path, headers={"last-event-id": "-1"}).status_code == 400
+
+
+def test_an_idempotency_key_names_one_task(served: Served, tmp_path: Path) -> None:
+    given = {"path": str(tmp_path / "notes")}
+    first = submit(served, "count", given, **{"idempotency-key": "k1"})
+    until(served, first.json()["id"], status="completed")
+    again = submit(served, "count", given, **{"idempotency-key": "k1"})
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert again.json()["id"] == first.json()["id"]
+    other = submit(served, "count", {"path": "elsewhere"}, **{"idempotency-key": "k1"})
+    assert other.status_code == 422
+    assert other.json()["error"]["code"] == "idempotency_mismatch"
+    assert len((tmp_path / "notes").read_text().split()) == 4
+
+
+def test_a_full_queue_refuses_and_cancelling_makes_room(served: Served, tmp_path: Path) -> None:
+    ids = []
+    for _ in range(2):
+        ids.append(submit(served, "never", {}).json()["id"])
+        until(served, ids[-1], status="in_progress")
+    ids += [submit(served, "never", {}).json()["id"] for _ in range(2)]
+    full = submit(served, "never", {})
+    assert full.status_code == 429
+    assert int(full.headers["retry-after"]) >= 1
+    waiting = served.client.post(f"/v1/tasks/{ids[3]}/cancel").json()
+    running = served.client.post(f"/v1/tasks/{ids[0]}/cancel").json()
+    for view in (waiting, running):
+        assert (view["status"], view["error"]) == ("cancelled", "cancelled")
+    assert until(served, ids[2], status="in_progress")
+    for task_id in ids[1:3]:
+        served.client.post(f"/v1/tasks/{task_id}/cancel")
+    again = served.client.post(f"/v1/tasks/{ids[0]}/cancel").json()
+    assert again == running
+    done = submit(served, "count", {"path": str(tmp_path / "notes")}).json()["id"]
+    until(served, done, status="completed")
+    # The feed tells the dashboard of each change.
+    told = [
+        (e.data.task_id, e.data.status) for e in served.gateway.feed.since(0) if e.kind == "task"
+    ]
+    assert [status for task_id, status in told if task_id == ids[0]] == [
+        "queued", "in_progress", "cancelled",
+    ]  # fmt: skip
+
+
+def test_tasks_are_listed_by_pages_newest_first(served: Served, tmp_path: Path) -> None:
+    ids = [submit(served, "count", {"path": str(tmp_path / "n")}).json()["id"] for _ in range(2)]
+    for task_id in ids:
+        until(served, task_id, status="completed")
+    first = served.client.get("/v1/tasks", params={"limit": 1, "agent": "count"}).json()
+    assert [view["id"] for view in first["data"]] == ids[1:]
+    assert first["has_more"] is True
+    params = {"limit": 1, "after": ids[1], "status": "completed"}
+    assert served.client.get("/v1/tasks", params=params).json()["data"][0]["id"] == ids[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        (b"{", 400, None),
+        (b"[" * 100_000, 400, None),
+        (b'{"agent": "count"}', 400, None),
+        (b'{"agent": "count", "input": []}', 400, "input"),
+        (b'{"agent": "os:system", "input": {}}', 404, "agent"),
+        (b'{"agent": "count", "input": {}, "code": "x"}', 400, None),
+    ],
+)
+def test_bad_requests_are_told_what_is_wrong(
+    served: Served, body: bytes, status: int, param: str | None
+) -> None:
+    answer = served.client.post("/v1/tasks", content=body)
+    assert answer.status_code == status
+    assert answer.json()["error"]["param"] == param
+    for query in ("limit=0", "limit=1&limit=2", "status=odd", "after=none", "sort=x"):
+        assert served.client.get(f"/v1/tasks?{query}").status_code in {400, 404}
+
+
+def test_keys_see_their_own_tasks_and_pay_for_them(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    made = {name: add_key(keys, name, budget_usd=budget, admin=name == "root")
+            for name, budget in (("a", 1e-12), ("b", None), ("root", None))}  # fmt: skip
+    as_ = {name: {"authorization": f"Bearer {key}"} for name, key in made.items()}
+    with serving(tmp_path, POOL, agents=(COUNT,), keys=keys) as s:
+        given = {"path": str(tmp_path / "notes")}
+        task_id = submit(s, "count", given, **as_["a"]).json()["id"]
+        path = f"/v1/tasks/{task_id}"
+        assert events_of_key(s, task_id, as_["a"])["status"] == "cancelled"
+        view = s.client.get(path, headers=as_["a"]).json()
+        assert view["error"] == "cancelled: the budget of key 'a' is spent"
+        assert view["cost_usd"] > 0
+        assert submit(s, "count", given, **as_["a"]).json()["error"]["code"] == "insufficient_quota"
+        assert s.client.get(path, headers=as_["b"]).status_code == 404
+        assert s.client.post(f"{path}/cancel", headers=as_["b"]).status_code == 404
+        assert s.client.get("/v1/tasks", headers=as_["b"]).json()["data"] == []
+        assert len(s.client.get("/v1/tasks", headers=as_["root"]).json()["data"]) == 1
+
+
+def test_steps_of_a_task_go_only_to_pools_of_its_key(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    key = add_key(keys, "a", pools=("far",))
+    with serving(tmp_path, POOL, agents=(COUNT,), keys=keys) as served:
+        headers = {"authorization": f"Bearer {key}"}
+        given = {"path": str(tmp_path / "notes")}
+        task_id = submit(served, "count", given, **headers).json()["id"]
+        view = events_of_key(served, task_id, headers)
+    assert view["status"] == "failed"
+    assert "the policy lets no pool take tool:note: here: this call may not use it" in view["error"]
+    assert not (tmp_path / "notes").exists()
+
+
+def events_of_key(served: Served, task_id: str, headers: dict[str, str]) -> dict[str, Any]:
+    with httpx.Client(base_url=served.address, headers=headers, timeout=30) as client:
+        return dict(events_of(client, task_id)[-1][2])
+
+
+def test_an_accepted_task_outlives_a_kill_and_repeats_no_step(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(TOOLS_HERE)
+    notes = tmp_path / "notes"
+    with Process(tmp_path) as (gateway, client):
+        notes.with_suffix(".pid").write_text(str(gateway.pid))
+        body = {"agent": "count", "input": {"path": str(notes), "die_at": 2}}
+        headers = {"idempotency-key": "once"}
+        task_id = client.post("/v1/tasks", json=body, headers=headers).json()["id"]
+        gateway.wait(30)
+    assert len(notes.read_text().split()) == 2
+    notes.with_suffix(".pid").unlink()
+    with Process(tmp_path) as (gateway, client):
+        assert client.post("/v1/tasks", json=body, headers=headers).json()["id"] == task_id
+        events = events_of(client, task_id)
+        assert events[-1][2]["status"] == "completed"
+        assert events[-1][2]["steps"] == len(events) - 2
+        gateway.send_signal(signal.SIGTERM)
+        assert gateway.wait(30) == 0
+    lines = notes.read_text().split()
+    assert lines == [f"{task_id}:{what}" for what in (0, 1, 2, "end")]
+
+
+class Process:
+    """`polysilicon serve` in a process of its own, and a client."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-c", "from polysilicon.cli.app import main; main()", "serve",
+                   "--port", "0", "--fleet", "fleet.toml", "--folder", "gateway",
+                   "--agent", COUNT]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, cwd=folder, stderr=subprocess.PIPE, text=True, env=os.environ
+        )
+
+    def __enter__(self) -> tuple[subprocess.Popen[str], httpx.Client]:
+        assert self._process.stderr is not None
+        said = ""
+        for line in self._process.stderr:
+            said += line
+            if "/v1 serves" in line:
+                self._client = httpx.Client(base_url=line.partition("/v1")[0], timeout=30)
+                return self._process, self._client
+        raise AssertionError(said)
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
