@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from polysilicon.gateway.access import Access, Caller, Key, add_key, read_keys
 from polysilicon.gateway.errors import ApiError
 from scripted_endpoint import Endpoint
 from served_gateway import endpoint_pool, serving
+
+GRAFANA = Path(__file__).parents[2] / "docs" / "grafana.json"
+UNSEEN = {"polysilicon_first_token_seconds_bucket"}  # streams have it; none was asked for
 
 
 class Clock:
@@ -87,6 +91,9 @@ def test_budgets_pools_and_metrics(tmp_path: Path) -> None:
         assert float(lines['polysilicon_key_spent_usd{key="poor"}']) == pytest.approx(cost)
         assert float(lines['polysilicon_requests_total{status="429"}']) == 1
         assert float(lines['polysilicon_pool_slots{pool="dear",resource="engine"}']) == 1
+        # What Grafana charts is there.
+        charted = set(re.findall(r"(?:polysilicon|process)_\w+", GRAFANA.read_text()))
+        assert charted <= {re.split("[{ ]", line)[0] for line in text.splitlines()} | UNSEEN
         # What is spent stays spent over a restart.
         with serving(tmp_path, pool, keys=keys) as served:
             assert served.chat(headers=by["poor"]).status_code == 429

@@ -192,6 +192,7 @@ class _Call:
             return  # the server breaks the connection off, as the answer is not complete
         headers = [(k.encode(), v.encode()) for k, v in told.headers.items()]
         headers.append((b"content-type", b"application/json"))
+        headers.append((b"content-length", str(len(told.body)).encode()))
         start = {"type": "http.response.start", "status": told.status, "headers": headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": told.body})
