@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from browsing import PHONE, WIDE, Seen, axe_complaints, complaints, seen
+from polysilicon.gateway.dashboard.snapshot import grouped
 from scripted_endpoint import Endpoint, Reply
 from served_gateway import Served, endpoint_pool, serving
 
 PAGES = ("/", "/tasks", "/money", "/elsewhere", "/placement")
 HOSTILE = '<img src=x onerror="document.title=1"></script>'
 NOBODY_THERE = "http://127.0.0.1:9/v1"
+FAULTY = """<title>x</title><header></header><nav></nav><main><h1>one</h1><h1 id="a">two</h1>
+<h3 id="a">three</h3><p style="color: #999">pale</p><svg></svg><input><button></button>
+<table><caption>t</caption><tr><th>head</th></tr></table><a href="/" tabindex="2">go</a></main>"""
 LET_GO = threading.Event()
 
 
@@ -54,6 +59,17 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             for _ in range(3):
                 served.chat(model="other")
             yield served
+
+
+def test_what_looks_for_faults_finds_them(browser: Browser) -> None:
+    page = browser.new_page()
+    page.set_content(FAULTY)
+    found = " ".join(complaints(page))
+    for fault in ("no language", "2 of h1", "id a twice", "h1 is followed by h3", "no name: <nav",
+                  "without scope", "no words for <svg", "no label", "no words: <button",
+                  "contrast 2.8", "an order of its own"):  # fmt: skip
+        assert fault in found
+    page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -159,6 +175,15 @@ def test_the_keyboard_reaches_everything(browser: Browser, busy: Served) -> None
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_be_focused()
+
+
+def test_the_ledger_adds_up_however_it_is_grouped(busy: Served) -> None:
+    books = grouped(busy.gateway.totals)
+    whole = asdict(busy.gateway.totals.all)
+    assert whole["steps"] >= 10
+    for name, sums in books.items():
+        for field, total in whole.items():
+            assert sum(asdict(one)[field] for one in sums.values()) == pytest.approx(total), name
 
 
 def test_news_come_by_themselves(browser: Browser, busy: Served) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from polysilicon import units
 from polysilicon.gateway.dashboard.charts import (
     MAX_STEPS,
+    ROOMS,
     lanes,
     load_bar,
     load_words,
@@ -75,6 +76,7 @@ def fleet_page(snapshot: Snapshot, chrome: Chrome) -> str:
         snapshot,
         chrome,
         under_way=sum(task.state in UNENDED for task in snapshot.tasks) + snapshot.tasks_left_out,
+        rooms=ROOMS,
         load_bar=load_bar,
         load_words=load_words,
         health_words=health_words,

@@ -21,6 +21,9 @@ LOOK_S = 0.25
 BUCKET_S = 60.0
 MOST_BUCKETS = 60
 MOST_TASKS = 1000
+MOST_UNDER_WAY = 10_000
+"""Tasks in all, those under way included: of a call that was cut off no end may be told."""
+
 MOST_STEPS = 10_000
 MOST_STEPS_OF_TASK = 400
 MOST_ESTIMATED = 4000
@@ -143,10 +146,6 @@ class Watch:
         found = self._tasks.get(task_id)
         return None if found is None else found.view()
 
-    def under_way(self) -> int:
-        """Return how many tasks are under way."""
-        return sum(task.state in UNENDED for task in self._tasks.values())
-
     def whole_tasks(self) -> list[StepRecord]:
         """Return the steps of the latest tasks that ended, all of each."""
         steps: list[StepRecord] = []
@@ -215,7 +214,7 @@ class Watch:
         for task_id, task in list(self._tasks.items()):
             if len(self._tasks) <= MOST_TASKS and self._steps <= MOST_STEPS:
                 break
-            if task.state not in UNENDED:
+            if task.state not in UNENDED or len(self._tasks) > MOST_UNDER_WAY:
                 self._steps -= len(self._tasks.pop(task_id).ended)
 
 
