@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from served_gateway import Served, endpoint_pool, serving
 
 PAGES = ("/", "/tasks", "/money", "/elsewhere", "/placement")
 HOSTILE = '<img src=x onerror="document.title=1"></script>'
+KNOWN = "smollm2-135m-instruct"
 NOBODY_THERE = "http://127.0.0.1:9/v1"
 FAULTY = """<title>x</title><header></header><nav></nav><main><h1>one</h1><h1 id="a">two</h1>
 <h3 id="a">three</h3><p style="color: #999">pale</p><svg></svg><input><button></button>
@@ -51,7 +53,9 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         far = endpoint_pool(endpoint.address, **offer).partition("price = ")[0]
         gone = endpoint_pool(NOBODY_THERE, "gone", model="other", serves=["llm:other"])
         folder = tmp_path_factory.mktemp("busy")
-        with serving(folder, far + 'price = "1y"\n', gone) as served:
+        known = endpoint_pool(endpoint.address, "known", model=KNOWN, serves=[f"llm:{KNOWN}"])
+        with serving(folder, far + 'price = "1y"\n', gone, known) as served:
+            served.chat(model=KNOWN)
             for n in range(6):
                 about = {"task": f"ticket-{n % 3}", "agent": "support"}
                 served.chat("bad" if n == 4 else "hi", metadata=about)
@@ -125,9 +129,14 @@ def test_the_pages_say_what_was(browser: Browser, busy: Served) -> None:
 def test_the_work_is_estimated_elsewhere(browser: Browser, busy: Served) -> None:
     with seen(browser, busy.address) as reader:
         page = reader.go("/elsewhere")
-        page.get_by_text("Offers without an estimate").wait_for(timeout=30_000)
-        page.get_by_text("Offers without an estimate").click()
-        expect(page.locator("#elsewhere")).to_contain_text("scripted")
+        page.get_by_text("The offers as a table").click(timeout=60_000)
+        table = page.get_by_role("region", name="Cost elsewhere")
+        row = table.get_by_role("row").filter(has_text="gcp/g2-standard-4")
+        expect(row).to_contain_text(re.compile("measured|calibrated"))
+        expect(row).to_contain_text(" to ")  # its band
+        expect(page.locator("#elsewhere")).to_contain_text("The last task that ended here")
+        expect(page.locator("#elsewhere")).to_contain_text("knows nothing: other, scripted")
+        assert complaints(page) == []
 
 
 def test_nothing_has_run_yet(browser: Browser, tmp_path: Path) -> None:

@@ -186,6 +186,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         age_s: how long ago.
         rows: offers with an estimate.
         refused: offers without one, and why.
+        left_out: tasks that called models of which nothing is known.
+        unknown: these models.
         trouble: why there is no estimate, where it failed.
         busy: a newer one is being made.
     """
@@ -195,5 +197,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float = 0.0
     rows: Sequence[Elsewhere] = ()
     refused: Sequence[tuple[str, str]] = ()
+    left_out: int = 0
+    unknown: Sequence[str] = ()
     trouble: str = ""
     busy: bool = False
