@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
+import msgspec
 import numpy as np
 import uvloop
 from rich.console import Console
@@ -36,19 +37,22 @@ _FLEET = """
 name = "here"
 offer = "local"
 serves = ["tool:*"]
-
+"""
+POOL = """
 [[pool]]
-name = "engine"
+name = "{name}"
 offer = "own/box"
 region = "here"
 serves = ["llm:*"]
 engine = "openai"
 endpoint = "{endpoint}"
 model = "{model}"
-concurrency = 1024
+concurrency = 4096
 price = {{ usd_per_hour = 1.0 }}
 {more}
 """
+"""A pool of an endpoint that runs already."""
+
 _LITELLM = """
 model_list:
   - model_name: fast
@@ -92,17 +96,25 @@ def process(
             child.wait(20)
 
 
+class Served(msgspec.Struct, frozen=True):
+    """A gateway at work: connections to it, its port, and its process."""
+
+    way: Forwarder
+    port: int
+    pid: int
+
+
 @contextlib.contextmanager
-def gateway(folder: Path, endpoint: str, model: str, more: str = "") -> Iterator[Forwarder]:
-    """Serve a fleet of one endpoint."""
+def gateway(folder: Path, endpoint: str, model: str, more: str = "") -> Iterator[Served]:
+    """Serve a fleet of one endpoint; `more` are lines of its pool, or other pools."""
     fleet, port = folder / f"{model}.toml", free_port()
-    fleet.write_text(_FLEET.format(endpoint=endpoint, model=model, more=more))
+    fleet.write_text(_FLEET + POOL.format(name="engine", endpoint=endpoint, model=model, more=more))
     polysilicon = str(Path(sys.executable).with_name("polysilicon"))
     command = [polysilicon, "serve", "--port", str(port)]
     command += ["--fleet", str(fleet), "--folder", str(folder / f"gateway-{model}")]
     base = f"http://127.0.0.1:{port}"
-    with process(command, f"{base}/readyz", folder / f"gateway-{model}.log"):
-        yield Forwarder(f"{base}/v1")
+    with process(command, f"{base}/readyz", folder / f"gateway-{model}.log") as child:
+        yield Served(Forwarder(f"{base}/v1"), port, child.pid)
 
 
 @contextlib.contextmanager
@@ -155,7 +167,10 @@ async def real_engine(folder: Path) -> None:
     engine = LlamaCpp(assets.fetch("smollm2-135m-instruct"), concurrency=8)
     os.environ["ENGINE_KEY"] = engine.key
     with gateway(folder, engine.address, engine.model, 'key_env = "ENGINE_KEY"') as through:
-        ways = {"directly": Forwarder(engine.address, engine.key), "through the gateway": through}
+        ways = {
+            "directly": Forwarder(engine.address, engine.key),
+            "through the gateway": through.way,
+        }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(2 * ROUNDS):
             for name, way in ways.items():
@@ -180,7 +195,7 @@ def main() -> None:
         folder = Path(name)
         stack.enter_context(process(command, endpoint, folder / "endpoint.log"))
         ways = {"the endpoint itself": Forwarder(endpoint)}
-        ways["Polysilicon's gateway"] = stack.enter_context(gateway(folder, endpoint, "fast"))
+        ways["Polysilicon's gateway"] = stack.enter_context(gateway(folder, endpoint, "fast")).way
         if len(sys.argv) > 1:
             proxy = litellm(sys.argv[1], folder, endpoint)
             ways["LiteLLM's proxy"] = stack.enter_context(proxy)

@@ -18,7 +18,7 @@ import uvloop
 
 from polysilicon.runtime.engines.forward import Forwarder
 
-TOKENS, EVERY_S = 100, 0.02
+TOKENS, EVERY_S, IDLE_S = 100, 0.02, 30.0
 
 
 class EndpointHttp(asyncio.Protocol):
@@ -48,7 +48,7 @@ class EndpointHttp(asyncio.Protocol):
         """Answer."""
         asked, self.body = json.loads(self.body or b"{}"), b""
         if asked.get("stream"):
-            self.streaming = asyncio.get_running_loop().create_task(self._stream())
+            self.streaming = asyncio.get_running_loop().create_task(self._stream(asked["model"]))
             return
         message = {"role": "assistant", "content": "It is 18 degrees and sunny in Paris."}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -60,14 +60,15 @@ class EndpointHttp(asyncio.Protocol):
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         self.transport.write(head.encode() + b"\r\n\r\n" + body)
 
-    async def _stream(self) -> None:
+    async def _stream(self, model: str) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
         self.transport.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
         await asyncio.sleep(EVERY_S * np.random.default_rng().random())
         next_s = time.monotonic()
+        every_s = EVERY_S if model == "fast" else IDLE_S
         for _ in range(TOKENS):
             self._event({"index": 0, "delta": {"content": f"{time.monotonic():.6f} "}})
-            next_s += EVERY_S
+            next_s += every_s
             await asyncio.sleep(max(0.0, next_s - time.monotonic()))
         self._event({"index": 0, "delta": {}, "finish_reason": "stop"})
         usage = {"prompt_tokens": 12, "completion_tokens": TOKENS, "total_tokens": 12 + TOKENS}

@@ -78,7 +78,7 @@ class Endpoint:
         asked = await request.json()
         self.requests.append(asked)
         texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
-        rows = [{"object": "embedding", "index": n, "embedding": [float(len(text)), 1.0]}
+        rows = [{"object": "embedding", "index": n, "embedding": [float(len(str(text))), 1.0]}
                 for n, text in enumerate(texts)]  # fmt: skip
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         return JSONResponse({"object": "list", "data": rows, "model": "m", "usage": usage})

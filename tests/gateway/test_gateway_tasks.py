@@ -179,6 +179,19 @@ def test_keys_see_their_own_tasks_and_pay_for_them(tmp_path: Path) -> None:
         assert len(s.client.get("/v1/tasks", headers=as_["root"]).json()["data"]) == 1
 
 
+def test_steps_of_a_task_go_only_to_pools_of_its_key(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    key = add_key(keys, "a", pools=("far",))
+    with serving(tmp_path, POOL, agents=(COUNT,), keys=keys) as served:
+        headers = {"authorization": f"Bearer {key}"}
+        given = {"path": str(tmp_path / "notes")}
+        task_id = submit(served, "count", given, **headers).json()["id"]
+        view = events_of_key(served, task_id, headers)
+    assert view["status"] == "failed"
+    assert "the policy lets no pool take tool:note: here: this call may not use it" in view["error"]
+    assert not (tmp_path / "notes").exists()
+
+
 def events_of_key(served: Served, task_id: str, headers: dict[str, str]) -> dict[str, Any]:
     with httpx.Client(base_url=served.address, headers=headers, timeout=30) as client:
         return dict(events_of(client, task_id)[-1][2])

@@ -86,7 +86,7 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
     check(settings)
     fetch_model(settings.model, str(settings.fleet) if settings.fleet else None)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.INFO)
-    for noisy in ("uvicorn", "httpx"):  # their lines could hold what callers sent
+    for noisy in ("uvicorn", "httpx", "mcp"):  # their lines could hold what callers sent
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
     def started(gateway: Gateway, address: str) -> None:

@@ -18,7 +18,7 @@ import hashlib
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -92,6 +92,12 @@ class Caller:
     def may_use(self, pool: str) -> bool:
         """Tell whether a pool may take the caller's steps."""
         return any(fnmatchcase(pool, pattern) for pattern in self.key.pools)
+
+    def only(self, pools: Iterable[str]) -> frozenset[str] | None:
+        """Return those of some pools that may take the caller's steps; None where all may."""
+        every = list(pools)
+        allowed = frozenset(pool for pool in every if self.may_use(pool))
+        return None if len(allowed) == len(every) else allowed
 
     @property
     def left_usd(self) -> float:

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.gateway import chat, embeddings, errors, health, openapi, responses
+from polysilicon.gateway import chat, embeddings, errors, health, metrics, openapi, responses
 from polysilicon.gateway.dashboard import routes as dashboard
 from polysilicon.gateway.dashboard.session import cookie_key
 from polysilicon.gateway.guard import Guard, bearer
@@ -23,6 +23,7 @@ from polysilicon.gateway.traces import routes as traces
 
 ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     health.ROUTES,
+    metrics.ROUTES,
     chat.ROUTES,
     responses.ROUTES,
     embeddings.ROUTES,

@@ -37,7 +37,7 @@ class EmbeddingBody(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `/v1/embeddings`, as far as the gateway reads it."""
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    input: str | list[Any]
+    input: str | Annotated[list[str | int | list[int]], msgspec.Meta(min_length=1)]
     encoding_format: Literal["float", "base64"] | None = None
     metadata: Json | None = None
 

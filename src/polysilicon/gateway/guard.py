@@ -86,6 +86,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - of no route may more come out than its answer
             await call.fail(error)
         finally:
+            self._gateway.metrics.request(call.status or _LEFT)
             self._gateway.audit.write(call.line())
 
     def _admitted(self, headers: Headers, path: str) -> Caller | None:
@@ -134,7 +135,7 @@ class _Call:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._begin_s = time.monotonic()
-        self._got_bytes, self._more = 0, True
+        self._got_bytes, self._more = 0, _has_body(scope)
         self._id = f"req_{secrets.token_hex(8)}"
         self._notes: dict[str, Any] = scope.setdefault(NOTES, {"request": self._id})
         self._ended = False
@@ -167,6 +168,8 @@ class _Call:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = [(b"x-request-id", self._id.encode()), *_HEADERS]
+            if self._more:  # what still comes of the body is not read
+                own.append((b"connection", b"close"))
             message["headers"] = [*message.get("headers", ()), *own]
         elif message["type"] == "http.response.body":
             self._ended = not message.get("more_body", False)
@@ -189,8 +192,7 @@ class _Call:
             return  # the server breaks the connection off, as the answer is not complete
         headers = [(k.encode(), v.encode()) for k, v in told.headers.items()]
         headers.append((b"content-type", b"application/json"))
-        if self._more:  # what still comes of the body is not read
-            headers.append((b"connection", b"close"))
+        headers.append((b"content-length", str(len(told.body)).encode()))
         start = {"type": "http.response.start", "status": told.status, "headers": headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": told.body})
@@ -208,3 +210,11 @@ class _Call:
             seconds=round(time.monotonic() - self._begin_s, 6),
             **self._notes,
         )
+
+
+def _has_body(scope: Scope) -> bool:
+    """Tell whether a request has a body, by its head."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+    return False

@@ -95,7 +95,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, dict[str, Any]] = {}
 
 
-_ANSWERS: dict[str, Any] = {JSON: _ANY, EVENTS: _TEXT}
+_EVENT = {
+    "type": "object",
+    "properties": {"id": _TEXT, "event": _TEXT, "data": _TEXT},
+    "required": ["data"],
+}
+_ANSWERS: dict[str, Any] = {JSON: _ANY, EVENTS: _EVENT}
 _REQUEST = {
     JSON: {
         "type": "object",
@@ -106,7 +111,7 @@ _REQUEST = {
 _TAKEN = {JSON: Exported, PROTOBUF: _TEXT}
 _REFUSED = {JSON: {"anyOf": [Status, ErrorBody]}, PROTOBUF: _TEXT}
 _KEY = {"Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 255}}
-_LAST = {"Last-Event-ID": {"type": "string", "pattern": "^([0-9]{1,18}|end)$"}}
+_LAST = {"Last-Event-ID": {"type": "string", "pattern": "^([0-9]{1,18}|end)?$"}}
 
 OPERATIONS = (
     Operation(method="post", path="/v1/chat/completions", does="Ask a model, as a chat.",
@@ -131,7 +136,7 @@ OPERATIONS = (
     Operation(method="post", path="/v1/tasks/{task_id}/cancel", does="Cancel a task.",
               gives={200: TaskView}),
     Operation(method="get", path="/v1/tasks/{task_id}/events", does="Follow a task live.",
-              headers=_LAST, gives={200: {EVENTS: _TEXT}, 204: None}),
+              headers=_LAST, gives={200: {EVENTS: _EVENT}, 204: None}),
     Operation(method="post", path="/v1/traces", does="Take in OpenTelemetry traces (OTLP).",
               takes=_REQUEST, gives={200: _TAKEN, 400: _REFUSED}),
     Operation(method="get", path="/healthz", does="Tell that the gateway lives.",

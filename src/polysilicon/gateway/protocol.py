@@ -34,10 +34,11 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; of heads no more than so many."""
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > _MOST_HEAD_BYTES:
+        if self._head_timer is None:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > _MOST_HEAD_BYTES:
             text = f"the head is over the limit of {_MOST_HEAD_BYTES // 1024} KiB"
             self._refuse(ApiError(431, text))
 

@@ -21,6 +21,7 @@ from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.audit import Audit
 from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.feed import Feed
+from polysilicon.gateway.metrics import Metrics, StateCollector
 from polysilicon.gateway.outside import Tasks as OutsideTasks
 from polysilicon.gateway.tasks.service import Tasks
 from polysilicon.gateway.totals import Totals
@@ -108,6 +109,7 @@ class Gateway:
         totals: the ledger so far, those of earlier starts of the same folder included.
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
+        metrics: what Prometheus scrapes.
         outside: tasks of agents that run elsewhere and call `/v1`.
         forwarders: connections to the engines' endpoints.
         tasks: the tasks of `/v1/tasks`; None before they are served.
@@ -128,6 +130,7 @@ class Gateway:
     totals: Totals
     clock: Callable[[], float]
     audit: Audit
+    metrics: Metrics
     outside: OutsideTasks = field(default_factory=OutsideTasks)
     forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
     tasks: Tasks | None = None
@@ -144,6 +147,7 @@ class Gateway:
             InputError: a file that the dashboard is to show is missing or wrong.
         """
         self.board = Board(self)
+        self.metrics.registry.register(StateCollector(self))
 
     @property
     def folder(self) -> Path:
@@ -238,8 +242,11 @@ def _assembled(
 
     feed = Feed(clock)
 
+    metrics = Metrics()
+
     def ended(step: StepRecord) -> None:
         totals.add(step)
+        metrics.step(step)
         feed.publish("step", step)
 
     runner = StepRunner(journal, _dispatcher(machine.pools, policy, feed, totals), clock)
@@ -248,7 +255,7 @@ def _assembled(
     return Gateway(
         settings=settings, machine=machine, journal=journal, runner=runner, access=access,
         resources=machine.resources(runner, clock), feed=feed, totals=totals, clock=clock,
-        audit=Audit(settings.folder),
+        audit=Audit(settings.folder), metrics=metrics,
     )  # fmt: skip
 
 

@@ -52,7 +52,8 @@ class TaskState:
     """What the runtime keeps of a task while it runs.
 
     `deadline_s` is by `time.monotonic`. `prompts` has the tokens of its last prompt on each pool,
-    which that pool's prefix cache may still hold.
+    which that pool's prefix cache may still hold. `only` names the pools that may take its steps,
+    where not all may.
     """
 
     task_id: str
@@ -67,6 +68,7 @@ class TaskState:
     deadline_s: float = math.inf
     data_class: str | None = None
     prompts: dict[str, int] = field(default_factory=dict)
+    only: frozenset[str] | None = None
 
 
 @dataclass(slots=True)

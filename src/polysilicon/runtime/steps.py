@@ -7,7 +7,7 @@ import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -91,6 +91,8 @@ class StepRunner:
         Raises:
             StepError: the step failed, timed out, or was refused; also on replay.
         """
+        if scope.task.only is not None and call.only is None:
+            call = replace(call, only=scope.task.only)
         step_id = scope.step_id(call.kind, call.name, call.model, self._identity(call))
         parents = scope.frontier
         if self.fatal is not None:

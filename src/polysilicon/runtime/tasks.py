@@ -69,26 +69,37 @@ class TaskRunner:
         except (Exception, TaskBlockedError) as error:  # foreign code may raise anything
             raise InputError(f"cannot prepare: {one_line(error)}", where=agent.name) from error
 
-    async def run(self, agent: Agent, task: PendingTask, arrival_s: float) -> TaskRecord:
+    async def run(
+        self,
+        agent: Agent,
+        task: PendingTask,
+        arrival_s: float,
+        only: frozenset[str] | None = None,
+    ) -> TaskRecord:
         """Run one task to its end, and journal how it ended; steps that ended are not run again.
 
         Args:
             agent: of the task.
             task: what was accepted.
             arrival_s: when it arrived, unless its journaled steps tell that.
+            only: names of the pools that may take its steps; None for all.
 
         Raises:
             JournalError: the journal cannot be written.
         """
         stop = self._stops[task.task_id] = asyncio.get_running_loop().create_future()
         try:
-            return await self._run(agent, task, arrival_s, stop)
+            state, start_s = await self._begun(agent, task, arrival_s, only)
+            self.active[task.task_id] = state
+            return await self._ended(agent, task, state, start_s, stop)
         finally:
             del self._stops[task.task_id]
+            self.active.pop(task.task_id, None)
 
-    async def _run(
-        self, agent: Agent, task: PendingTask, arrival_s: float, stop: asyncio.Future[str]
-    ) -> TaskRecord:
+    async def _begun(
+        self, agent: Agent, task: PendingTask, arrival_s: float, only: frozenset[str] | None
+    ) -> tuple[TaskState, float]:
+        """Return the state of a task that begins, and when its first step could begin."""
         resources = self.resources
         history = await self.journal.history(task.task_id)
         before = [record for record, _ in history.values()]
@@ -106,31 +117,38 @@ class TaskRunner:
             klass=schedule.INTERACTIVE if slo and slo.interactive else schedule.BATCH,
             deadline_s=time.monotonic() - resources.clock() + arrival_s + limit_s,
             data_class=agent.data_class,
+            only=only,
         )
-        self.active[task.task_id] = state
-        try:
-            context = Context(resources, Scope(state), self.agent_folder(task.agent))
-            work = asyncio.create_task(_guarded(agent, context, task.input))
-            output, error = await self._outcome(work, stop)
-            if resources.runner.fatal is not None:
-                raise resources.runner.fatal
-            record = TaskRecord(
-                task_id=task.task_id,
-                agent=task.agent,
-                input=task.input,
-                output=output,
-                ok=error is None,
-                quality=_grade(agent, task.input, output)
-                if error is None
-                else _failed(agent, task.input),
-                error=error,
-                arrival_s=arrival_s,
-                start_s=start_s,
-                end_s=resources.clock(),
-            )
-            await self.journal.end_task(record)
-        finally:
-            del self.active[task.task_id]
+        return state, start_s
+
+    async def _ended(
+        self,
+        agent: Agent,
+        task: PendingTask,
+        state: TaskState,
+        start_s: float,
+        stop: asyncio.Future[str],
+    ) -> TaskRecord:
+        """Run the agent, and journal how that ended."""
+        resources, value = self.resources, task.input
+        context = Context(resources, Scope(state), self.agent_folder(task.agent))
+        work = asyncio.create_task(_guarded(agent, context, value))
+        output, error = await self._outcome(work, stop)
+        if resources.runner.fatal is not None:
+            raise resources.runner.fatal
+        record = TaskRecord(
+            task_id=task.task_id,
+            agent=task.agent,
+            input=value,
+            output=output,
+            ok=error is None,
+            quality=_grade(agent, value, output) if error is None else _failed(agent, value),
+            error=error,
+            arrival_s=state.arrival_s,
+            start_s=start_s,
+            end_s=resources.clock(),
+        )
+        await self.journal.end_task(record)
         return record
 
     def cancel(self, task_id: str, error: str = CANCELLED) -> bool:

@@ -145,8 +145,7 @@ async def _step(
     task_id = f"mcp-{secrets.token_hex(8)}"
     rng = random.Random(task_id)  # noqa: S311 - no secret
     state = TaskState(task_id=task_id, agent=AGENT, arrival_s=gateway.clock(), rng=rng)
-    allowed = frozenset(p.name for p in gateway.machine.pools if caller.may_use(p.name))
-    only = None if len(allowed) == len(gateway.machine.pools) else allowed
+    only = caller.only(pool.name for pool in gateway.machine.pools)
     call = StepCall(kind="tool", name=name, timeout_s=limit_s, only=only, once=True)
     try:
         await gateway.runner.run(Scope(state), call, metered, None)

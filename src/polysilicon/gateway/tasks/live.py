@@ -18,16 +18,16 @@ class Live:
     arrival_s: float
     begun_s: float | None = None
     steps: int = 0
-    cost_usd: float = 0.0
-    energy_j: float = 0.0
+    cost_usd: float | None = None
+    energy_j: float | None = None
     caller: Caller | None = None
     watchers: list[asyncio.Future[None]] = field(default_factory=list)
 
     def add(self, step: StepRecord) -> None:
         """Count a step that ended."""
         self.steps += 1
-        self.cost_usd += step.cost_usd or 0.0
-        self.energy_j += step.energy_j or 0.0
+        self.cost_usd = _sum(self.cost_usd, step.cost_usd)
+        self.energy_j = _sum(self.energy_j, step.energy_j)
 
     def wake(self) -> None:
         """Tell those who watch that something has changed."""
@@ -35,3 +35,8 @@ class Live:
         for future in watchers:
             if not future.done():
                 future.set_result(None)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    """Return the sum of what is known; None where nothing is."""
+    return one if other is None else (one or 0.0) + other

@@ -40,8 +40,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     quality: float | None = None
     steps: int = 0
-    cost_usd: float = 0.0
-    energy_j: float = 0.0
+    cost_usd: float | None = None
+    energy_j: float | None = None
     run_s: float = 0.0
 
 

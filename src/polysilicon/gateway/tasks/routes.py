@@ -24,18 +24,22 @@ from polysilicon.gateway.guard import NOTES
 from polysilicon.gateway.reading import read_query
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
 from polysilicon.gateway.tasks.register import Asked, Entry, Register
-from polysilicon.gateway.tasks.service import Tasks, is_over
+from polysilicon.gateway.tasks.service import Bounds, Tasks, is_over
 from polysilicon.gateway.tasks.types import AgentList, AgentView, Status, TaskList, TaskRequest
 from polysilicon.runtime.journal import Committed
 from polysilicon.runtime.loader import bundled_names, load_agent
 from polysilicon.runtime.tasks import TaskRunner
 from polysilicon.runtime.types import Agent
+from polysilicon.runtime.watchdog import Watchdog
 from polysilicon.workload.record import StepRecord
 
 _PAGE = 200
 _BEAT_S = 15.0
 _LONGEST_KEY = 255
 _END = "end"
+_BLOCKED_S = 30.0
+"""How long an agent may keep the event loop, on which all calls wait."""
+
 _encode = msgspec.json.encode
 
 
@@ -77,11 +81,11 @@ async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
     tasks = Tasks(
         agents_of(settings.agents),
         gateway.access,
+        lambda: [pool.name for pool in gateway.machine.pools],
         runner,
         Register(gateway.folder),
         gateway.feed,
-        at_once=settings.tasks_at_once,
-        most_waiting=settings.tasks_waiting,
+        bounds=Bounds(at_once=settings.tasks_at_once, waiting=settings.tasks_waiting),
     )
     before = gateway.runner.on_end
 
@@ -92,7 +96,7 @@ async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
 
     gateway.runner.on_end = ended
     gateway.tasks = tasks
-    async with tasks:
+    async with Watchdog(_BLOCKED_S), tasks:
         yield
 
 

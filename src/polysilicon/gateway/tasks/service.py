@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 import msgspec
@@ -31,9 +31,17 @@ from polysilicon.workload.record import StepRecord, TaskRecord
 _PAGE = 1000
 _FIRST_GUESS_S = 5.0
 _WEIGHT = 0.2
+_GONE = "the key that it was asked for with is gone"
 
 Wall = Callable[[], float]
 """Seconds since 1970."""
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tasks may be under way at once, and how many may wait; more are refused."""
+
+    at_once: int
+    waiting: int
 
 
 class Tasks:
@@ -42,11 +50,11 @@ class Tasks:
     Args:
         agents: those that may be asked for, by name.
         access: finds callers by their names.
+        pools: gives the names of all pools.
         runner: runs one task.
         register: what was asked.
         feed: is told as tasks are accepted, begin and end.
-        at_once: tasks under way at once.
-        most_waiting: tasks that may wait; more are refused.
+        bounds: how many may be there.
         wall: the time of day.
     """
 
@@ -54,18 +62,18 @@ class Tasks:
         self,
         agents: Mapping[str, Agent],
         access: Access,
+        pools: Callable[[], Iterable[str]],
         runner: TaskRunner,
         register: Register,
         feed: Feed,
         *,
-        at_once: int,
-        most_waiting: int,
+        bounds: Bounds,
         wall: Wall = time.time,
     ) -> None:
         self.agents, self.register = agents, register
-        self._access = access
+        self._access, self._pools = access, pools
         self._runner, self._feed, self._wall = runner, feed, wall
-        self._at_once, self._most_waiting = at_once, most_waiting
+        self._bounds = bounds
         self.live: dict[str, Live] = {}
         self._waiting: deque[str] = deque()
         self._more = asyncio.Event()
@@ -83,7 +91,7 @@ class Tasks:
     async def __aenter__(self) -> Self:
         """Go on with what has not ended, and take up new tasks."""
         self._restore()
-        self._lines = [asyncio.create_task(self._line()) for _ in range(self._at_once)]
+        self._lines = [asyncio.create_task(self._line()) for _ in range(self._bounds.at_once)]
         self._lines.append(asyncio.create_task(self._until_drained()))
         return self
 
@@ -129,7 +137,9 @@ class Tasks:
 
     def _alive(self, entry: Entry) -> Live:
         """Return the state of a task that has not ended; its caller's key may be gone by now."""
-        callers = (caller for caller in self._access.callers if caller.name == entry.caller)
+        access = self._access
+        found = [access.nobody] if access.open else access.callers
+        callers = (caller for caller in found if access.open or caller.name == entry.caller)
         return Live(entry, self._clock(), caller=next(callers, None))
 
     def _recount(self, live: Live) -> None:
@@ -180,8 +190,8 @@ class Tasks:
         """Raise `ApiError` where no more tasks may wait, or none are taken."""
         if self.failure is not None:
             raise self.failure
-        if len(self._waiting) >= self._most_waiting:
-            wait_s = min(self._mean_s * len(self._waiting) / self._at_once, 600.0)
+        if len(self._waiting) >= self._bounds.waiting:
+            wait_s = min(self._mean_s * len(self._waiting) / self._bounds.at_once, 600.0)
             text = f"{len(self._waiting)} tasks wait already, as many as may"
             raise ApiError(429, text, code="queue_full", retry_after_s=max(wait_s, 1.0))
 
@@ -217,6 +227,10 @@ class Tasks:
         live.entry = msgspec.structs.replace(entry, status="in_progress")
         self._tell(live, "in_progress")
         task = _pending(entry)
+        if live.caller is None:
+            record = await self._runner.end_unrun(task, live.arrival_s, f"{CANCELLED}: {_GONE}")
+            self._end(live, record)
+            return
         try:
             await self.prepare(agent)
         except JournalError:
@@ -226,7 +240,8 @@ class Tasks:
         else:
             if entry.task_id not in self.live:  # cancelled meanwhile
                 return
-            record = await self._runner.run(agent, task, live.arrival_s)
+            only = live.caller.only(self._pools())
+            record = await self._runner.run(agent, task, live.arrival_s, only)
         self._mean_s += _WEIGHT * (record.end_s - live.begun_s - self._mean_s)
         self._end(live, record)
 

@@ -40,8 +40,8 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
         error: one line, where it failed or was cancelled.
         quality: 1 for the right outcome, 0 for the wrong one, null where nobody can tell.
         steps: how many steps have ended.
-        cost_usd: dollars of those that have a price.
-        energy_j: joules of those of which they are known.
+        cost_usd: dollars, by what was measured, of those that have a price; null where none has.
+        energy_j: joules of those of which they are known; null where they are of none.
         run_s: seconds from its first step to its end or to now, downtime of the gateway left out.
     """
 
@@ -55,8 +55,8 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     quality: float | None = None
     steps: int = 0
-    cost_usd: float = 0.0
-    energy_j: float = 0.0
+    cost_usd: float | None = None
+    energy_j: float | None = None
     run_s: float | None = None
 
 

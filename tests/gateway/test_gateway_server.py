@@ -1,0 +1,138 @@
+"""The server: reloading, draining, slow and broken clients, TLS."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from polysilicon.errors import InputError
+from polysilicon.gateway import guard, protocol
+from scripted_endpoint import Endpoint
+from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
+
+
+def until(true, what: str) -> None:
+    end_s = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end_s, what
+        time.sleep(0.02)
+
+
+def test_a_fleet_file_that_changes_is_taken_up(tmp_path: Path, caplog) -> None:
+    old, new = (
+        Endpoint(lambda _a: {"content": "old", "pause_s": 1.0}),
+        Endpoint(lambda _a: {"content": "new"}),
+    )
+    with old.served(), new.served(), serving(tmp_path, endpoint_pool(old.address)) as served:
+        answers = []
+        slow = threading.Thread(target=lambda: answers.append(served.chat()))
+        slow.start()
+        until(lambda: old.requests, "the first call is under way")
+        fleet = tmp_path / "fleet.toml"
+        fleet.write_text("nonsense")
+        until(lambda: "not reloaded" in caplog.text, "a wrong file is told")
+        fleet.write_text("\n".join([TOOLS_HERE, endpoint_pool(new.address, "near")]))
+        names = lambda: [pool.name for pool in served.gateway.machine.pools]  # noqa: E731
+        until(lambda: names() == ["here", "near"], "the new pool is there")
+        assert served.chat().json()["choices"][0]["message"]["content"] == "new"
+        slow.join()
+        assert answers[0].json()["choices"][0]["message"]["content"] == "old"
+
+
+def test_what_is_under_way_is_finished_first(tmp_path: Path) -> None:
+    far = Endpoint(lambda _a: {"content": "one two three four", "pause_s": 0.1})
+    with far.served():
+        texts = []
+        asked = {
+            "model": "scripted",
+            "messages": [{"role": "user", "content": "x"}],
+            "stream": True,
+        }
+        with serving(tmp_path, endpoint_pool(far.address)) as served:
+            url = f"{served.base_url}/chat/completions"
+            reading = threading.Thread(
+                target=lambda: texts.append(httpx.post(url, json=asked, timeout=30).text)
+            )
+            reading.start()
+            until(lambda: far.live, "the stream is under way")
+        reading.join()
+    assert texts[0].endswith("data: [DONE]\n\n")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(served.address)
+
+
+def raw(served: Served, sent: bytes, *, close: bool = False) -> bytes:
+    """Send bytes, and return what comes until the other end closes."""
+    port = int(served.address.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as link:
+        link.sendall(sent)
+        if close:
+            return b""
+        found = b""
+        while piece := link.recv(65536):
+            found += piece
+        return found
+
+
+def test_broken_clients_get_their_errors_and_leave_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(protocol, "_HEAD_S", 0.3)
+    monkeypatch.setattr(guard, "_BODY_S", 0.3)
+    monkeypatch.setattr(guard, "MOST_BODY_BYTES", 1000)
+    far = Endpoint(lambda _a: {"content": "ok"})
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    with far.served(), serving(tmp_path, endpoint_pool(far.address)) as served:
+        for sent, status in (
+            (b"nonsense\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: local", 408),
+            (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000, 431),
+            (head % 50 + b'{"model":', 408),
+            (head % 5000 + b"a" * 1001, 413),
+            (b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", 421),
+        ):
+            answer = raw(served, sent)
+            first, _, body = answer.partition(b"\r\n\r\n")
+            assert first.startswith(b"HTTP/1.1 %d" % status), answer[:200]
+            assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+        for _ in range(50):
+            raw(served, head % 50 + b"{", close=True)
+            raw(served, b"", close=True)
+        until(
+            lambda: (
+                not served.call(
+                    lambda: len(served.gateway.machine.pools[1].gates["engine"]._waiting)
+                )
+            ),
+            "",
+        )
+        assert served.chat().status_code == 200
+
+
+def test_tls_by_file(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+               "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+               "-keyout", str(key), "-out", str(cert)]  # fmt: skip
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not there to make a certificate with")
+    pool = endpoint_pool("http://127.0.0.1:9/v1")
+    with serving(tmp_path, pool, tls_cert=cert, tls_key=key) as served:
+        assert served.address.startswith("https://")
+        trusted = ssl.create_default_context(cafile=str(cert))
+        with httpx.Client(verify=trusted) as client:
+            assert client.get(f"{served.address}/healthz").status_code == 200
+    for options, text in (
+        ({"tls_cert": key, "tls_key": key}, "no certificate"),
+        ({"tls_cert": cert}, "go together"),
+    ):
+        with pytest.raises(InputError, match=text), serving(tmp_path, pool, **options):
+            pass
