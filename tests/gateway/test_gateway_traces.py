@@ -115,6 +115,8 @@ def test_what_is_rejected_is_counted_by_reason(served: Served) -> None:
     assert (partial.rejected_spans, answer.status_code) == (2, 200)
     assert served.gateway.traces is not None
     assert served.gateway.traces.rejected["span without trace or span identifier"] == 3
+    reason = 'polysilicon_spans_rejected_total{reason="span without trace or span identifier"} 3.0'
+    assert reason in served.client.get("/metrics").text
 
 
 def test_what_is_no_request_is_refused_for_good(served: Served) -> None:
