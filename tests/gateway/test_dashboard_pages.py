@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, expect
 
 from browsing import PHONE, WIDE, Seen, axe_complaints, complaints, seen
 from polysilicon.gateway.dashboard.snapshot import grouped
+from polysilicon.runtime.journal import JournalError
 from scripted_endpoint import Endpoint, Reply
 from served_gateway import Served, endpoint_pool, serving
 
@@ -45,7 +46,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     def reply(asked: Reply) -> Reply:
         text = asked["messages"][-1]["content"]
         if text == "wait":
-            return Held(content="word " * 500)
+            return Held(content="word " * 1000)
         return {"status": 400} if text == "bad" else {"content": "one two"}
 
     with Endpoint(reply).served() as endpoint:
@@ -118,6 +119,12 @@ def test_the_pages_say_what_was(browser: Browser, busy: Served) -> None:
         page.get_by_role("link", name=HOSTILE).click()
         expect(page.get_by_role("heading", level=1)).to_have_text(f"Task {HOSTILE}")
         expect(page.get_by_role("row").nth(1)).to_contain_text("chat")
+
+        page.get_by_text("Where its steps went, and why").click()
+        why = page.get_by_role("region", name="Where its steps went").get_by_role("row")
+        expect(why.filter(has_text="gone")).to_contain_text("it does not serve such steps")
+        expect(why.filter(has_text="it does not")).to_have_count(3)
+        assert complaints(page) == []
 
         page.get_by_role("link", name="Money").click()
         used = page.locator("#commitments").get_by_role("row").filter(has_text="far")
@@ -251,6 +258,19 @@ def test_a_task_is_cancelled_with_and_without_script(browser: Browser, tmp_path:
                 expect(page.get_by_role("button", name="Cancel this task")).to_have_count(0)
             told = served.client.get(f"/v1/tasks/{task_id}").json()
             assert told["status"] == "cancelled"
+
+
+def test_troubles_come_first(tmp_path: Path) -> None:
+    with serving(tmp_path, endpoint_pool(NOBODY_THERE)) as served:
+        assert 'role="note"' not in served.client.get("/").text
+        served.gateway.runner.fatal = JournalError("cannot write <journal>: the disk is full")
+        served.gateway.draining = True
+        served.gateway.audit.lost = 3
+        page = served.client.get("/").text
+        assert page.count('role="note"') == 3
+        assert "Nothing more is run: cannot write &lt;journal&gt;: the disk is full" in page
+        assert "The gateway is draining" in page
+        assert "3 lines of the audit log could not be written." in page
 
 
 def test_it_says_when_the_gateway_is_gone(browser: Browser, tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def task_page(snapshot: Snapshot, chrome: Chrome, task: TaskNow) -> str:
         rows=step_rows(task, snapshot.now_s),
         left_out_steps=task.steps_left_out + max(len(task.steps) - MAX_STEPS, 0),
         kinds=KINDS,
+        names={step.step_id: step.name for step in task.steps},
         unended=UNENDED,
         lasted=lambda one: _lasted_s(one, snapshot.now_s),
     )
