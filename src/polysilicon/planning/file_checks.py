@@ -128,9 +128,9 @@ def check_policy(policy: Policy, places: Sequence[Place], where: str) -> None:
     vendors = {place.vendor for place in places}
     offers = {place.asked.name for place in places}
     regions = {place.region for place in places}
-    if policy.redundancy == "pool":
-        mend = 'redundancy = "vendor" or "region"; pools are for `polysilicon place`'
-        raise InputError("a plan knows no pools", where=where, mend=mend)
+    if policy.redundancy in {"pool", "machine"}:
+        mend = 'redundancy = "vendor" or "region"; the rest is for `polysilicon place`'
+        raise InputError(f"a plan knows no {policy.redundancy}s", where=where, mend=mend)
     if policy.redundancy == "vendor" and len(vendors) < 2:
         raise InputError(f"only {', '.join(vendors)} is there to be lost", where=where,
                          mend="add offers of another vendor")  # fmt: skip
