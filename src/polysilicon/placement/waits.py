@@ -3,7 +3,8 @@
 A pool whose steps may wait longer needs fewer machines, and its steps fewer seconds elsewhere.
 Which pays depends on how large pools are and how near the SLO is to the least possible: large ones
 hardly wait though they are busy (Halfin and Whitt), and tight SLOs leave nothing for waits. So
-fleets are found for several mean waits, from the usual one on in both directions while that pays.
+fleets are found for several mean waits, from the usual one on in both directions while that pays:
+shorter ones where seconds are worth anything, longer ones where a pool is as full as it may be.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ SHORTER = (0.02, 1e-3)
 
 LONGER = (0.4, 1.0)
 
+_FULL = 0.9
+
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """A fleet that was found for a mean wait.
@@ -34,13 +37,25 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     found: Outcome | None
 
+    @property
+    def late(self) -> bool:
+        """Whether there is no fleet, or one that misses an SLO."""
+        return self.found is None or not self.found.holds
+
+    @property
+    def full(self) -> bool:
+        """Whether a pool is about as busy as its cap allows, so that waits are what it is for."""
+        if self.found is None:
+            return False
+        used = self.found.units > 0
+        return bool((self.found.busy[used] > _FULL * self.state.cap[used]).any())
+
     def beats(self, other: Tried) -> bool:
         """Tell whether this keeps more of what is wanted, or as much and is cheaper."""
         if self.found is None or other.found is None:
             return self.found is not None
-        mine, theirs = (one.found is not None and one.found.holds for one in (self, other))
-        if mine != theirs:
-            return mine
+        if self.late != other.late:
+            return other.late
         return self.found.solved.cost < other.found.solved.cost * (1.0 - 1e-6)
 
 
@@ -57,8 +72,9 @@ def cheapest(case: Case, allowed: Mask) -> Tried:
     # Where seconds are what is wanted, waits are not in the objective: the usual ones are kept.
     if not case.slo_agents() or case.policy.objective == "latency":
         return best
-    best = _along(case, allowed, best, SHORTER)
-    if best.wait == HURRIED:
+    if best.late or max(best.state.worth.values(), default=0.0) > 0.0:
+        best = _along(case, allowed, best, SHORTER)
+    if best.wait == HURRIED and best.full:
         best = _along(case, allowed, best, LONGER)
     return best
 

@@ -133,7 +133,7 @@ def rows(result: Result) -> Iterable[Row]:
         told, band = BLANK if paused else share(kept), _band(of.low, of.high)
         yield Row(f"tasks of {agent}", of.count, (of.p50, of.p90, of.p99), told, band)
         if paused:
-            yield Row("  less persons' pauses", of.count, _three(own), share(kept), band)
+            yield Row("  less persons' pauses", of.count, _three(own), share(kept))
         if len(result.agents) > 1 and of.ttft_s.p50 is not None:
             yield Row("  time to first token", 0, _three(of.ttft_s))
     for kind, found in result.kinds.items():
