@@ -28,6 +28,7 @@ VERBS = (
     "workload",
     "place",
     "simulate",
+    "plan",
     "catalog",
     "report",
     "export",

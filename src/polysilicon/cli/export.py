@@ -11,6 +11,7 @@ import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from polysilicon import units
+from polysilicon.cli.export_plan import TARGETS, export_plan
 from polysilicon.cli.output import emit_json, json_option, out, progress
 from polysilicon.workload.exports.moments import begin_ns, date_ns
 from polysilicon.workload.exports.otlp import Exported, export_otlp, framing_of
@@ -39,33 +40,52 @@ def _otlp(asked: _Asked) -> Exported:
         )
 
 
-_TARGETS: dict[str, Callable[[_Asked], Exported]] = {"otlp": _otlp}
-
-
 @click.command(
-    name="export", epilog="Example:  polysilicon export runs/demo --to otlp -o demo.otlp.json"
+    name="export",
+    epilog="\b\nExamples:\n"
+    "  polysilicon export runs/demo --to otlp -o demo.otlp.json\n"
+    "  polysilicon export plan.json --to karpenter -o pools.yaml",
 )
-@click.argument("source", metavar="WORKLOAD", type=click.Path(path_type=Path))
-@click.option("--to", "target", type=click.Choice(list(_TARGETS)), required=True, help="For what.")
+@click.argument("source", metavar="WORKLOAD|PLAN", type=click.Path(path_type=Path))
+@click.option("--to", "target", type=click.Choice(["otlp", *TARGETS]), required=True,
+              help="For what: traces of a workload, or what runs a plan.")  # fmt: skip
 @click.option(
     "-o", "--out", "output", type=click.Path(path_type=Path, dir_okay=False), required=True,
-    help="For otlp .json (one request), .jsonl (a request a line) or .pb (Protobuf).",
+    help="For otlp .json (one request), .jsonl (a request a line) or .pb (Protobuf); for terraform "
+    ".tf.json, for the others .yaml.",
 )  # fmt: skip
 @click.option(
     "--start",
     help="When the times begin, ISO 8601, UTC without a zone. By default when the run began; of a "
     "workload file, so that its last step ended when the file was written.",
 )
+@click.option("--month", help="Of a plan, such as 2027-03; by default its first.")
 @json_option
-def command(source: Path, target: str, output: Path, start: str | None, *, as_json: bool) -> None:
-    """Write WORKLOAD (.parquet, .jsonl or a run folder) for the tools of others."""
-    found = _TARGETS[target](_Asked(source=source, output=output, start=start))
-    if as_json:
-        emit_json(found)
+def command(
+    source: Path, target: str, output: Path, start: str | None, month: str | None, *, as_json: bool
+) -> None:
+    """Write WORKLOAD (.parquet, .jsonl or a run folder) or PLAN (.json) for the tools of others."""
+    plan = target in TARGETS
+    if (start if plan else month) is not None:
+        option, of = ("--start", "workloads") if plan else ("--month", "plans")
+        raise click.UsageError(f"{option} is of {of}, not for {target}")
+    if plan:
+        deployed = export_plan(source, target, output, month)
+        text = f"{deployed.machines:,.1f} machines under contract, {deployed.offers} offers"
+        _say(deployed, f"{deployed.path}: {text}, {deployed.month} ({target})", as_json=as_json)
         return
+    found = _otlp(_Asked(source=source, output=output, start=start))
     text = f"{units.count(found.spans)} spans of {units.count(found.tasks)} tasks"
     size = units.size_bytes(found.bytes)
-    out().print(f"{found.path}: {text} ({found.format}, {size})", markup=False)
+    _say(found, f"{found.path}: {text} ({found.format}, {size})", as_json=as_json)
+
+
+def _say(found: msgspec.Struct, text: str, *, as_json: bool) -> None:
+    """Print what was written."""
+    if as_json:
+        emit_json(found)
+    else:
+        out().print(text, markup=False)
 
 
 def _failed(source: Path) -> set[str]:
