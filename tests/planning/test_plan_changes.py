@@ -165,3 +165,17 @@ probability = 0.7
     assert regret["half"] == pytest.approx(5 * 0.6 * 8760, rel=5e-3)
     assert regret["whole"] == pytest.approx(0, abs=300)
     assert plan.worth.perfect_usd == pytest.approx(0.3 * 5 * 0.6 * 8760, rel=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"start_month":"2026-12"', '"start_month":"x"'), ('"months":12', '"months":900000000')],
+)
+def test_a_plan_file_that_somebody_changed_is_refused(tmp_path, old, new):
+    path = tmp_path / "plan.json"
+    write_plan(solved(tmp_path, SMALL), path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match="a broken plan file"):
+        read_plan(path)
