@@ -44,7 +44,7 @@ _SMALLEST = 1e-9
 _MOST_COARSE = 60
 """Rounds with blocks of hours at the most."""
 
-_KEPT = 12
+_KEPT = 5
 """Rounds of prices that a warm start gets."""
 
 Stop = Callable[[], bool]
@@ -138,6 +138,13 @@ class Search:
         """Take over what is of use here from an earlier solve."""
         some = [self.book.orders[at] for at in warm.columns if at in self.book.orders]
         self.master.include(np.setdiff1d(np.array(some, dtype=np.int64), self.master.inside))
+        first = np.where(np.isfinite(self.master.low), self.master.low, 0.0)
+        for key, units in warm.units.items():
+            if key in self.book.orders:
+                at = self.book.orders[key]
+                first[at] = min(units, self.master.high[at])
+        if not self.book.ties and not self.limits.broken(first):
+            self._first = first
         return [one for one in warm.prices if one.shape == self.problem.demand.shape]
 
     def capacity(self, x: Numbers) -> Numbers:
