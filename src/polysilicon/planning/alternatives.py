@@ -29,14 +29,12 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         vendor: whose share was lowered.
-        most: what it was lowered to.
         dearer: by this share of the first plan's cost.
         shares: of commitment dollars by vendor.
         answer: the plan.
     """
 
     vendor: str
-    most: float
     dearer: float
     shares: dict[str, float]
     answer: Answer
@@ -106,7 +104,6 @@ def alternatives(
             if dearer <= within:
                 one = Alternative(
                     vendor=vendor,
-                    most=caps[vendor],
                     dearer=dearer,
                     shares=shares(problem, made),
                     answer=made,

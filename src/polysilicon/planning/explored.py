@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from polysilicon.errors import InfeasibleError
+from polysilicon.errors import PolysiliconError
 from polysilicon.planning.alternatives import alternatives
 from polysilicon.planning.answer import Answer
 from polysilicon.planning.compose import Composed
@@ -20,9 +20,6 @@ from polysilicon.planning.worth import worth
 
 GAP = 0.002
 """Of the problems that are solved beside the plan."""
-
-MOST_EXTRA = 0.05
-"""By so much an alternative may be dearer, as a share."""
 
 
 def explore(
@@ -40,11 +37,14 @@ def explore(
     if time_s <= 0 or (stop is not None and stop()):
         return NOTHING
     nothing = _nothing(problem, time_s / 4, stop) if problem.contracts else None
-    others = _alternatives(composed, answer, time_s / 4, stop)
+    others = _alternatives(problem, answer, time_s / 4, stop)
     left_s = time_s - (time.perf_counter() - begun_s)
     if len(problem.scenarios) == 1 or left_s <= 0 or (stop is not None and stop()):
         return Explored(alternatives=others, worth=Worth(nothing_usd=nothing))
-    found = worth(problem, answer, gap=GAP, time_s=left_s)
+    try:
+        found = worth(problem, answer, gap=GAP, time_s=left_s)
+    except PolysiliconError:  # its time was too short: the plan stands without it
+        return Explored(alternatives=others, worth=Worth(nothing_usd=nothing))
     mean = found.stochastic_solution_usd
     return Explored(
         alternatives=others,
@@ -58,33 +58,32 @@ def explore(
 
 
 def _alternatives(
-    composed: Composed, answer: Answer, time_s: float, stop: Callable[[], bool] | None
+    problem: Problem, answer: Answer, time_s: float, stop: Callable[[], bool] | None
 ) -> list[Alternative]:
-    """Return plans with less of a vendor that cost little more, the cheapest first.
-
-    What they cost more is what the dependence on that vendor saves.
-    """
-    problem = composed.problem
+    """Return plans with less of a vendor that cost little more, the cheapest first."""
     if len({option.vendor for option in problem.options}) == 1:
         return []
-    found = alternatives(problem, answer, within=MOST_EXTRA, gap=GAP, time_s=time_s, stop=stop)
-    told = [
+    try:
+        each = alternatives(problem, answer, gap=GAP, time_s=time_s, stop=stop)
+    except PolysiliconError:  # likewise
+        return []
+    found = [
         Alternative(
-            name=f"at most {one.most:.0%} with {one.vendor}",
+            name=f"as little as possible with {one.vendor}",
             cost_usd=one.answer.cost_usd,
             extra=one.dearer,
             share=one.shares,
         )
-        for one in found
+        for one in each
     ]
-    return sorted(told, key=lambda one: one.cost_usd)
+    return sorted(found, key=lambda one: one.cost_usd)
 
 
 def _nothing(problem: Problem, time_s: float, stop: Callable[[], bool] | None) -> float | None:
     """Return what it costs to sign nothing more; None where not all can be served so."""
     try:
         found = solve(unsigned(problem), gap=GAP, time_s=time_s, stop=stop)
-    except InfeasibleError:
+    except PolysiliconError:
         return None
     return found.cost_usd if found.status == "optimal" else None
 
