@@ -138,12 +138,13 @@ def test_alternatives_and_worth_are_worked_out_beside_the_plan(tmp_path):
     path = write(tmp_path, SMALL + OTHER)
     effort = Effort(gap=1e-6, explore_s=20.0)
     plan = planned(read_problem(path), [], source(path), catalog.shipped(), effort).plan
-    # 85 % of the dollars with the cheaper vendor: 0.6 u = 0.85 (0.6 u + 0.66 (10 - u)).
-    units = 0.85 * 6.6 / (0.6 + 0.85 * 0.06)
+    # Half of the dollars with the cheaper vendor: 0.6 u = 0.5 (0.6 u + 0.66 (10 - u)); a quarter
+    # would cost over five per cent more.
+    units = 0.5 * 6.6 / (0.6 + 0.5 * 0.06)
     usd = (0.6 * units + 0.66 * (10 - units)) * 8760
     (other,) = plan.alternatives
     assert other.cost_usd == pytest.approx(usd, rel=2e-3)
-    assert other.share["own"] == pytest.approx(0.85, abs=2e-3)
+    assert other.share["own"] == pytest.approx(0.5, abs=2e-3)
     assert plan.worth.nothing_usd == pytest.approx(87600, rel=2e-3)
 
 
@@ -165,3 +166,17 @@ probability = 0.7
     assert regret["half"] == pytest.approx(5 * 0.6 * 8760, rel=5e-3)
     assert regret["whole"] == pytest.approx(0, abs=300)
     assert plan.worth.perfect_usd == pytest.approx(0.3 * 5 * 0.6 * 8760, rel=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"start_month":"2026-12"', '"start_month":"x"'), ('"months":12', '"months":900000000')],
+)
+def test_a_plan_file_that_somebody_changed_is_refused(tmp_path, old, new):
+    path = tmp_path / "plan.json"
+    write_plan(solved(tmp_path, SMALL), path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match="a broken plan file"):
+        read_plan(path)

@@ -315,7 +315,9 @@ class Book:
             steps = contract.period_months
             shares = ((month - column.order) // steps for month in range(first, last))
             return sum(contract.commitment_usd[period] / steps for period in shares)
-        paid = payments(self.problem, contract, column.order)
+        paid = column.usd
+        if paid is None:  # it is paid in tiers
+            paid = payments(self.problem, contract, column.order)
         usd = float(np.maximum(paid, 0.0).sum())
         return usd + (0.0 if column.own is None else float(self.problem.probability @ column.own))
 
