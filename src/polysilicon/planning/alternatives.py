@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from polysilicon.errors import InfeasibleError
 from polysilicon.planning.answer import Answer
 from polysilicon.planning.contracts import service
 from polysilicon.planning.problem import Contract, Problem, SpendContract, UnitContract
-from polysilicon.planning.solve import solve
+from polysilicon.planning.solve import attempt
 
 _STEPS = (0.0, 0.25, 0.5, 0.75)
 """Shares of a vendor's share that are tried, the farthest first."""
+
+_MOST_VENDORS = 3
 
 
 class Alternative(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +60,9 @@ def shares(problem: Problem, answer: Answer) -> dict[str, float]:
             usd = one.units * sum(contract.commitment_usd[m // size] / size for m in months)
         vendor = vendor_of(problem, contract)
         found[vendor] = found.get(vendor, 0.0) + usd
-    total = sum(found.values()) or 1.0
+    total = sum(found.values())
+    if total <= 0:
+        return {}
     return {name: usd / total for name, usd in sorted(found.items(), key=lambda p: -p[1])}
 
 
@@ -84,23 +87,26 @@ def alternatives(
     """
     until = time.perf_counter() + time_s
     found: list[Alternative] = []
-    for vendor, share in shares(problem, answer).items():
-        if share < 0.1:
-            break
+    large = [(vendor, share) for vendor, share in shares(problem, answer).items() if share >= 0.1]
+    large = large[:_MOST_VENDORS]
+    for number, (vendor, share) in enumerate(large):
         for step in _STEPS:
             left = until - time.perf_counter()
             if left <= 0 or (stop is not None and stop()):
                 return found
             caps = {**problem.vendor_share_max, vendor: share * step}
             other = msgspec.structs.replace(problem, vendor_share_max=caps)
-            try:
-                made = solve(other, gap=gap, time_s=left, stop=stop, warm=answer.warm)
-            except InfeasibleError:
+            each = left / (len(large) - number)
+            made = attempt(other, gap=gap, time_s=each, stop=stop, warm=answer.warm)
+            if made is None:
                 continue
             dearer = made.cost_usd / answer.cost_usd - 1.0
             if dearer <= within:
                 one = Alternative(
-                    vendor=vendor, dearer=dearer, shares=shares(problem, made), answer=made
+                    vendor=vendor,
+                    dearer=dearer,
+                    shares=shares(problem, made),
+                    answer=made,
                 )
                 found.append(one)
                 break

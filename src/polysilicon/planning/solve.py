@@ -27,9 +27,9 @@ from polysilicon.planning.conflict import refusal
 from polysilicon.planning.hours import Dispatch, Hours
 from polysilicon.planning.limits import Limits
 from polysilicon.planning.master import InfeasibleMaster, Master
-from polysilicon.planning.problem import Numbers, Problem
+from polysilicon.planning.problem import Numbers, Problem, UnitContract
 from polysilicon.planning.risk import risky
-from polysilicon.planning.supply import ON_DEMAND, SPOT, UNMET, ways
+from polysilicon.planning.supply import UNMET, ways
 from polysilicon.planning.value import cut
 
 BLOCKS = 3
@@ -74,15 +74,31 @@ def solve(
         InputError: numbers that make no sense.
         ConflictError: no plan exists.
     """
+    found = attempt(problem, gap=gap, time_s=time_s, progress=progress, stop=stop, warm=warm)
+    if found is None:
+        raise refusal(problem)
+    return found
+
+
+def attempt(
+    problem: Problem,
+    *,
+    gap: float,
+    time_s: float,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Stop | None = None,
+    warm: Warm | None = None,
+) -> Answer | None:
+    """Return what `solve` does; None, and not why, where there is no plan."""
     started = time.perf_counter()
     check(problem)
     search = Search(problem, warm)
     try:
         status = search.run(gap, started + time_s, progress, stop)
     except InfeasibleMaster:
-        raise refusal(problem) from None
+        return None
     if search.unserved() > SERVED:
-        raise refusal(problem)
+        return None
     return search.answer(status, time.perf_counter() - started)
 
 
@@ -118,21 +134,26 @@ class Search:
 
     def _money(self) -> float:
         """Return a dollar amount about as large as the cost."""
-        found = 0.0
-        problem, k = self.problem, self.problem.shape[3]
-        known = np.isin(self.ways.ceiling_kind, [ON_DEMAND, SPOT])
-        hours = float(problem.hours.sum())
-        for cls in range(k):
-            prices = self.ways.ceiling[cls][known[cls]]
-            price = float(np.median(prices)) if len(prices) else 0.0
-            if not price:
-                mine = (self.ways.cls == cls) & (self.ways.second < 0)
-                cheap = self.ways.cost[mine]
-                price = float(np.median(cheap)) if cheap.size else 0.0
-            if not price:
-                price = float(np.median(self.ways.ceiling[cls])) / 100.0
+        problem = self.problem
+        hours, found = float(problem.hours.sum()), 0.0
+        month = hours / problem.shape[1]
+        for cls in range(problem.shape[3]):
+            prices = [
+                float(np.median(price[np.isfinite(price)])) / one.work[cls]
+                for one in problem.options
+                if one.work[cls] > 0
+                for price in (problem.path(one.on_demand_usd_per_h),)
+                if np.isfinite(price).any()
+            ]
+            for contract in problem.contracts:
+                if isinstance(contract, UnitContract):
+                    work = problem.options[contract.option].work[cls] * contract.per_unit
+                    fees = np.mean(contract.monthly_usd)
+                    fees += np.mean(contract.upfront_usd) / contract.term_months
+                    prices += [float(fees / month / work)] if work > 0 and fees > 0 else []
+            price = float(np.median(prices)) if prices else float(self.ways.penalty[cls]) / 100.0
             found += price * float(problem.demand[..., cls].mean()) * hours
-        return max(found, 1e-6)
+        return found if found > 0 else 1.0
 
     def _fitting(self, warm: Warm) -> list[Numbers]:
         """Take over what is of use here from an earlier solve."""
