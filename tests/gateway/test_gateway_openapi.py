@@ -37,7 +37,7 @@ def document(served: Any) -> Any:
 
 def test_each_route_of_programs_is_in_it() -> None:
     routes = [route for part in ROUTES for route in part if isinstance(route, Route)]
-    ours = ("/v1/", "/healthz", "/readyz", "/openapi.json")
+    ours = ("/v1/", "/healthz", "/readyz", "/metrics", "/openapi.json")
     paths = {r.path.replace(":path", "") for r in routes if r.path.startswith(ours)}
     assert {operation.path for operation in OPERATIONS} == paths
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -19,7 +20,7 @@ from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
 
 AGENTS = Path(__file__).parents[1] / "agent_samples.py"
 POOL = endpoint_pool("http://127.0.0.1:9/v1")
-COUNT, NEVER = f"{AGENTS}:count", f"{AGENTS}:never"
+COUNT, NEVER, LINGERS = (f"{AGENTS}:{name}" for name in ("count", "never", "lingers"))
 
 
 def submit(served: Served, agent: str, given: Any, **headers: str) -> httpx.Response:
@@ -56,7 +57,7 @@ def events_of(client: httpx.Client, task_id: str, last: str = "") -> list[tuple[
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("tasks")
-    with serving(folder, POOL, agents=(COUNT, NEVER),
+    with serving(folder, POOL, agents=(COUNT, NEVER, LINGERS),
                  tasks_at_once=2, tasks_waiting=2) as found:  # fmt: skip
         yield found
 
@@ -69,7 +70,7 @@ def test_a_task_is_accepted_followed_and_fetched(served: Served, tmp_path: Path)
     events = events_of(served.client, task_id)
     assert events[0][:2] == ("", "task")
     assert events[-1][:2] == ("end", "end")
-    steps = events[1:-1]
+    steps = [event for event in events if event[1] == "step"]
     assert [data["name"] for _, _, data in steps] == ["note"] * 4
     assert all(data["outcome"] == "ok" and data["task_id"] == task_id for _, _, data in steps)
     view = served.client.get(f"/v1/tasks/{task_id}").json()
@@ -80,6 +81,8 @@ def test_a_task_is_accepted_followed_and_fetched(served: Served, tmp_path: Path)
     # Who looked away goes on after the last event seen, and is told when to stop.
     rest = events_of(served.client, task_id, last=steps[1][0])
     assert rest[1:] == [*steps[2:], events[-1]]
+    begun = {data["step_id"] for _, kind, data in events if kind == "begin"}
+    assert begun <= {data["step_id"] for _, _, data in steps}
     path = f"/v1/tasks/{task_id}/events"
     assert served.client.get(path, headers={"last-event-id": "end"}).status_code == 204
     assert served.client.get(path, headers={"last-event-id": "-1"}).status_code == 400
@@ -125,6 +128,22 @@ def test_a_full_queue_refuses_and_cancelling_makes_room(served: Served, tmp_path
     assert [status for task_id, status in told if task_id == ids[0]] == [
         "queued", "in_progress", "cancelled",
     ]  # fmt: skip
+
+
+def test_what_is_under_way_is_told(served: Served, tmp_path: Path) -> None:
+    given = {"path": str(tmp_path / "notes")}
+    task_id = submit(served, "lingers", given).json()["id"]
+    found: list[tuple[str, str, Any]] = []
+    watching = Thread(target=lambda: found.extend(events_of(served.client, task_id)))
+    watching.start()
+    soon = time.monotonic() + 20
+    while not (tmp_path / "notes").exists() and time.monotonic() < soon:
+        time.sleep(0.05)
+    served.client.post(f"/v1/tasks/{task_id}/cancel")
+    watching.join()
+    kinds = [(kind, data.get("name"), data.get("status")) for _, kind, data in found]
+    assert ("begin", "linger", None) in kinds
+    assert kinds[-1] == ("end", None, "cancelled")
 
 
 def test_tasks_are_listed_by_pages_newest_first(served: Served, tmp_path: Path) -> None:
@@ -212,7 +231,7 @@ def test_an_accepted_task_outlives_a_kill_and_repeats_no_step(tmp_path: Path) ->
         assert client.post("/v1/tasks", json=body, headers=headers).json()["id"] == task_id
         events = events_of(client, task_id)
         assert events[-1][2]["status"] == "completed"
-        assert events[-1][2]["steps"] == len(events) - 2
+        assert events[-1][2]["steps"] == [kind for _, kind, _ in events].count("step")
         gateway.send_signal(signal.SIGTERM)
         assert gateway.wait(30) == 0
     lines = notes.read_text().split()

@@ -115,6 +115,19 @@ def test_what_is_rejected_is_counted_by_reason(served: Served) -> None:
     assert (partial.rejected_spans, answer.status_code) == (2, 200)
     assert served.gateway.traces is not None
     assert served.gateway.traces.rejected["span without trace or span identifier"] == 3
+    reason = 'polysilicon_spans_rejected_total{reason="span without trace or span identifier"} 3.0'
+    assert reason in served.client.get("/metrics").text
+
+
+def test_a_large_request_is_read_elsewhere(served: Served) -> None:
+    store = served.gateway.traces
+    assert store is not None
+    before = store.accepted
+    body = as_json(*(span(n) for n in range(100, 400)), span(9, spanId=""))
+    assert len(body) > 2**16
+    assert send(served, body).json()["partialSuccess"]["rejectedSpans"] == "1"
+    assert store.accepted == before + 300
+    assert send(served, b"[" + body).status_code == 400
 
 
 def test_what_is_no_request_is_refused_for_good(served: Served) -> None:

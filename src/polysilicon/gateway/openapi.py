@@ -143,6 +143,8 @@ OPERATIONS = (
               gives={200: Health}),
     Operation(method="get", path="/readyz", does="Tell whether calls are taken.",
               gives={200: Health, 503: Health}),
+    Operation(method="get", path="/metrics", does="Measures, for Prometheus.",
+              gives={200: {"text/plain": _TEXT}}),
     Operation(method="get", path="/openapi.json", does="This document.",
               gives={200: {JSON: _ANY}}),
 )  # fmt: skip

@@ -21,10 +21,12 @@ class Live:
     cost_usd: float | None = None
     energy_j: float | None = None
     caller: Caller | None = None
+    running: dict[str, StepRecord] = field(default_factory=dict)
     watchers: list[asyncio.Future[None]] = field(default_factory=list)
 
     def add(self, step: StepRecord) -> None:
         """Count a step that ended."""
+        self.running.pop(step.step_id, None)
         self.steps += 1
         self.cost_usd = _sum(self.cost_usd, step.cost_usd)
         self.energy_j = _sum(self.energy_j, step.energy_j)

@@ -8,6 +8,7 @@ moment the one can be mended by the other.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +169,10 @@ class Register:
             return self._db.execute(sql, values)
         except sqlite3.Error as error:
             raise JournalError(f"cannot write {self._path}: {error}") from error
+
+
+def digest_of(idempotency: str | None) -> str | None:
+    """Return what is kept of an idempotency key: a hash, for it may be long."""
+    if idempotency is None:
+        return None
+    return hashlib.blake2b(idempotency.encode(errors="surrogatepass"), digest_size=16).hexdigest()

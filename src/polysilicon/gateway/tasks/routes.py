@@ -1,14 +1,15 @@
 """`/v1/tasks` and `/v1/agents` over HTTP.
 
-A task's events come as server-sent events: `task`, as it is when one begins to look; `step` for
-each step that has ended or ends, whose id goes on where one left off (`Last-Event-ID`); `end`, with
-which the stream ends. A comment now and then keeps the connection.
+A task's events come as server-sent events: `task`, as it is when one begins to look; `begin` for
+each step that is under way or begins; `step` for each that has ended or ends, whose id goes on
+where one left off (`Last-Event-ID`); `end`, with which the stream ends. A comment now and then
+keeps the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -23,9 +24,17 @@ from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.guard import NOTES
 from polysilicon.gateway.reading import read_query
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
+from polysilicon.gateway.tasks.metrics import TaskCollector
 from polysilicon.gateway.tasks.register import Asked, Entry, Register
-from polysilicon.gateway.tasks.service import Bounds, Tasks, is_over
-from polysilicon.gateway.tasks.types import AgentList, AgentView, Status, TaskList, TaskRequest
+from polysilicon.gateway.tasks.service import Bounds, Tasks
+from polysilicon.gateway.tasks.types import (
+    OVER,
+    AgentList,
+    AgentView,
+    Status,
+    TaskList,
+    TaskRequest,
+)
 from polysilicon.runtime.journal import Committed
 from polysilicon.runtime.loader import bundled_names, load_agent
 from polysilicon.runtime.tasks import TaskRunner
@@ -41,6 +50,9 @@ _BLOCKED_S = 30.0
 """How long an agent may keep the event loop, on which all calls wait."""
 
 _encode = msgspec.json.encode
+
+
+Told = Callable[[StepRecord], None]
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,17 +99,24 @@ async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
         gateway.feed,
         bounds=Bounds(at_once=settings.tasks_at_once, waiting=settings.tasks_waiting),
     )
-    before = gateway.runner.on_end
-
-    def ended(step: StepRecord) -> None:
-        if before is not None:
-            before(step)
-        tasks.step_ended(step)
-
-    gateway.runner.on_end = ended
+    runner_of_steps = gateway.runner
+    runner_of_steps.on_begin = _both(runner_of_steps.on_begin, tasks.step_begun)
+    runner_of_steps.on_end = _both(runner_of_steps.on_end, tasks.step_ended)
     gateway.tasks = tasks
+    gateway.metrics.registry.register(TaskCollector(gateway))
     async with Watchdog(_BLOCKED_S), tasks:
         yield
+
+
+def _both(first: Told | None, second: Told) -> Told:
+    """Return what tells two listeners of a step."""
+
+    def told(step: StepRecord) -> None:
+        if first is not None:
+            first(step)
+        second(step)
+
+    return told
 
 
 def _tasks_of(request: Request) -> Tasks:
@@ -202,17 +221,23 @@ async def _followed(
     Steps are read from the journal a page at a time, so that a slow reader costs no memory.
     """
     yield _event("task", tasks.view(entry))
+    begun: set[str] = set()
     while True:
         # Asked for first: what happens from here on wakes us.
         waiting = asyncio.ensure_future(tasks.changed(entry.task_id))
         try:
             await asyncio.sleep(0)
             entry = tasks.register.get(entry.task_id) or entry
-            over = is_over(entry)  # before the steps: the last of them are in the next pages
+            over = entry.status in OVER  # before the steps: the last of them are in the next pages
             while page := gateway.journal.ended(after, _PAGE, entry.task_id):
                 for step in page:
                     yield _step(step)
                 after = page[-1].seq
+            live = tasks.live.get(entry.task_id)
+            for step_id, record in dict(live.running if live else {}).items():
+                if step_id not in begun:
+                    begun.add(step_id)
+                    yield _event("begin", _told(record))
             if over:
                 yield _event(_END, tasks.view(entry), _END)
                 return
@@ -225,9 +250,13 @@ async def _followed(
 
 
 def _step(step: Committed) -> bytes:
-    known = msgspec.structs.asdict(step.record)
-    told = {name: value for name, value in known.items() if value is not None}
-    return _event("step", told, str(step.seq))
+    return _event("step", _told(step.record), str(step.seq))
+
+
+def _told(step: StepRecord) -> dict[str, Any]:
+    """Return what is known of a step."""
+    known = msgspec.structs.asdict(step)
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _event(kind: str, data: Any, number: str = "") -> bytes:

@@ -7,10 +7,9 @@ puts what has not ended in the queue again; the journal gives the results of ste
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
@@ -21,8 +20,8 @@ from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.feed import Feed
 from polysilicon.gateway.tasks.live import Live
-from polysilicon.gateway.tasks.register import End, Entry, Register
-from polysilicon.gateway.tasks.types import OVER, Status, TaskEvent, TaskRequest, TaskView
+from polysilicon.gateway.tasks.register import End, Entry, Register, digest_of
+from polysilicon.gateway.tasks.types import Status, TaskEvent, TaskRequest, TaskView
 from polysilicon.runtime.journal import JournalError, PendingTask
 from polysilicon.runtime.tasks import CANCELLED, TaskRunner, one_line
 from polysilicon.runtime.types import Agent
@@ -56,6 +55,10 @@ class Tasks:
         feed: is told as tasks are accepted, begin and end.
         bounds: how many may be there.
         wall: the time of day.
+
+    Attributes:
+        live: those that have not ended, by id.
+        ended: how many have since the start, by agent and status.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Tasks:
         self._runner, self._feed, self._wall = runner, feed, wall
         self._bounds = bounds
         self.live: dict[str, Live] = {}
+        self.ended: Counter[tuple[str, Status]] = Counter()
         self._waiting: deque[str] = deque()
         self._more = asyncio.Event()
         self._prepared: dict[str, asyncio.Task[None]] = {}
@@ -140,7 +144,8 @@ class Tasks:
         access = self._access
         found = [access.nobody] if access.open else access.callers
         callers = (caller for caller in found if access.open or caller.name == entry.caller)
-        return Live(entry, self._clock(), caller=next(callers, None))
+        kept = msgspec.structs.replace(entry, input=b"")  # inputs of all that wait may be large
+        return Live(kept, self._clock(), caller=next(callers, None))
 
     def _recount(self, live: Live) -> None:
         """Count the steps that ended before this start."""
@@ -160,7 +165,7 @@ class Tasks:
                 else with this idempotency key.
             JournalError: it cannot be kept.
         """
-        digest = _digest(idempotency)
+        digest = digest_of(idempotency)
         known = self.register.with_key(caller.name, digest) if digest else None
         if known is not None:
             return self._again(known, request), False
@@ -226,7 +231,7 @@ class Tasks:
         self.register.begun(entry.task_id)
         live.entry = msgspec.structs.replace(entry, status="in_progress")
         self._tell(live, "in_progress")
-        task = _pending(entry)
+        task = _pending(self._known(entry.task_id))
         if live.caller is None:
             record = await self._runner.end_unrun(task, live.arrival_s, f"{CANCELLED}: {_GONE}")
             self._end(live, record)
@@ -274,6 +279,13 @@ class Tasks:
             self._end(live, await self._runner.end_unrun(task, live.arrival_s, CANCELLED))
         return self.view(self._known(entry.task_id))
 
+    def step_begun(self, step: StepRecord) -> None:
+        """Note that a step has room and begins; one that is of no task is none of ours."""
+        live = self.live.get(step.task_id)
+        if live is not None:
+            live.running[step.step_id] = step
+            live.wake()
+
     def step_ended(self, step: StepRecord) -> None:
         """Count a step; one that is of no task is none of ours."""
         live = self.live.get(step.task_id)
@@ -302,6 +314,7 @@ class Tasks:
         )
         status = _status(record)
         self.register.ended(record.task_id, status, end)
+        self.ended[live.entry.agent, status] += 1
         del self.live[record.task_id]
         self._tell(live, status, record.error)
         live.wake()
@@ -373,15 +386,3 @@ def _status(record: TaskRecord) -> Status:
     if record.ok:
         return "completed"
     return "cancelled" if (record.error or "").startswith(CANCELLED) else "failed"
-
-
-def _digest(idempotency: str | None) -> str | None:
-    """Return what is kept of an idempotency key: a hash, for it may be long."""
-    if idempotency is None:
-        return None
-    return hashlib.blake2b(idempotency.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-
-
-def is_over(entry: Entry) -> bool:
-    """Tell whether a task has ended."""
-    return entry.status in OVER

@@ -142,10 +142,15 @@ class Exporter:
         self.sent = 0
         self.dropped = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many spans wait."""
+        return len(self._waiting)
+
     def take(self, event: Event) -> None:
         """Take what happened in the gateway."""
         data = event.data
-        if isinstance(data, StepRecord):
+        if event.kind == "step" and isinstance(data, StepRecord):
             self._put(Step(record=data, child=data.task_id in self._begun))
         elif isinstance(data, TaskEvent):
             if data.status not in OVER:
