@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 PATH = shutil.which("chromium")
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
+
+WAIT_S = 30.0
+"""How long to wait for what must come, also on a machine that does much else."""
 
 OUTSIDE = "evil.example"
 """A name that points to this machine, as an attacker's may."""
@@ -29,6 +32,7 @@ def chromium() -> Iterator[Browser]:
     """Start Chromium; where there is none, tests are skipped."""
     if PATH is None:
         pytest.skip("no chromium is installed (Debian's package is `chromium`)")
+    expect.set_options(timeout=WAIT_S * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=PATH, args=OPTIONS)
         try:
@@ -41,7 +45,7 @@ def chromium() -> Iterator[Browser]:
 def seen(browser: Browser, address: str, **options: Any) -> Iterator[Seen]:
     """Give a page of a reader's own; nothing may go wrong in it."""
     context = browser.new_context(**({"viewport": WIDE} | options))
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(WAIT_S * 1000)
     found = Seen(context, address)
     try:
         yield found

@@ -80,6 +80,8 @@ def mixed(seed: int) -> Problem:
     rate = [one.on_demand_usd_per_h for one in options]
     hours = 730.0
 
+    signed = bool(rng.random() < 0.5)
+
     def fee(number, share):
         return float(options[number].work.max() * hours * share)
 
@@ -115,8 +117,8 @@ def mixed(seed: int) -> Problem:
         SpendContract(
             name="drawdown", program="drawdown", vendor="vendor 1", options=(1, 0),
             rate_usd_per_h=(rate[1] * 0.75, rate[0] * 0.8), period_months=2,
-            commitment_usd=(fee(1, 4.0), fee(1, 5.0)), headroom=float(rng.choice([0.0, 0.5, INF])),
-            excess_carried=float(rng.choice([0.0, 0.5])), whole=bool(rng.random() < 0.5),
+            commitment_usd=(fee(1, 4.0), fee(1, 5.0)), headroom=(0.5, INF)[signed], whole=signed,
+            excess_carried=float(rng.choice([0.0, 0.5])),
             counting=(0,),
         ),
         SpendContract(

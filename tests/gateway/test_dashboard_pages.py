@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,18 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from browsing import PHONE, WIDE, Seen, axe_complaints, complaints, seen
+from polysilicon.gateway.dashboard.snapshot import grouped
+from polysilicon.runtime.journal import JournalError
 from scripted_endpoint import Endpoint, Reply
 from served_gateway import Served, endpoint_pool, serving
 
 PAGES = ("/", "/tasks", "/money", "/elsewhere", "/placement")
 HOSTILE = '<img src=x onerror="document.title=1"></script>'
+KNOWN = "smollm2-135m-instruct"
 NOBODY_THERE = "http://127.0.0.1:9/v1"
+FAULTY = """<title>x</title><header></header><nav></nav><main><h1>one</h1><h1 id="a">two</h1>
+<h3 id="a">three</h3><p style="color: #999">pale</p><svg></svg><input><button></button>
+<table><caption>t</caption><tr><th>head</th></tr></table><a href="/" tabindex="2">go</a></main>"""
 LET_GO = threading.Event()
 
 
@@ -38,7 +46,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     def reply(asked: Reply) -> Reply:
         text = asked["messages"][-1]["content"]
         if text == "wait":
-            return Held(content="word " * 500)
+            return Held(content="word " * 1000)
         return {"status": 400} if text == "bad" else {"content": "one two"}
 
     with Endpoint(reply).served() as endpoint:
@@ -46,7 +54,9 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         far = endpoint_pool(endpoint.address, **offer).partition("price = ")[0]
         gone = endpoint_pool(NOBODY_THERE, "gone", model="other", serves=["llm:other"])
         folder = tmp_path_factory.mktemp("busy")
-        with serving(folder, far + 'price = "1y"\n', gone) as served:
+        known = endpoint_pool(endpoint.address, "known", model=KNOWN, serves=[f"llm:{KNOWN}"])
+        with serving(folder, far + 'price = "1y"\n', gone, known) as served:
+            served.chat(model=KNOWN)
             for n in range(6):
                 about = {"task": f"ticket-{n % 3}", "agent": "support"}
                 served.chat("bad" if n == 4 else "hi", metadata=about)
@@ -54,6 +64,17 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             for _ in range(3):
                 served.chat(model="other")
             yield served
+
+
+def test_what_looks_for_faults_finds_them(browser: Browser) -> None:
+    page = browser.new_page()
+    page.set_content(FAULTY)
+    found = " ".join(complaints(page))
+    for fault in ("no language", "2 of h1", "id a twice", "h1 is followed by h3", "no name: <nav",
+                  "without scope", "no words for <svg", "no label", "no words: <button",
+                  "contrast 2.8", "an order of its own"):  # fmt: skip
+        assert fault in found
+    page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -99,19 +120,30 @@ def test_the_pages_say_what_was(browser: Browser, busy: Served) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text(f"Task {HOSTILE}")
         expect(page.get_by_role("row").nth(1)).to_contain_text("chat")
 
+        page.get_by_text("Where its steps went, and why").click()
+        why = page.get_by_role("region", name="Where its steps went").get_by_role("row")
+        expect(why.filter(has_text="gone")).to_contain_text("it does not serve such steps")
+        expect(why.filter(has_text="it does not")).to_have_count(3)
+        assert complaints(page) == []
+
         page.get_by_role("link", name="Money").click()
         used = page.locator("#commitments").get_by_role("row").filter(has_text="far")
         expect(used.get_by_role("img")).to_have_accessible_name("far: used 0.0 %")
-        total = page.locator("#ledger .total")
-        expect(total).to_contain_text("10")
+        total = page.locator("#ledger .total").get_by_role("cell")
+        expect(total.first).to_have_text(str(busy.gateway.totals.all.steps))
 
 
 def test_the_work_is_estimated_elsewhere(browser: Browser, busy: Served) -> None:
     with seen(browser, busy.address) as reader:
         page = reader.go("/elsewhere")
-        page.get_by_text("Offers without an estimate").wait_for(timeout=30_000)
-        page.get_by_text("Offers without an estimate").click()
-        expect(page.locator("#elsewhere")).to_contain_text("scripted")
+        page.get_by_text("The offers as a table").click(timeout=60_000)
+        table = page.get_by_role("region", name="Cost elsewhere")
+        row = table.get_by_role("row").filter(has_text="gcp/g2-standard-4")
+        expect(row).to_contain_text(re.compile("measured|calibrated"))
+        expect(row).to_contain_text(" to ")  # its band
+        expect(page.locator("#elsewhere")).to_contain_text("The last task that ended here")
+        expect(page.locator("#elsewhere")).to_contain_text("knows nothing: other, scripted")
+        assert complaints(page) == []
 
 
 def test_nothing_has_run_yet(browser: Browser, tmp_path: Path) -> None:
@@ -159,6 +191,15 @@ def test_the_keyboard_reaches_everything(browser: Browser, busy: Served) -> None
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_be_focused()
+
+
+def test_the_ledger_adds_up_however_it_is_grouped(busy: Served) -> None:
+    books = grouped(busy.gateway.totals)
+    whole = asdict(busy.gateway.totals.all)
+    assert whole["steps"] >= 10
+    for name, sums in books.items():
+        for field, total in whole.items():
+            assert sum(asdict(one)[field] for one in sums.values()) == pytest.approx(total), name
 
 
 def test_news_come_by_themselves(browser: Browser, busy: Served) -> None:
@@ -217,6 +258,19 @@ def test_a_task_is_cancelled_with_and_without_script(browser: Browser, tmp_path:
                 expect(page.get_by_role("button", name="Cancel this task")).to_have_count(0)
             told = served.client.get(f"/v1/tasks/{task_id}").json()
             assert told["status"] == "cancelled"
+
+
+def test_troubles_come_first(tmp_path: Path) -> None:
+    with serving(tmp_path, endpoint_pool(NOBODY_THERE)) as served:
+        assert 'role="note"' not in served.client.get("/").text
+        served.gateway.runner.fatal = JournalError("cannot write <journal>: the disk is full")
+        served.gateway.draining = True
+        served.gateway.audit.lost = 3
+        page = served.client.get("/").text
+        assert page.count('role="note"') == 3
+        assert "Nothing more is run: cannot write &lt;journal&gt;: the disk is full" in page
+        assert "The gateway is draining" in page
+        assert "3 lines of the audit log could not be written." in page
 
 
 def test_it_says_when_the_gateway_is_gone(browser: Browser, tmp_path: Path) -> None:

@@ -106,6 +106,17 @@ def test_it_keeps_no_more_than_it_may() -> None:
     assert len(seen.watch.whole_tasks()) == MOST_TASKS - 1
 
 
+def test_what_never_ends_is_bounded() -> None:
+    seen = Seen()
+    for n in range(watching.MOST_UNDER_WAY + 5):
+        seen.begin(f"t{n}", "1")
+        if n % 1000 == 0:
+            seen.look()
+    seen.look()
+    assert seen.watch.task("t4") is None
+    assert seen.watch.tasks(50)[1] == watching.MOST_UNDER_WAY - 50
+
+
 def test_steps_are_bounded_over_all_tasks() -> None:
     seen = Seen()
     tasks = watching.MOST_STEPS // MOST_STEPS_OF_TASK + 5

@@ -79,7 +79,7 @@ def solve_(
         check_name(output)
     source = Source(folder=problem.parent, where=str(problem), today=datetime.now(UTC).date())
     file = read_problem(problem)
-    with solving(gap, time_s) as effort:
+    with solving(gap, time_s, explore_s=time_s) as effort:
         kept = planned(file, [], source, catalog.load(), effort)
     _show(kept, output, html, as_json=as_json)
 

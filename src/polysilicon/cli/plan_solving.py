@@ -33,13 +33,13 @@ def effort_options(function: F) -> F:
         type=number(0.1, 1e6),
         default=60.0,
         show_default=True,
-        help="Seconds after which the best is taken.",
+        help="Seconds after which the best is taken; as long again for regret and worth.",
     )
     return gap(seconds(function))
 
 
 @contextmanager
-def solving(gap: float, time_s: float) -> Iterator[Effort]:
+def solving(gap: float, time_s: float, *, explore_s: float = 0.0) -> Iterator[Effort]:
     """Give the effort of a solve, which the first Ctrl-C ends with the best so far."""
     asked = threading.Event()
     console = progress()
@@ -59,7 +59,9 @@ def solving(gap: float, time_s: float) -> Iterator[Effort]:
     before = signal.signal(signal.SIGINT, stop) if main_thread else None
     try:
         with waiting("planning"):
-            yield Effort(gap=gap, time_s=time_s, stop=asked.is_set, progress=told)
+            yield Effort(
+                gap=gap, time_s=time_s, explore_s=explore_s, stop=asked.is_set, progress=told
+            )
     finally:
         if main_thread:
             signal.signal(signal.SIGINT, before)

@@ -91,7 +91,8 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
 
     def started(gateway: Gateway, address: str) -> None:
         names = ", ".join(pool.name for pool in gateway.machine.pools)
-        text = f"{address}/v1 serves {gateway.machine.model} (pools: {names}); Ctrl-C ends"
+        served = f"{address}/v1 serves {gateway.machine.model} (pools: {names})"
+        text = f"{served}; {address}/ is the dashboard; Ctrl-C ends"
         progress().print(text, markup=False, soft_wrap=True)
 
     if mcp_stdio:

@@ -40,6 +40,18 @@ class Sums:
         self.energy_j += step.energy_j or 0.0
         self.unpriced += step.cost_usd is None
 
+    def include(self, other: Sums) -> None:
+        """Add the sums of another group."""
+        self.steps += other.steps
+        self.failed += other.failed
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.output_tokens += other.output_tokens
+        self.busy_s += other.busy_s
+        self.cost_usd += other.cost_usd
+        self.energy_j += other.energy_j
+        self.unpriced += other.unpriced
+
 
 class Totals:
     """Sums by group; agents' names come from callers, so there are at most so many groups."""

@@ -31,12 +31,14 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         gap: that is small enough.
         time_s: seconds after which the best so far is taken.
+        explore_s: seconds for regret and worth, which are left out where they do not suffice.
         stop: is asked now and then; True ends the solve.
         progress: is told how far it is.
     """
 
     gap: float = 0.005
     time_s: float = 60.0
+    explore_s: float = 0.0
     stop: Callable[[], bool] | None = None
     progress: Callable[[Progress], None] | None = None
 
@@ -75,7 +77,7 @@ def planned(
         )
     except ConflictError as error:
         raise conflict_words(error, composed) from error
-    explored = explore(composed, answer, effort.time_s, effort.stop)
+    explored = explore(composed, answer, effort.explore_s, effort.stop)
     plan = plan_of(composed, answer, explored)
     return PlanFile(
         made=source.today,

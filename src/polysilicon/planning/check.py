@@ -136,6 +136,8 @@ def _spend(contract: SpendContract, where: str) -> None:
         _need(0 <= getattr(contract, name) <= 1, f"{where}: {name} must be from 0 to 1", "")
     both = contract.excess_carried > 0 and contract.shortfall_credit > 0
     _need(not both, f"{where}: excess is carried over and shortfall credited", "choose one")
+    bounded = contract.whole or np.isfinite(contract.headroom)
+    _need(bounded, f"{where}: spend without limit", "say whole = true, or give a headroom")
     _tiers(contract, where)
     if contract.tiers:
         one = contract.whole and contract.most == 1

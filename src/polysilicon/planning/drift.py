@@ -254,9 +254,15 @@ def seen_of_workload(
     span_s = float(np.ptp(arrival_s))
     end = datetime.fromtimestamp(begin.timestamp() + span_s, UTC)
     first, last = months_seen(plan, calendar, begin, end)
+    if all(need.unit == "units" for need in needs):
+        what = "demand is counted in units of offers, of which steps say nothing"
+        raise InputError(what, where="usage", mend="update with a bill")
     used, notes = {}, []
     agents = np.asarray(times.agents)
     for need in needs:
+        if need.unit == "units":
+            notes.append(f"steps say nothing of {need.name}: it is left as planned")
+            continue
         mine = agents == (need.demand if need.mix is None else need.mix.agent)
         if not mine.any():
             notes.append(f"no task is of {need.name}: it is left as planned")

@@ -174,19 +174,15 @@ def _rhythm(asked: Demand, hours: int, where: str, own: Numbers | None = None) -
     told = np.array(asked.rhythm, np.float64) if asked.rhythm else own
     if told is None:
         return np.ones(hours)
-    if hours == 1:
-        return np.ones(1)
-    if len(told) not in (24, hours):
-        mend = f"give 24 numbers{'' if hours == 24 else ' or 168'}"
+    if len(told) not in (24, 168):
+        mend = "give 24 numbers, of a day, or 168, of a week"
         raise InputError(f"rhythm has {len(told)} numbers", where=where, mend=mend)
     if not (np.isfinite(told).all() and (told >= 0).all() and told.sum() > 0):
         raise InputError("rhythm has a number below 0, or no hour with work", where=where)
-    if len(told) == hours:
-        return np.asarray(told / told.mean())
-    whole = np.tile(told, -(-hours // len(told)))[:hours]
-    if len(told) > hours:  # a week's rhythm where a mean day is planned for
-        whole = told.reshape(-1, hours).mean(axis=0)
-    return np.asarray(whole / whole.mean())
+    # A week's rhythm is averaged where a mean day or hour stands for a month, a day's repeated.
+    whole = np.tile(told, -(-hours // len(told))) if len(told) < hours else told
+    found = whole.reshape(-1, hours).mean(axis=0)
+    return np.asarray(found / found.mean())
 
 
 def _own(asked: Demand, amount: Numbers | None, hours: int, where: str) -> Need:

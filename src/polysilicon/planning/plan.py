@@ -198,14 +198,16 @@ class DualUsd(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: of the limit.
         subject: whose.
-        month: that it holds in; blank of all.
-        usd: saved.
+        month: in which it costs most; blank of rules of the whole horizon.
+        months: in which it binds.
+        usd: saved by one more in all of these; of redundancy in units of the rule's own.
         words: as a person says it.
     """
 
     kind: str
     subject: str
     month: str
+    months: int
     usd: float
     words: str
 

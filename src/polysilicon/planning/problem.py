@@ -18,7 +18,7 @@ Two stages. Contracts are chosen before the scenario is known, for all order mon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -218,7 +218,8 @@ class SpendContract(msgspec.Struct, frozen=True, kw_only=True, tag="spend"):
         orders: months in which service can begin, rising.
         commitment_usd: of each period (a ramp where they differ); their number is the term.
         period_months: of one period.
-        headroom: spend at these rates is possible up to 1 + headroom times the period's commitment.
+        headroom: spend at these rates is possible up to 1 + headroom times the period's commitment;
+            inf needs `whole`.
         excess_carried: share of the spend above the commitment that counts in the next period.
         shortfall_credit: share of a paid shortfall that pays for spend above the commitment in the
             next period. Not both.
@@ -361,28 +362,58 @@ def only(problem: Problem, scenarios: Sequence[int]) -> Problem:
     All paths are cut with them.
     """
     chosen = list(scenarios)
-    s = len(problem.scenarios)
+    probability = problem.probability[chosen]
+    names = tuple(problem.scenarios[at] for at in chosen)
+    return _mapped(problem, names, probability / probability.sum(), lambda array: array[chosen])
+
+
+def mean_of(problem: Problem) -> Problem:
+    """Return the problem with one scenario: the mean of all, of demand and of all paths."""
+    weight = problem.probability
+
+    def mean(array: Numbers) -> Numbers:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.tensordot(weight, array, axes=1))[None]
+
+    return _mapped(problem, ("mean",), np.ones(1), mean)
+
+
+def _mapped(
+    problem: Problem,
+    names: tuple[str, ...],
+    probability: Numbers,
+    change: Callable[[Numbers], Numbers],
+) -> Problem:
+    """Return the problem with other scenarios, `change` applied to all that has them."""
 
     def cut(value: Path) -> Path:
         array = np.asarray(value, dtype=np.float64)
-        return array[chosen] if array.ndim == 2 and array.shape[0] == s else value
+        return change(array) if array.ndim == 2 and array.shape[0] > 1 else value
 
     def option(one: Option) -> Option:
-        names = ("output", "on_demand_usd_per_h", "on_demand_limit", "spot_usd_per_h")
-        names += ("spot_limit", "running_usd_per_h")  # type: ignore[assignment]
-        return msgspec.structs.replace(one, **{name: cut(getattr(one, name)) for name in names})
+        return msgspec.structs.replace(one, **{name: cut(getattr(one, name)) for name in _PATHS})
 
     def contract(one: Contract) -> Contract:
         if isinstance(one, UnitContract):
             return one
         return msgspec.structs.replace(one, rate_usd_per_h=tuple(map(cut, one.rate_usd_per_h)))
 
-    probability = problem.probability[chosen]
     return msgspec.structs.replace(
         problem,
-        scenarios=tuple(problem.scenarios[at] for at in chosen),
-        probability=probability / probability.sum(),
-        demand=problem.demand[chosen],
+        scenarios=names,
+        probability=probability,
+        demand=change(problem.demand),
         options=tuple(map(option, problem.options)),
         contracts=tuple(map(contract, problem.contracts)),
     )
+
+
+_PATHS = (
+    "output",
+    "on_demand_usd_per_h",
+    "on_demand_limit",
+    "spot_usd_per_h",
+    "spot_limit",
+    "running_usd_per_h",
+)
+"""Fields of an option that may differ by scenario."""

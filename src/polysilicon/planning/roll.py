@@ -110,7 +110,7 @@ def _contract(composed: Composed, plan: Plan, asked: Contract, months: int) -> C
     begin = first if first >= months else first + -(-(months - first) // step) * step
     if begin > last - asked.lead_months:
         begin = months
-    changed = msgspec.structs.replace(
+    return msgspec.structs.replace(
         asked,
         buy=buy,
         signed=signed,
@@ -118,7 +118,6 @@ def _contract(composed: Composed, plan: Plan, asked: Contract, months: int) -> C
         last_order=None if asked.last_order is None or not buy else last - months + 1,
         beyond=asked.beyond or "prorated",
     )
-    return changed
 
 
 def _signed(composed: Composed, one: Commitment, months: int) -> Signed | None:

@@ -100,6 +100,7 @@ class Search:
         )
         self.cost, self.bound = np.inf, -np.inf
         self.best: Numbers | None = None
+        self._final: tuple[Numbers, Dispatch] | None = None
         self.centre: Numbers | None = None
         self.weight, self.round = 1.0, 0
         self.coarse = self.integer = False
@@ -205,8 +206,6 @@ class Search:
             if not self.coarse and reached <= gap and (self.integer or not self.whole):
                 return "optimal"
             self._turn(gap, reached, until)
-            if self.best is None:
-                continue
             if stop is not None and stop():
                 return self._last("stopped", gap)
             if time.perf_counter() > until:
@@ -260,21 +259,33 @@ class Search:
         )
 
     def _last(self, status: Status, gap: float) -> Status:
-        """See to it that there is an answer in whole units."""
+        """See to it that there is an answer, and in whole units."""
+        if self.best is None and self.centre is not None:
+            self.evaluate(self.centre)
         if self.whole and not self.integer:
             x, _ = self.master.whole_units(gap, 5.0)
             self.cost, self.best = np.inf, None
             self.evaluate(x)
+        elif self.best is None:
+            x, _ = self.master.whole_units(gap, 5.0)
+            self.evaluate(x)
         return status
+
+    def final(self) -> tuple[Numbers, Dispatch]:
+        """Return the best plan's capacity and dispatch, with what serves what."""
+        if self._final is None:
+            assert self.best is not None
+            capacity, hours = self.capacity(self.best), self.problem.hours[None]
+            found = months.dispatch(self.hours, capacity, self.problem.demand, hours)
+            self._final = capacity, found
+        return self._final
 
     def shortfall(self) -> Numbers:
         """Return demand that is not served, work per second on average of a month; (T, K).
 
         It is that of the worst scenario.
         """
-        assert self.best is not None
-        capacity = self.capacity(self.best)
-        found = months.dispatch(self.hours, capacity, self.problem.demand, self.problem.hours[None])
+        _, found = self.final()
         assert found.beyond is not None
         lost = np.where(self.ways.ceiling_kind == UNMET, found.beyond, 0.0)
         return np.asarray(lost.max(axis=1).T / self.problem.month_hours[:, None])
@@ -290,8 +301,7 @@ class Search:
     def answer(self, status: Status, seconds: float) -> Answer:
         """Return the answer with all that is told about it."""
         assert self.best is not None
-        capacity = self.capacity(self.best)
-        found = months.dispatch(self.hours, capacity, self.problem.demand, self.problem.hours[None])
+        capacity, found = self.final()
         return collect(
             self.problem,
             self.ways,

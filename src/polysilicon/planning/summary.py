@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from polysilicon import units
 from polysilicon.placement.program import Numbers
 from polysilicon.planning.answer import Answer, Bought, Served
 from polysilicon.planning.bands import band_of, facts_of
@@ -28,6 +27,7 @@ from polysilicon.planning.plan import (
 from polysilicon.planning.problem import DollarContract, SpendContract, UnitContract
 from polysilicon.planning.sensitivity import break_evens
 from polysilicon.planning.shapes import Units
+from polysilicon.planning.words import money
 
 WAYS = {
     "committed": "commitments",
@@ -61,7 +61,11 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
     """Return a plan in words and figures."""
     problem = composed.problem
     low, high = band_of(composed, answer)
-    commitments = [_commitment(composed, answer, one) for one in answer.bought]
+    commitments = [
+        _commitment(composed, answer, one)
+        for one in answer.bought
+        if not isinstance(problem.contracts[one.contract], SpendContract)
+    ]
     commitments += [_spending(composed, answer, at) for at in range(len(answer.spend))]
     money = _money(composed, answer)
     probability = problem.probability
@@ -195,7 +199,7 @@ def _spending(composed: Composed, answer: Answer, at: int) -> Commitment:
     last = min(drawn.order + contract.term_months, calendar.months)
     months = max(last - max(drawn.order, 0), 1)
     return Commitment(
-        contract=contract.name,
+        contract=composed.agreements.asked[drawn.contract].name,
         shape=shape_of(composed.agreements.asked[drawn.contract]),
         offer=_joined([place.asked.name for place in places]),
         region=_joined([place.region for place in places]),
@@ -302,7 +306,7 @@ def _drawn(composed: Composed, answer: Answer) -> list[Drawn]:
     probability = composed.problem.probability
     return [
         Drawn(
-            contract=composed.problem.contracts[one.contract].name,
+            contract=composed.agreements.asked[one.contract].name,
             start_month=composed.calendar.name(one.order),
             commitment_usd=one.commitment_usd.tolist(),
             spend_usd=(probability @ one.spend_usd).tolist(),
@@ -346,22 +350,27 @@ _DUALS = {
     "supply": "one unit more of {subject} would save {usd}",
     "cap": "one more in {subject} would save {usd}",
     "vendor": "one point more of {subject}'s share would save {usd}",
-    "redundancy": "one unit of work less to survive the loss of any {subject} would save {usd}",
+    "redundancy": "that {subject} may be lost binds",
     "most": "one unit more of {subject} would save {usd}",
 }
 
 
 def _duals(composed: Composed, answer: Answer) -> list[DualUsd]:
-    """Return what limits cost, the dearest first."""
+    """Return what limits cost over all months in which they bind, the dearest first."""
+    sums: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    for one in answer.duals:
+        if one.usd > _LEAST:
+            sums.setdefault((one.kind, one.subject), []).append((one.usd, one.month))
     found = []
-    for one in sorted(answer.duals, key=lambda dual: -dual.usd):
-        if one.usd <= _LEAST:
-            continue
-        month = composed.calendar.name(one.month) if one.month >= 0 else ""
-        text = _DUALS.get(one.kind, "one more of {subject} would save {usd}")
-        words = text.format(subject=one.subject, usd=units.usd(one.usd))
-        words += f" in {month}" if month else ""
-        found.append(
-            DualUsd(kind=one.kind, subject=one.subject, month=month, usd=one.usd, words=words)
+    for (kind, subject), each in sums.items():
+        total, most = sum(usd for usd, _ in each), max(each)[1]
+        month = composed.calendar.name(most) if most >= 0 else ""
+        text = _DUALS.get(kind, "one more of {subject} would save {usd}")
+        words = text.format(subject=subject, usd=money(total))
+        if month:
+            words += f" in {month}" if len(each) == 1 else f" in {len(each)} months, {month} most"
+        dual = DualUsd(
+            kind=kind, subject=subject, month=month, months=len(each), usd=total, words=words
         )
-    return found
+        found.append(dual)
+    return sorted(found, key=lambda dual: -dual.usd)

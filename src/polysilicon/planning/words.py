@@ -25,10 +25,19 @@ def sentences(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     yield "What it rests on", _rests(plan)
 
 
+def money(value: float) -> str:
+    """Return dollars as plans need them: cents below a thousand, four digits of millions."""
+    sign, amount = "-" if value < 0 else "", abs(value)
+    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if amount >= scale * 0.99995:
+            return f"{sign}${amount / scale:,.4g}{letter}"
+    return f"{sign}${amount:,.0f}" if amount >= 1000 else units.usd(value)
+
+
 def size(one: Commitment) -> str:
     """Return how much of a contract, in words."""
     if one.unit == "$/h":
-        return f"{units.usd(one.units)} an hour"
+        return f"{money(one.units)} an hour"
     if one.unit == "MW":
         return f"{one.units:,.3g} MW ({one.machines:,.0f} machines)"
     if one.unit == "contracts":
@@ -50,10 +59,10 @@ def _sign(plan: Plan) -> list[str]:
         rest = new[_MOST:]
         if rest:
             usd = sum(one.usd for one in rest)
-            lines.append(f"{len(rest)} later orders of {units.usd(usd)} in all (all: --json).")
+            lines.append(f"{len(rest)} later orders of {money(usd)} in all (all: --json).")
     if held:
         usd = sum(one.usd for one in held)
-        lines.append(f"Held already: {len(held)} commitments, {units.usd(usd)} until the end.")
+        lines.append(f"Held already: {len(held)} commitments, {money(usd)} until the end.")
     return lines
 
 
@@ -61,8 +70,7 @@ def order_words(one: Commitment) -> str:
     """Say an order."""
     what = f"{one.order_month}: {size(one)} {one.program}, {one.offer} {one.region}"
     use = "" if one.utilisation is None else f", {units.share(one.utilisation)} used"
-    text = f"{what}, to {one.end_month}: {units.usd(one.usd_per_month)} a month{use}."
-    return text
+    return f"{what}, to {one.end_month}: {money(one.usd_per_month)} a month{use}."
 
 
 def _costs(plan: Plan) -> list[str]:
@@ -71,40 +79,44 @@ def _costs(plan: Plan) -> list[str]:
     dear = max(end, key=lambda one: one.cost_usd)
     cheap = min(end, key=lambda one: one.cost_usd)
     lines = [
-        f"{units.usd(plan.cost_usd)} over {plan.months} months from {plan.start_month}; no plan"
-        f" costs less than {units.usd(plan.lower_bound_usd)} (gap {plan.gap:.2%}).",
-        f"With all seconds of the cost model at the ends of their bands:"
-        f" {units.usd(plan.low_usd)} to {units.usd(plan.high_usd)}.",
+        (
+            f"{money(plan.cost_usd)} over {plan.months} months from {plan.start_month}; no plan"
+            f" costs less than {money(plan.lower_bound_usd)} (gap {plan.gap:.2%})."
+        ),
+        (
+            f"With all seconds of the cost model at the ends of their bands:"
+            f" {money(plan.low_usd)} to {money(plan.high_usd)}."
+        ),
     ]
     if len(end) > 1:
         lines.append(
-            f"By scenario {units.usd(cheap.cost_usd)} ({cheap.scenario}) to"
-            f" {units.usd(dear.cost_usd)} ({dear.scenario}); the dearest"
-            f" {units.share(1 - plan.cvar_alpha)} cost {units.usd(plan.cvar_usd)} on average."
+            f"By scenario {money(cheap.cost_usd)} ({cheap.scenario}) to"
+            f" {money(dear.cost_usd)} ({dear.scenario}); the dearest"
+            f" {units.share(1 - plan.cvar_alpha)} cost {money(plan.cvar_usd)} on average."
         )
     regret = [one for one in end if one.regret_usd is not None]
     if regret:
         worst = max(regret, key=lambda one: one.regret_usd or 0.0)
         lines.append(
-            f"At most {units.usd(worst.regret_usd or 0.0)} more than had one known what comes"
+            f"At most {money(worst.regret_usd or 0.0)} more than had one known what comes"
             f" ({worst.scenario})."
         )
     worth = plan.worth
     if worth.stochastic_usd is not None:
         lines.append(
-            f"Reckoning with scenarios saves {units.usd(worth.stochastic_usd)} over a plan for the"
+            f"Reckoning with scenarios saves {money(worth.stochastic_usd)} over a plan for the"
             " mean of them."
         )
     if worth.perfect_usd is not None:
-        lines.append(f"Knowing which comes would save {units.usd(worth.perfect_usd)} more.")
+        lines.append(f"Knowing which comes would save {money(worth.perfect_usd)} on average.")
     if worth.nothing_usd is not None:
         saved = 1 - plan.cost_usd / worth.nothing_usd if worth.nothing_usd else 0.0
         lines.append(
-            f"Signing nothing costs {units.usd(worth.nothing_usd)}: the plan saves"
+            f"Signing nothing costs {money(worth.nothing_usd)}: the plan saves"
             f" {units.share(saved)}."
         )
     lines.append(
-        f"Left to pay by the hour and on the spot market: {units.usd(plan.left_usd)}"
+        f"Left to pay by the hour and on the spot market: {money(plan.left_usd)}"
         f" ({units.share(plan.left_share)} of all)."
     )
     return lines
@@ -124,10 +136,10 @@ def _drawdown(plan: Plan) -> list[str]:
     for one in plan.drawdown:
         short = sum(one.shortfall_usd)
         text = (
-            f"{one.contract} from {one.start_month}: {units.usd(sum(one.commitment_usd))} promised,"
-            f" {units.usd(sum(one.spend_usd))} spent"
+            f"{one.contract} from {one.start_month}: {money(sum(one.commitment_usd))} promised,"
+            f" {money(sum(one.spend_usd))} spent"
         )
-        lines.append(text + (f", {units.usd(short)} paid for nothing." if short >= 1 else "."))
+        lines.append(text + (f", {money(short)} paid for nothing." if short >= 1 else "."))
     return lines
 
 
@@ -152,7 +164,7 @@ def _alternative(plan: Plan, at: int) -> str:
     """Say an alternative."""
     one = plan.alternatives[at]
     shares = ", ".join(f"{vendor} {units.share(share)}" for vendor, share in one.share.items())
-    return f"{one.name}: {units.usd(one.cost_usd)}, {one.extra:.1%} more ({shares})."
+    return f"{one.name}: {money(one.cost_usd)}, {one.extra:.1%} more ({shares})."
 
 
 def _rests(plan: Plan) -> list[str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from rich.console import Group as Stack
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from polysilicon import units
 from polysilicon.planning.difference import Difference
 from polysilicon.planning.plan import Plan
-from polysilicon.planning.words import sentences, size
-from polysilicon.report.terminal import BLANK, escape, house_table, share, spaced, spark, usd
+from polysilicon.planning.words import money, sentences, size
+from polysilicon.report.terminal import BLANK, escape, house_table, share, spaced, spark
 
 _ROWS = 16
+
+
+def dollars(value: float | None) -> str:
+    """Return dollars, or a blank."""
+    return BLANK if value is None else money(value)
 
 
 def plan_page(plan: Plan) -> RenderableType:
@@ -31,8 +38,8 @@ def _head(plan: Plan) -> Text:
     """Return the cost, its band, and how sure it is."""
     title = f"{plan.title}: " if plan.title else ""
     text = (
-        f"{title}{usd(plan.cost_usd)} over {plan.months} months from {plan.start_month}"
-        f" ({usd(plan.low_usd)} to {usd(plan.high_usd)} over the bands of all seconds)"
+        f"{title}{dollars(plan.cost_usd)} over {plan.months} months from {plan.start_month}"
+        f" ({dollars(plan.low_usd)} to {dollars(plan.high_usd)} over the bands of all seconds)"
         f" · {plan.status}, gap {plan.gap:.2%} · {units.seconds(plan.seconds)}"
     )
     return Text(text, style="bold")
@@ -55,13 +62,13 @@ def _commitments(plan: Plan) -> Table:
             escape(one.region),
             escape(size(one)),
             one.end_month,
-            usd(one.usd_per_month),
+            dollars(one.usd_per_month),
             share(one.utilisation),
         )
     left = len(ordered) - _ROWS
     if left > 0:
         total = sum(one.usd for one in ordered[_ROWS:])
-        table.add_row("", f"{left} more", "", "", "", "", usd(total) + " in all", "")
+        table.add_row("", f"{left} more", "", "", "", "", dollars(total) + " in all", "")
     if not ordered:
         table.add_row("", "none: by the hour is cheaper", "", "", "", "", "", "")
     return table
@@ -75,16 +82,16 @@ def _money(plan: Plan) -> Table:
     table.add_column("by month", no_wrap=True)
     rows = list(zip(plan.scenarios, plan.money, strict=True))
     rows.sort(key=lambda row: -row[0].cost_usd)
-    for told, money in rows[:8]:
-        by_hour = sum(money.on_demand) + sum(money.spot) + sum(money.spend)
+    for told, paid in rows[:8]:
+        by_hour = sum(paid.on_demand) + sum(paid.spot) + sum(paid.spend)
         table.add_row(
             escape(told.scenario),
             f"{told.probability:.2f}",
-            usd(told.cost_usd),
-            usd(sum(money.committed)),
-            usd(by_hour),
-            usd(told.regret_usd),
-            spark(_quarters(money.months)),
+            dollars(told.cost_usd),
+            dollars(sum(paid.committed)),
+            dollars(by_hour),
+            dollars(told.regret_usd),
+            spark(_quarters(paid.months)),
         )
     if len(rows) > 8:
         table.add_row(f"{len(rows) - 8} cheaper ones", *([""] * 6))
@@ -119,7 +126,7 @@ def _alternatives(plan: Plan) -> Table:
         table.add_column(name, justify="right")
     for one in plan.alternatives:
         vendors = ", ".join(f"{escape(v)} {units.share(s)}" for v, s in one.share.items())
-        table.add_row(escape(one.name), usd(one.cost_usd), f"{one.extra:.1%}", vendors)
+        table.add_row(escape(one.name), dollars(one.cost_usd), f"{one.extra:.1%}", vendors)
     return table
 
 
@@ -128,9 +135,8 @@ def explained_page(plan: Plan) -> RenderableType:
     title = f"{plan.title}, {plan.months} months from {plan.start_month}".lstrip(", ")
     parts: list[RenderableType] = [Text(title, style="bold")]
     for heading, lines in sentences(plan):
-        text = Text(heading, style="bold")
-        text.append("\n" + "\n".join(f"  {line}" for line in lines), style="not bold")
-        parts.append(text)
+        inner = Padding(Text("\n".join(lines)), (0, 0, 0, 2))
+        parts.append(Stack(Text(heading, style="bold"), inner))
     return spaced(parts)
 
 
@@ -144,7 +150,7 @@ def difference_page(found: Difference) -> RenderableType:
         ("dearest scenarios", found.cvar_usd),
         ("by the hour and spot", found.left_usd),
     ):
-        head.add_row(name, usd(before), usd(after), _more(before, after))
+        head.add_row(name, dollars(before), dollars(after), _more(before, after))
     for vendor, (before, after) in found.vendors.items():
         head.add_row(f"commitments with {escape(vendor)}", share(before), share(after), "")
     return spaced([head, _moved(found)])
@@ -166,7 +172,7 @@ def _moved(found: Difference) -> Table:
             escape(one.offer),
             escape(one.region),
             *(f"{value:,.1f}" for value in (one.units_before, one.units_after)),
-            *(usd(value) for value in (one.usd_before, one.usd_after)),
+            *(dollars(value) for value in (one.usd_before, one.usd_after)),
         )
     if not found.commitments:
         table.add_row("none", "", "", "", "", "", "")

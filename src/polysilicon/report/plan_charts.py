@@ -12,7 +12,7 @@ from markupsafe import Markup
 from polysilicon import units
 from polysilicon.planning.dates import Calendar
 from polysilicon.planning.plan import Commitment, Drawn, NeedServed, Plan
-from polysilicon.planning.words import size
+from polysilicon.planning.words import money, size
 from polysilicon.report import svg
 from polysilicon.report.columns import labelled
 
@@ -72,13 +72,8 @@ def _framed(plan: Plan, shapes: list[Markup], scale: float, form: str, label: st
     return labelled([*behind, *shapes, *front], _ends(plan), CHART_PX, label)
 
 
-def money(value: float) -> str:
-    """Return dollars in a few characters."""
-    return f"${units.count(value)}" if value >= 1000 else units.usd(value)
-
-
 def served_chart(plan: Plan, need: NeedServed) -> Markup:
-    """Return who serves a need by month, stacked, with demand over scenarios and its busiest hour."""
+    """Return who serves a need by month, stacked, with the spread and busiest hour of demand."""
     count, months = plan.months, calendar(plan)
     scale = max(*need.high, *need.busiest, 1e-12)
     shapes = []
@@ -115,7 +110,7 @@ def money_chart(plan: Plan) -> Markup:
         for name, values in parts.items():
             high = low + max(float(values[at]), 0.0)
             if high > low:
-                title = f"{months.name(at)}: {KINDS[name]} {units.usd(high - low)}"
+                title = f"{months.name(at)}: {KINDS[name]} {money(high - low)}"
                 shape = _column(at, plan.months, low, high, scale, f"w-{name} part")
                 shapes.append(svg.titled(shape, title))
             low = high

@@ -7,10 +7,11 @@ from pathlib import Path
 from polysilicon.disk import write_whole
 from polysilicon.errors import InputError
 from polysilicon.planning.plan import Plan
-from polysilicon.planning.words import sentences, size
+from polysilicon.planning.words import money, sentences, size
 from polysilicon.report import plan_charts
 from polysilicon.report.html import template
-from polysilicon.report.terminal import BLANK, share, usd
+from polysilicon.report.plan import dollars
+from polysilicon.report.terminal import BLANK, share
 
 _MOST_NEEDS = 6
 _MOST_ROWS = 100
@@ -50,7 +51,7 @@ def plan_html(plan: Plan) -> str:
         drawdown=[(one, plan_charts.drawdown_chart(plan, one)) for one in plan.drawdown],
         rows=_MOST_ROWS,
         size=size,
-        usd_or_blank=usd,
+        usd_or_blank=dollars,
         share_or_blank=share,
         blank=BLANK,
     )
@@ -58,10 +59,9 @@ def plan_html(plan: Plan) -> str:
 
 def _tiles(plan: Plan) -> list[tuple[str, str, str]]:
     """Return the main figures: name, figure, what it means."""
-    money = plan_charts.money
     found = [
         ("cost", money(plan.cost_usd), f"{plan.months} months from {plan.start_month}"),
-        ("band", f"{money(plan.low_usd)} – {money(plan.high_usd)}",
+        ("band", f"{money(plan.low_usd)} to {money(plan.high_usd)}",
          "with all seconds at the ends of their bands"),
         ("certified gap", f"{plan.gap:.2%}", "no plan is cheaper by more"),
         ("left by the hour", share(plan.left_share), f"{money(plan.left_usd)}, spot included"),

@@ -10,7 +10,8 @@ from polysilicon import units
 from polysilicon.planning.drift import Coverage, Drift
 from polysilicon.planning.plan import Commitment, Plan
 from polysilicon.planning.words import order_words
-from polysilicon.report.terminal import escape, house_table, spaced, usd
+from polysilicon.report.plan import dollars
+from polysilicon.report.terminal import escape, house_table, spaced
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,6 @@ def update_page(found: Update, plan: Plan) -> RenderableType:
         parts.append(cover)
     lines = [order_words(one) for one in found.buy] or ["Nothing: the plan in force stands."]
     parts.append(Text("\n".join(["Next purchase", *(f"  {line}" for line in lines)])))
-    rest = f"From {plan.start_month} on: {usd(plan.cost_usd)}, gap {plan.gap:.2%}."
+    rest = f"From {plan.start_month} on: {dollars(plan.cost_usd)}, gap {plan.gap:.2%}."
     parts.append(Text("\n".join([rest, *found.notes]), style="dim"))
     return spaced(parts)

@@ -27,6 +27,10 @@ MAX_DRAWN = 600
 """Steps on the timeline of all tasks: those of the latest tasks."""
 
 
+ROOMS = {"engine": "engine", "cpu": "cores", "wait": "others"}
+"""What steps wait for, in words: a slot of the engine, a core, or others than this machine."""
+
+
 class StepRow(msgspec.Struct, frozen=True, kw_only=True):
     """A step in the table of its task: the record, when it ran on a chart, and figures in words."""
 
@@ -48,7 +52,7 @@ def load_bar(room: Room) -> Markup:
         shapes.append(svg.rect(room.running / whole, asked / whole, (0, METER_PX), "queue"))
     if asked > room.cap:
         shapes.append(svg.line((room.cap / whole, 0), (room.cap / whole, METER_PX), "mark"))
-    return svg.svg(METER_PX, f"{room.resource}: {load_words(room)}", shapes)
+    return svg.svg(METER_PX, f"{ROOMS[room.resource]}: {load_words(room)}", shapes)
 
 
 def load_words(room: Room) -> str:

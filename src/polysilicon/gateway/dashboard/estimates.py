@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from polysilicon import catalog, cost
-from polysilicon.cost.elsewhere import Elsewhere
-from polysilicon.errors import PolysiliconError
+from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.dashboard.records import Found
 from polysilicon.runtime.executor import Workers
 from polysilicon.workload.record import StepRecord
@@ -19,18 +18,35 @@ EVERY_S = 15.0
 _LIMIT_S = 120.0
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker found: offers with an estimate, and those without one, and why."""
+def estimated(steps: list[dict[str, Any]]) -> Found:
+    """Estimate steps on other offers; called in a worker, which gets plain values.
 
-    rows: list[Elsewhere]
-    refused: list[tuple[str, str]]
-
-
-def estimated(steps: list[dict[str, Any]]) -> Answer:
-    """Estimate steps on other offers; called in a worker, which gets plain values."""
+    A task that called a model of which the catalog knows nothing is left out, for on no offer
+    could it be estimated.
+    """
     records = msgspec.convert(steps, list[StepRecord])
-    rows, refused = cost.elsewhere(records, catalog.load())
-    return Answer(rows=rows, refused=[(one.offer, one.reason) for one in refused])
+    facts = catalog.load()
+    models = {step.model for step in records if step.kind == "llm" and step.model}
+    unknown = {model for model in models if not _known(facts, model)}
+    strange = {step.task_id for step in records if step.model in unknown}
+    taken = [step for step in records if step.task_id not in strange]
+    rows, refused = cost.elsewhere(taken, facts)
+    return Found(
+        tasks=len({step.task_id for step in taken}),
+        steps=len(taken),
+        rows=rows,
+        refused=[(one.offer, one.reason) for one in refused],
+        left_out=len(strange),
+        unknown=sorted(unknown),
+    )
+
+
+def _known(facts: catalog.Catalog, model: str) -> bool:
+    try:
+        facts.model(model)
+    except InputError:
+        return False
+    return True
 
 
 class Estimates:
@@ -55,7 +71,7 @@ class Estimates:
         """Return the latest estimate; a newer one is begun where steps ended since."""
         busy = self._asking is not None and not self._asking.done()
         age_s = self._clock() - self._found_s
-        if not busy and (not self._found.steps or age_s > EVERY_S):
+        if not busy and (self._of is None or age_s > EVERY_S):
             busy = self._begin()
         return msgspec.structs.replace(self._found, age_s=age_s, busy=busy)
 
@@ -76,12 +92,10 @@ class Estimates:
     async def _ask(self, steps: list[StepRecord]) -> None:
         """Have steps estimated."""
         plain = [msgspec.to_builtins(step) for step in steps]
-        tasks = len({step.task_id for step in steps})
         try:
             done = await self._workers.call(estimated, (plain,), {}, _LIMIT_S)
         except PolysiliconError as error:
-            found = Found(tasks=tasks, steps=len(steps), trouble=str(error))
+            found = Found(trouble=str(error))
         else:
-            answer = msgspec.msgpack.decode(done.data, type=Answer)
-            found = Found(tasks=tasks, steps=len(steps), rows=answer.rows, refused=answer.refused)
+            found = msgspec.msgpack.decode(done.data, type=Found)
         self._found, self._found_s = found, self._clock()

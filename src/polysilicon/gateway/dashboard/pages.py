@@ -12,6 +12,7 @@ import msgspec
 from polysilicon import units
 from polysilicon.gateway.dashboard.charts import (
     MAX_STEPS,
+    ROOMS,
     lanes,
     load_bar,
     load_words,
@@ -75,6 +76,7 @@ def fleet_page(snapshot: Snapshot, chrome: Chrome) -> str:
         snapshot,
         chrome,
         under_way=sum(task.state in UNENDED for task in snapshot.tasks) + snapshot.tasks_left_out,
+        rooms=ROOMS,
         load_bar=load_bar,
         load_words=load_words,
         health_words=health_words,
@@ -111,6 +113,7 @@ def task_page(snapshot: Snapshot, chrome: Chrome, task: TaskNow) -> str:
         rows=step_rows(task, snapshot.now_s),
         left_out_steps=task.steps_left_out + max(len(task.steps) - MAX_STEPS, 0),
         kinds=KINDS,
+        names={step.step_id: step.name for step in task.steps},
         unended=UNENDED,
         lasted=lambda one: _lasted_s(one, snapshot.now_s),
     )

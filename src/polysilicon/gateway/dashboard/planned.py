@@ -52,6 +52,7 @@ def plan_page(
 ) -> str:
     """Return the page of a plan: where it is from, and what is wrong with that."""
     rows = [] if plan is None else in_force(plan, snapshot)
+    commitments = [] if plan is None else plan.commitments
     fleet = fleet_money(snapshot.pools)
     return page_of(
         "planned.html.j2",
@@ -62,6 +63,7 @@ def plan_page(
         where=where,
         wrong=wrong,
         rows=rows,
+        coming=[c.start_month for c in commitments if c.start_month > snapshot.month],
         month_usd=sum(row.commitment.usd_per_month for row in rows),
         fleet_month_usd=fleet["fleet_usd"] * HOURS_PER_MONTH,
         ladder=[] if plan is None else plan_charts.ladder(plan),

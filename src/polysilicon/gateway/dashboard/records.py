@@ -12,6 +12,7 @@ import msgspec
 
 from polysilicon.cost.elsewhere import Elsewhere
 from polysilicon.gateway.totals import Sums
+from polysilicon.runtime.dispatch import Decision
 from polysilicon.workload.record import StepRecord
 
 Health = Literal["up", "failing", "drained"]
@@ -88,6 +89,7 @@ class TaskNow(msgspec.Struct, frozen=True, kw_only=True):
         cost_usd: of all its steps; None where none has a price.
         error: one line, where it failed.
         may_cancel: whether the reader may cancel it.
+        why: where its steps went and why, where there was a choice; only of a task by itself.
     """
 
     task_id: str
@@ -100,6 +102,7 @@ class TaskNow(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
     error: str | None = None
     may_cancel: bool = False
+    why: tuple[Decision, ...] = ()
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +189,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         age_s: how long ago.
         rows: offers with an estimate.
         refused: offers without one, and why.
+        left_out: tasks that called models of which nothing is known.
+        unknown: these models.
         trouble: why there is no estimate, where it failed.
         busy: a newer one is being made.
     """
@@ -195,5 +200,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float = 0.0
     rows: Sequence[Elsewhere] = ()
     refused: Sequence[tuple[str, str]] = ()
+    left_out: int = 0
+    unknown: Sequence[str] = ()
     trouble: str = ""
     busy: bool = False

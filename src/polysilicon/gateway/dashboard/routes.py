@@ -139,15 +139,15 @@ def elsewhere(_request: Request, board: Board, now: Snapshot, chrome: Chrome) ->
 def placement(_request: Request, board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show the placement that was named."""
     found, wrong = board.placement.latest()
-    where = str(board.placement.path)
-    return partial(planned.placement_page, now, chrome, found, where, wrong)
+    name = board.placement.path.name
+    return partial(planned.placement_page, now, chrome, found, name, wrong)
 
 
 @_shown
 def plan(_request: Request, board: Board, now: Snapshot, chrome: Chrome) -> Callable[[], str]:
     """Show the plan that was named."""
     found, wrong = board.plan.latest()
-    return partial(planned.plan_page, now, chrome, found, str(board.plan.path), wrong)
+    return partial(planned.plan_page, now, chrome, found, board.plan.path.name, wrong)
 
 
 @_shown

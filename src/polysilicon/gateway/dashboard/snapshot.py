@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -78,13 +77,8 @@ def grouped(totals: Totals) -> dict[str, dict[str, Sums]]:
     books: dict[str, dict[str, Sums]] = {name: {} for name in _BY}
     for group, sums in totals.by_group.items():
         for name, value in zip(_BY, group, strict=True):
-            _add(books[name].setdefault(value or "(none)", Sums()), sums)
+            books[name].setdefault(value or "(none)", Sums()).include(sums)
     return books
-
-
-def _add(whole: Sums, part: Sums) -> None:
-    for field in fields(Sums):
-        setattr(whole, field.name, getattr(whole, field.name) + getattr(part, field.name))
 
 
 def _pool(pool: RunningPool, used: Sums | None, spent_usd: float, gateway: Gateway) -> PoolNow:

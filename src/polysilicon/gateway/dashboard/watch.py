@@ -12,17 +12,26 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from polysilicon.gateway.dashboard.records import UNENDED, Spending, TaskNow, TaskState
 from polysilicon.gateway.feed import Event, Feed
 from polysilicon.gateway.totals import Totals
+from polysilicon.runtime.dispatch import Decision
 from polysilicon.workload.record import StepRecord
 
 LOOK_S = 0.25
 BUCKET_S = 60.0
 MOST_BUCKETS = 60
 MOST_TASKS = 1000
+MOST_UNDER_WAY = 10_000
+"""Tasks in all, those under way included: of a call that was cut off no end may be told."""
+
 MOST_STEPS = 10_000
 MOST_STEPS_OF_TASK = 400
+MOST_WHY = 2000
+"""Decisions on where steps went, of all tasks; each names every pool."""
+
 MOST_ESTIMATED = 4000
 """Steps of ended tasks that are estimated elsewhere."""
 
@@ -80,7 +89,7 @@ class Watch:
     """Looks at a gateway's feed and sums.
 
     Args:
-        feed: events of kinds `begin`, `step` and `task`.
+        feed: events of kinds `begin`, `step`, `decision` and `task`.
         totals: the ledger so far.
         clock: of the step records.
     """
@@ -90,6 +99,7 @@ class Watch:
         self._seq = feed.seq
         self._tasks: dict[str, _Seen] = {}
         self._steps = 0
+        self._why: dict[tuple[str, str], Decision] = {}
         self._usd: deque[float] = deque([0.0], maxlen=MOST_BUCKETS)
         self._usd_before = totals.all.cost_usd
         self._pools_before = pool_usd(totals)
@@ -141,11 +151,11 @@ class Watch:
     def task(self, task_id: str) -> TaskNow | None:
         """Return a task that was seen, and not forgotten yet."""
         found = self._tasks.get(task_id)
-        return None if found is None else found.view()
-
-    def under_way(self) -> int:
-        """Return how many tasks are under way."""
-        return sum(task.state in UNENDED for task in self._tasks.values())
+        if found is None:
+            return None
+        task = found.view()
+        known = (self._why.get((task_id, step.step_id)) for step in task.steps)
+        return msgspec.structs.replace(task, why=tuple(one for one in known if one is not None))
 
     def whole_tasks(self) -> list[StepRecord]:
         """Return the steps of the latest tasks that ended, all of each."""
@@ -175,6 +185,11 @@ class Watch:
         elif event.kind == "step":
             step = event.data
             self._ended(self._of(step, event.at_s), step, event.at_s)
+        elif event.kind == "decision":
+            made: Decision = event.data
+            self._why[made.task_id, made.step_id] = made
+            if len(self._why) > MOST_WHY:
+                del self._why[next(iter(self._why))]
         elif event.kind == "task":
             told = event.data
             task = self._tasks.get(told.task_id)
@@ -215,7 +230,7 @@ class Watch:
         for task_id, task in list(self._tasks.items()):
             if len(self._tasks) <= MOST_TASKS and self._steps <= MOST_STEPS:
                 break
-            if task.state not in UNENDED:
+            if task.state not in UNENDED or len(self._tasks) > MOST_UNDER_WAY:
                 self._steps -= len(self._tasks.pop(task_id).ended)
 
 

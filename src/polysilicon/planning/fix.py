@@ -1,0 +1,53 @@
+"""Plans that are given rather than found: priced on any scenarios, every hour dispatched."""
+
+from __future__ import annotations
+
+import msgspec
+
+from polysilicon.planning.answer import Answer
+from polysilicon.planning.problem import Contract, Held, Problem, SpendContract
+from polysilicon.planning.solve import solve
+
+Units = dict[tuple[int, int], float]
+"""Units of each contract and order month."""
+
+
+def units_of(answer: Answer) -> Units:
+    """Return what an answer buys, without what was held before."""
+    return {(one.contract, one.order): one.units for one in answer.bought if not one.held}
+
+
+def fixed(problem: Problem, units: Units) -> Problem:
+    """Return a problem in which exactly these orders are made, and no others.
+
+    Rights, books and hours are still decided in each scenario.
+    """
+    contracts: list[Contract] = []
+    held = list(problem.held)
+    for number, contract in enumerate(problem.contracts):
+        orders = tuple(order for order in contract.orders if units.get((number, order), 0.0) > 0)
+        if isinstance(contract, SpendContract) or not getattr(contract, "tiers", ()):
+            held += [Held(contract=number, order=o, units=units[number, o]) for o in orders]
+            contracts.append(msgspec.structs.replace(contract, orders=()))
+            continue
+        # Tiers price an order as a whole: the same contract, once per order, of that size.
+        assert len(orders) <= 1, "a tiered contract that is ordered more than once"
+        size = units[number, orders[0]] if orders else 0.0
+        one = msgspec.structs.replace(contract, orders=orders, least=size, most=max(size, 1e-9))
+        contracts.append(one)
+    return msgspec.structs.replace(problem, contracts=tuple(contracts), held=tuple(held))
+
+
+def cost(problem: Problem, units: Units, *, gap: float = 1e-6, time_s: float = 60.0) -> Answer:
+    """Return what a plan costs on a problem, which may be of other scenarios than it was made for.
+
+    Args:
+        problem: with the same contracts by index.
+        units: of each contract and order.
+        gap: where rights and books are decided.
+        time_s: likewise.
+
+    Raises:
+        ConflictError: the plan leaves demand that must be served, or breaks a limit.
+    """
+    return solve(fixed(problem, units), gap=gap, time_s=time_s)

@@ -1,0 +1,94 @@
+"""What it is worth to plan for all scenarios, and to know which one comes.
+
+    WS   wait and see: each scenario planned by itself, as if it were known
+    SP   the plan for all scenarios
+    EEV  the plan for mean demand and prices, priced on all scenarios
+    WS ≤ SP ≤ EEV; perfect information is worth SP - WS, the plan for all scenarios EEV - SP.
+
+Source: J. R. Birge and F. Louveaux, Introduction to Stochastic Programming, 2011, chapter 4.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from polysilicon.errors import InfeasibleError
+from polysilicon.planning.answer import Answer
+from polysilicon.planning.fix import cost, units_of
+from polysilicon.planning.problem import Numbers, Problem, UnitContract, mean_of, only
+from polysilicon.planning.solve import solve
+
+
+class Worth(msgspec.Struct, frozen=True, kw_only=True):
+    """What planning for all scenarios is worth.
+
+    Attributes:
+        wait_and_see_usd: of each scenario planned by itself, shape (S,).
+        mean_plan_usd: the plan for the mean, priced on all scenarios; inf where it leaves demand
+            that must be served.
+        perfect_information_usd: what it is worth to know the scenario, at the most by the gaps.
+        stochastic_solution_usd: what it is worth not to plan for the mean only.
+        regret_usd: of the plan in each scenario, against the plan for it alone; shape (S,).
+    """
+
+    wait_and_see_usd: Numbers
+    mean_plan_usd: float
+    perfect_information_usd: float
+    stochastic_solution_usd: float
+    regret_usd: Numbers
+
+
+def worth(problem: Problem, answer: Answer, *, gap: float = 0.001, time_s: float = 60.0) -> Worth:
+    """Return what an answer is worth beside plans for single scenarios and for the mean.
+
+    Costs are means over scenarios; `cost_usd` of the answer is used where its risk weight is 0.
+
+    Args:
+        problem: that the answer is of.
+        answer: priced as it is.
+        gap: of each smaller solve.
+        time_s: of all of them.
+    """
+    s = problem.shape[0]
+    neutral = msgspec.structs.replace(problem, risk_weight=0.0)
+    share = time_s / (s + 2)
+    alone = np.array(
+        [solve(only(neutral, [one]), gap=gap, time_s=share).lower_bound_usd for one in range(s)]
+    )
+    middle = solve(mean_of(neutral), gap=gap, time_s=share)
+    try:
+        mean_plan = cost(neutral, units_of(middle), gap=gap, time_s=share).mean_usd
+    except InfeasibleError:
+        mean_plan = float("inf")
+    here = answer.mean_usd
+    return Worth(
+        wait_and_see_usd=alone,
+        mean_plan_usd=mean_plan,
+        perfect_information_usd=max(here - float(problem.probability @ alone), 0.0),
+        stochastic_solution_usd=max(mean_plan - here, 0.0),
+        regret_usd=np.maximum(answer.scenario_usd - alone, 0.0),
+    )
+
+
+def utilisation(problem: Problem, contract: UnitContract, order: int = 0) -> float:
+    """Return the utilisation above which a unit contract pays against on-demand.
+
+    Its payments over the term, upfront price included, per hour of service, over the mean
+    on-demand price in its months; above 1 it never pays.
+
+    Args:
+        problem: with the option's prices; means are over scenarios.
+        contract: for units.
+        order: month of the order.
+    """
+    option = problem.options[contract.option]
+    t = problem.shape[1]
+    price = problem.probability @ problem.path(option.on_demand_usd_per_h)
+    first = min(order + contract.lead_months, t - 1)
+    served = price[first : max(min(first + contract.term_months, t), first + 1)]
+    at = min(order, t - 1)
+    upfront = float(problem.by_month(contract.upfront_usd)[at])
+    monthly = float(problem.by_month(contract.monthly_usd)[at])
+    hours = float(problem.month_hours.mean()) * contract.per_unit * option.availability
+    return (upfront / contract.term_months + monthly) / (hours * float(served.mean()))
