@@ -126,7 +126,8 @@ async def delays_s(way: Forwarder, model: str, streams: int) -> Sequence[float]:
     """Read streams of stamped tokens at once: seconds on the way of each token."""
     found: list[float] = []
 
-    async def line() -> None:
+    async def line(number: int) -> None:
+        await asyncio.sleep(number / streams)  # they come over one second
         answer = await way.post("chat/completions", request(model, stream=True))
         rest = b""
         while data := await answer.read():
@@ -138,7 +139,7 @@ async def delays_s(way: Forwarder, model: str, streams: int) -> Sequence[float]:
                     found.append(now_s - float(stamp.split(b'"')[1]))
         answer.close()
 
-    await asyncio.gather(*(line() for _ in range(streams)))
+    await asyncio.gather(*(line(number) for number in range(streams)))
     return found
 
 

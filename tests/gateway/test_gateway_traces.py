@@ -119,6 +119,17 @@ def test_what_is_rejected_is_counted_by_reason(served: Served) -> None:
     assert reason in served.client.get("/metrics").text
 
 
+def test_a_large_request_is_read_elsewhere(served: Served) -> None:
+    store = served.gateway.traces
+    assert store is not None
+    before = store.accepted
+    body = as_json(*(span(n) for n in range(100, 400)), span(9, spanId=""))
+    assert len(body) > 2**16
+    assert send(served, body).json()["partialSuccess"]["rejectedSpans"] == "1"
+    assert store.accepted == before + 300
+    assert send(served, b"[" + body).status_code == 400
+
+
 def test_what_is_no_request_is_refused_for_good(served: Served) -> None:
     for body in (b"{", b"[1]", b'"x"', b'{"resourceSpans": ' + b"[" * 100_000):
         answer = send(served, body)

@@ -31,6 +31,7 @@ from polysilicon.gateway.guard import CALLER
 from polysilicon.gateway.mcp.tools import TYPES, call
 from polysilicon.gateway.state import Gateway, Settings, opened
 from polysilicon.gateway.tasks.routes import serving_tasks
+from polysilicon.gateway.traces.outgoing import sending_traces
 
 _INSTRUCTIONS = (
     "Runs code in a sandbox, searches documents, and estimates and places the work of AI agents "
@@ -125,7 +126,8 @@ async def serve_stdio(settings: Settings) -> None:
         InputError: a file is wrong, or another process has the folder.
     """
     async with opened(settings) as gateway, AsyncExitStack() as stack:
-        await stack.enter_async_context(serving_tasks(gateway))
+        for service in (sending_traces, serving_tasks):
+            await stack.enter_async_context(service(gateway))
         server = make_server(gateway)
         read, write = await stack.enter_async_context(stdio_server())
         await server.run(read, write, server.create_initialization_options())

@@ -144,7 +144,8 @@ class Tasks:
         access = self._access
         found = [access.nobody] if access.open else access.callers
         callers = (caller for caller in found if access.open or caller.name == entry.caller)
-        return Live(entry, self._clock(), caller=next(callers, None))
+        kept = msgspec.structs.replace(entry, input=b"")  # inputs of all that wait may be large
+        return Live(kept, self._clock(), caller=next(callers, None))
 
     def _recount(self, live: Live) -> None:
         """Count the steps that ended before this start."""
@@ -230,7 +231,7 @@ class Tasks:
         self.register.begun(entry.task_id)
         live.entry = msgspec.structs.replace(entry, status="in_progress")
         self._tell(live, "in_progress")
-        task = _pending(entry)
+        task = _pending(self._known(entry.task_id))
         if live.caller is None:
             record = await self._runner.end_unrun(task, live.arrival_s, f"{CANCELLED}: {_GONE}")
             self._end(live, record)

@@ -6,13 +6,13 @@ is counted in a partial success, with the reasons; a request that is none is a 4
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
@@ -33,11 +33,24 @@ PROTOBUF, JSON = "application/x-protobuf", "application/json"
 MOST_BYTES = 64 * 2**20
 """Of a body that is decompressed."""
 
+_LARGE_BYTES = 64 * 2**10
+"""A larger body is read in a worker process, for reading it here would stop all other calls."""
+
+_LIMIT_S = 60.0
+
 _INVALID = 3
 """google.rpc.Code of INVALID_ARGUMENT."""
 
 _FULL = "no room for more traces"
 _REASONS = 5
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in a request: its spans as a stream of Arrow, what is rejected, or why it is none."""
+
+    spans: bytes = b""
+    skipped: list[Skip] = []
+    fault: str = ""
 
 
 class _Request(msgspec.Struct, rename="camel"):
@@ -63,10 +76,15 @@ async def receive(request: Request) -> Response:
         raise ApiError(415, f"send {PROTOBUF} or {JSON}", code="unsupported_media_type")
     caller_of(request).admit()
     body = decompressed(await request.body(), request.headers.get("content-encoding", ""))
-    try:
-        table, skipped = await asyncio.to_thread(spans_of, body, kind)
-    except ValueError as error:
-        return _status(kind, str(error))
+    if len(body) > _LARGE_BYTES:
+        workers = gateway_of(request).machine.workers
+        found = await workers.call(spans_told, (body, kind), {}, _LIMIT_S)
+        told = msgspec.msgpack.decode(found.data, type=Read)
+    else:
+        told = spans_told(body, kind)
+    if told.fault:
+        return _status(kind, told.fault)
+    table, skipped = pa.ipc.open_stream(told.spans).read_all(), told.skipped
     if table.num_rows and store.is_full():
         skipped = [*skipped, Skip(reason=_FULL, count=table.num_rows)]
         table = table.slice(0, 0)
@@ -100,6 +118,18 @@ def decompressed(body: bytes, encoding: str) -> bytes:
     if not inflate.eof:
         raise ApiError(400, "the gzip of the body is not whole")
     return found
+
+
+def spans_told(body: bytes, kind: str) -> Read:
+    """Read a request, also in a worker process: what is returned can be sent."""
+    try:
+        table, skipped = spans_of(body, kind)
+    except ValueError as error:
+        return Read(fault=str(error))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as stream:
+        stream.write_table(table)
+    return Read(spans=sink.getvalue().to_pybytes(), skipped=skipped)
 
 
 def spans_of(body: bytes, kind: str) -> tuple[Any, list[Skip]]:

@@ -76,7 +76,7 @@ class _Connection(asyncio.Protocol):
         self._buffered_bytes = 0
         self._head_bytes = 0
         self._headers: dict[bytes, bytes] = {}
-        self._paused = False
+        self._paused = self._reusable = False
         self._failure = ""
         self._waiter: asyncio.Future[None] | None = None
         self.begun = self.headed = self.complete = False
@@ -133,6 +133,7 @@ class _Connection(asyncio.Protocol):
         """Take the end of the answer."""
         if self.headed:
             self.complete = True
+            self._reusable = self._parser.should_keep_alive()  # it forgets that afterwards
             self._wake()
 
     def _wake(self) -> None:
@@ -179,7 +180,7 @@ class _Connection(asyncio.Protocol):
         """Give the connection back; one in the middle of an answer is closed."""
         if self.lost:
             return
-        if self.complete and self._parser.should_keep_alive() and not self._paused:
+        if self._reusable and not self._paused and not self._pieces:
             self._home.keep(self)
         else:
             self.transport.abort()

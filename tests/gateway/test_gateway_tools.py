@@ -1,0 +1,103 @@
+"""Tools for engines that know none: what is asked, and what is read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polysilicon.gateway import tools
+from polysilicon.gateway.bodies import grammar
+from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.tools import Choice, Function, Tool, choice, read, schema, told
+from scripted_endpoint import Endpoint
+from served_gateway import endpoint_pool, serving
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"$ref": "#/$defs/City"}},
+    "required": ["city"],
+    "$defs": {"City": {"enum": ["Paris", "Rome"]}},
+}
+WEATHER, CLOCK = Tool(Function("weather", "Tells it.", CITY)), Tool(Function("clock"))
+
+
+def test_which_tools_may_be_called() -> None:
+    both = [WEATHER, CLOCK]
+    assert choice(both, None) == choice(both, "auto") == Choice(both, must=False)
+    assert choice(both, "required") == Choice(both, must=True)
+    assert choice(both, "none") == Choice([], must=False)
+    one = {"type": "function", "function": {"name": "clock"}}
+    assert choice(both, one) == Choice([CLOCK], must=True)
+    for wrong in ("any", {"function": {"name": "radio"}}, 5):
+        with pytest.raises(ApiError):
+            choice(both, wrong)
+
+
+def test_the_schema_keeps_definitions_of_tools_apart() -> None:
+    found = schema(Choice([WEATHER, CLOCK], must=False), None)
+    assert found["$defs"] == {"weather.$defs.City": {"enum": ["Paris", "Rome"]}}
+    call, clock, answer = found["anyOf"]
+    reference = call["properties"]["arguments"]["properties"]["city"]["$ref"]
+    assert reference == "#/$defs/weather.$defs.City"
+    assert clock["properties"]["tool"] == {"const": "clock"}
+    assert answer["properties"] == {"answer": {"type": "string"}}
+    assert grammar(found)  # llama.cpp takes it
+    only = schema(Choice([WEATHER], must=True), None)
+    assert only["properties"]["tool"] == {"const": "weather"}
+    assert schema(Choice([], must=False), None) is None
+
+
+def test_a_schema_that_nests_without_end_is_refused() -> None:
+    nested: dict = {"type": "string"}
+    for _ in range(5000):
+        nested = {"type": "array", "items": nested}
+    with pytest.raises(ApiError, match="deeper"):
+        grammar(nested)
+
+
+def test_calls_and_results_are_told_as_text() -> None:
+    messages = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "1", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}]},
+        {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "sunny"}]},
+    ]  # fmt: skip
+    system, user, call, result = told(messages, Choice([WEATHER], must=False))
+    assert system["content"].startswith("Be short.\n\nYou have these tools:\n- weather: Tells it.")
+    assert user == messages[1]
+    assert read(call["content"])["tool_calls"][0]["function"]["name"] == "weather"
+    assert result == {"role": "user", "content": "Result of weather: sunny"}
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ('{"answer": "yes"}', "yes"),
+        ('{"answer": {"a": 1}}', '{"a":1}'),
+        ('{"answer": "cut in the mid', "cut in the mid"),
+        ('{"tool": "weather", "argu', '{"tool": "weather", "argu'),
+        ("plain", "plain"),
+        ("[1, 2]", "[1, 2]"),
+    ],
+)
+def test_what_is_no_call_is_an_answer(text: str, content: str) -> None:
+    assert read(text) == {"role": "assistant", "content": content}
+
+
+def test_an_endpoint_without_tools_is_asked_by_a_schema(tmp_path: Path) -> None:
+    answer = json.dumps({"tool": "weather", "arguments": {"city": "Rome"}})
+    far = Endpoint(lambda _asked: {"content": answer})
+    given = [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]
+    pool = endpoint_pool
+    with far.served(), serving(tmp_path, pool(far.address, tools=False)) as served:
+        for stream in (False, True):
+            reply = served.chat(tools=given, tool_choice="required", stream=stream)
+            assert "tool_calls" in reply.text
+        asked = far.requests[0]
+    assert not {"tools", "tool_choice"} & set(asked)
+    form = asked["response_format"]["json_schema"]["schema"]
+    assert form["properties"]["tool"] == {"const": "weather"}
+    assert tools.as_text(asked["messages"][0]["content"]).startswith("You have these tools")
