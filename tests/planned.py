@@ -49,7 +49,7 @@ def units(name="commitment", index=0, **fields) -> UnitContract:
 def mixed(seed: int) -> Problem:
     """Return a random problem, small, with contracts of all shapes."""
     rng = np.random.default_rng(seed)
-    s, t, h, k = rng.integers(1, 4), rng.integers(3, 6), rng.integers(2, 6), rng.integers(1, 3)
+    s, t, h, k = rng.integers(1, 4), rng.integers(3, 5), rng.integers(2, 5), rng.integers(1, 3)
     shape = (s, t, h, k)
     demand = 10 * rng.gamma(4.0, 0.25, shape) * (1 + 0.5 * rng.random((s, 1, 1, 1)))
     options = []
@@ -128,7 +128,7 @@ def mixed(seed: int) -> Problem:
             tiers=(Tier(above=fee(0, 2.0), factor=0.9),) if rng.random() < 0.5 else (),
         ),
     ]  # fmt: skip
-    chosen = rng.random(len(extra)) < 0.45
+    chosen = rng.random(len(extra)) < np.array([0.4, 0.5, 0.5, 0.5, 0.4, 0.25, 0.25])
     rules = rng.random(3) < 0.35
     chosen[0] |= rules[2]
     late = np.outer(np.arange(t) > 1, np.ones(k))

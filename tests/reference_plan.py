@@ -244,6 +244,10 @@ def cost_of(problem: Problem):  # noqa: C901, PLR0912, PLR0915
                     carried = lp.var()
                     counted.append((carried, 1))
                     lp.row([(carried, 1), (last_over, -contract.excess_carried)], high=0)
+                if contract.shortfall_credit:
+                    on = lp.var(0, 1, True)
+                    lp.row([(short, 1), (on, -usd * contract.most)], high=0)
+                    lp.row([(over, 1), (on, 1e7)], high=1e7)
                 if contract.shortfall_credit and last_short is not None:
                     credit = lp.var()
                     own[s].append((credit, -end))

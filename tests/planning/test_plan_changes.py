@@ -4,12 +4,13 @@ import re
 
 import pytest
 
-from plan_problems import BOX, SMALL, composed, solved, source
+from plan_problems import BOX, SMALL, composed, solved, source, write
 from polysilicon import catalog
 from polysilicon.errors import InfeasibleError, InputError
 from polysilicon.planning.answered import Effort, planned, source_of
 from polysilicon.planning.change import change_of, in_numbers
 from polysilicon.planning.difference import difference
+from polysilicon.planning.file import read_problem
 from polysilicon.planning.plan import read_plan, write_plan
 from polysilicon.planning.words import money, sentences
 
@@ -122,3 +123,60 @@ def test_words_name_what_to_sign_and_what_figures_rest_on(tmp_path):
         "$4.811M",
         "$55.25B",
     ]
+
+
+def test_idle_commitments_do_no_work_that_nobody_asked_for(tmp_path):
+    # Ten are signed for five that are asked for.
+    signed = SMALL.replace("last_order = 1", "buy = false").replace("amount = 10", "amount = 5")
+    plan = solved(tmp_path, signed + "\n[[contract.signed]]\norder = 0\nunits = 10\n").plan
+    (need,) = plan.needs
+    assert sum(one.work[0] for one in need.supplied) == pytest.approx(5)
+    assert plan.commitments[0].utilisation == pytest.approx(0.5)
+
+
+def test_alternatives_and_worth_are_worked_out_beside_the_plan(tmp_path):
+    path = write(tmp_path, SMALL + OTHER)
+    effort = Effort(gap=1e-6, explore_s=20.0)
+    plan = planned(read_problem(path), [], source(path), catalog.shipped(), effort).plan
+    # Half of the dollars with the cheaper vendor: 0.6 u = 0.5 (0.6 u + 0.66 (10 - u)); a quarter
+    # would cost over five per cent more.
+    units = 0.5 * 6.6 / (0.6 + 0.5 * 0.06)
+    usd = (0.6 * units + 0.66 * (10 - units)) * 8760
+    (other,) = plan.alternatives
+    assert other.cost_usd == pytest.approx(usd, rel=2e-3)
+    assert other.share["own"] == pytest.approx(0.5, abs=2e-3)
+    assert plan.worth.nothing_usd == pytest.approx(87600, rel=2e-3)
+
+
+def test_regret_is_against_the_plan_for_each_scenario(tmp_path):
+    scenarios = """
+[[scenario]]
+name = "half"
+probability = 0.3
+demand = 0.5
+[[scenario]]
+name = "whole"
+probability = 0.7
+"""
+    path = write(tmp_path, SMALL + scenarios)
+    effort = Effort(gap=1e-6, explore_s=20.0)
+    plan = planned(read_problem(path), [], source(path), catalog.shipped(), effort).plan
+    # 0.7 is more than the break-even of 0.6: ten are signed, and five are too many in one case.
+    regret = {one.scenario: one.regret_usd for one in plan.scenarios}
+    assert regret["half"] == pytest.approx(5 * 0.6 * 8760, rel=5e-3)
+    assert regret["whole"] == pytest.approx(0, abs=300)
+    assert plan.worth.perfect_usd == pytest.approx(0.3 * 5 * 0.6 * 8760, rel=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"start_month":"2026-12"', '"start_month":"x"'), ('"months":12', '"months":900000000')],
+)
+def test_a_plan_file_that_somebody_changed_is_refused(tmp_path, old, new):
+    path = tmp_path / "plan.json"
+    write_plan(solved(tmp_path, SMALL), path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match="a broken plan file"):
+        read_plan(path)

@@ -76,6 +76,14 @@ def _period(
         carried = column("carried", 0.0)
         counted.append((carried, 1.0))
         book.ties.append(Tie([(carried, 1.0), (before[0], -contract.excess_carried)], high=0.0))
+    if contract.shortfall_credit > 0:
+        # Else shortfall and excess could both be paid up, for a credit in the next period.
+        on = book.switch(signed)
+        book.columns[on].scenario = scenario
+        most = contract.most * committed + 1.0
+        above = 10.0 * (_most(book, contract, months) + most)
+        book.ties.append(Tie([(short, 1.0), (on, -most)], high=0.0))
+        book.ties.append(Tie([(excess, 1.0), (on, above)], high=above))
     if before is not None and contract.shortfall_credit > 0:
         credit = column("credit", -1.0)
         book.ties.append(Tie([(credit, 1.0), (before[1], -contract.shortfall_credit)], high=0.0))
@@ -109,7 +117,7 @@ def _draws(
         return draws
     like = Column("band", signed.contract, signed.order, scenario)
     like.month = period
-    bands = book._bands(like, contract.tiers, _most(book, contract, months), "band")  # noqa: SLF001
+    bands = book.bands(like, contract.tiers, _most(book, contract, months), "band")
     for band, factor in bands:
         usd = np.zeros(book.problem.shape[1])
         usd[months[-1]] = factor

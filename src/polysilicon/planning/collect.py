@@ -246,7 +246,8 @@ def _duals(master: Master) -> list[Dual]:
 def _committed(master: Master, rule: Any) -> float:
     """Return all commitment dollars of the last solution."""
     x = master.values(np.asarray(master.highs.getSolution().col_value))
-    return sum(float(x[at]) * master.book.dollars(master.book.columns[at]) for at, _ in rule.terms)
+    book = master.book
+    return sum(float(x[at]) * book.dollars(book.columns[at]) for at, _ in rule.terms if x[at] > 0)
 
 
 def _served(problem: Problem, ways: Ways, found: Certificate) -> list[Served]:

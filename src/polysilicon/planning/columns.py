@@ -192,24 +192,25 @@ class Book:
         column, most = self.columns[at], self.enough(contract)
         column.high = most
         if contract.least > 0:
-            on = self._switch(column)
+            on = self.switch(column)
             name = contract.name
             self.ties.append(Tie([(at, 1.0), (on, -contract.least)], low=0.0))
             self.ties.append(Tie([(at, 1.0), (on, -most)], high=0.0, kind="most", subject=name))
         if contract.tiers:
             paid, column.usd = column.usd, None
-            parts = self._bands(column, contract.tiers, most)
+            parts = self.bands(column, contract.tiers, most)
             for part, factor in parts:
                 assert paid is not None
                 self.columns[part].usd = paid * factor
             self.ties.append(Tie([(at, -1.0), *((p, 1.0) for p, _ in parts)], low=0.0, high=0.0))
 
-    def _switch(self, like: Column) -> int:
+    def switch(self, like: Column) -> int:
+        """Add a yes or no beside a column; return its index."""
         switch = Column("on", like.contract, like.order, like.scenario)
         switch.high, switch.whole = 1.0, True
         return self.add(switch)
 
-    def _bands(
+    def bands(
         self, like: Column, tiers: Sequence[Tier], most: float, kind: str = "part"
     ) -> list[tuple[int, float]]:
         """Add the parts of a sum that lie in each tier; return them with their factors.
@@ -224,7 +225,7 @@ class Book:
             part.high, part.month = edges[number + 1] - edges[number], like.month
             at = self.add(part)
             if number and min(factors[:number]) > factor:
-                on, below = self._switch(like), parts[-1][0]
+                on, below = self.switch(like), parts[-1][0]
                 self.ties.append(Tie([(at, 1.0), (on, -part.high)], high=0.0))
                 self.ties.append(Tie([(below, 1.0), (on, -self.columns[below].high)], low=0.0))
             parts.append((at, factor))
@@ -314,7 +315,9 @@ class Book:
             steps = contract.period_months
             shares = ((month - column.order) // steps for month in range(first, last))
             return sum(contract.commitment_usd[period] / steps for period in shares)
-        paid = payments(self.problem, contract, column.order)
+        paid = column.usd
+        if paid is None:  # it is paid in tiers
+            paid = payments(self.problem, contract, column.order)
         usd = float(np.maximum(paid, 0.0).sum())
         return usd + (0.0 if column.own is None else float(self.problem.probability @ column.own))
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from polysilicon.errors import PolysiliconError
 from polysilicon.planning.answer import ConflictError, Rule
 from polysilicon.planning.problem import INF, Contract, Problem, SpendContract
 
@@ -81,8 +82,10 @@ def without(problem: Problem, left_out: Sequence[Rule]) -> Problem:
     )
 
 
-def refusal(problem: Problem) -> ConflictError:
-    """Return the error that says why no plan exists."""
+def refusal(problem: Problem) -> PolysiliconError:
+    """Return the error that says why no plan exists, or that none was found in time."""
+    if _possible(problem):
+        return PolysiliconError("no plan that serves all demand was found in time; allow more")
     dropped: list[Rule] = []
     every = rules(problem)
     for rule in every:
@@ -119,9 +122,11 @@ def _short(problem: Problem) -> np.ndarray | None:
 
 def _possible(problem: Problem) -> bool:
     """Tell whether there is a plan."""
+    from polysilicon.planning.solve import SERVED  # noqa: PLC0415
+
     short = _short(problem)
     if short is None:
         return False
     must = ~np.isfinite(problem.unmet_usd_per_h)
     scale = np.maximum(problem.demand.mean(axis=(0, 1, 2)), 1e-300)
-    return bool((short[:, must] / scale[must] <= 1e-6).all())
+    return bool((short[:, must] / scale[must] <= SERVED).all())

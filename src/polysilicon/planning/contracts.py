@@ -62,9 +62,10 @@ def _terms(
         hours = problem.month_hours
         whole = float(hours.mean()) * contract.term_months
         return whole * contract.upfront_share, hours * (1.0 - contract.upfront_share), 0.0
-    fee = float(problem.by_month(contract.monthly_usd)[at])
-    upfront = float(problem.by_month(contract.upfront_usd)[at])
-    salvage = float(problem.by_month(contract.salvage_usd)[at])
+    fee, upfront, salvage = (
+        float(np.take(path, at if np.size(path) > 1 else 0))
+        for path in (contract.monthly_usd, contract.upfront_usd, contract.salvage_usd)
+    )
     return upfront, np.full(problem.shape[1], fee), salvage
 
 

@@ -11,8 +11,9 @@ from polysilicon.errors import InputError
 
 HOURS_PER_MONTH = 730.0
 MONTHS_PER_YEAR = 12
+MOST_MONTHS = 240
 
-_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
 
 class Calendar(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +50,7 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True):
         """
         if isinstance(told, int):
             return told - 1
-        found = _MONTH.fullmatch(told)
+        found = MONTH.fullmatch(told)
         if found is None:
             mend = 'write "2027-03", or the number of the month from 1'
             raise InputError(f"{told!r} is no month", where=where, mend=mend)

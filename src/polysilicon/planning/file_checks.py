@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 
 from polysilicon.catalog.policy import Policy
 from polysilicon.errors import InputError, nearest
+from polysilicon.planning.dates import MOST_MONTHS
 from polysilicon.planning.file import Demand, OfferAsked, ProblemFile
 from polysilicon.planning.places import Place
 
-MOST_MONTHS = 240
 _MODELS = ("requests/s", "tokens/s")
 
 

@@ -26,7 +26,7 @@ PRIMAL, DUAL = 1e-9, 1e-9
 """Feasibility tolerances, on numbers scaled to about 1."""
 
 _MOST_PIVOTS = 200
-_MOST_TRIED = 256
+_MOST_TRIED = 96
 """Bases that an hour without one is tried on."""
 
 _MOST_NUMBERS = 24_000_000

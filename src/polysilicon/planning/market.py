@@ -56,6 +56,9 @@ def terms_of(asked: Asked, calendar: Calendar, where: str) -> Terms:
     """
     term = asked.term_months
     if isinstance(asked, OwnedHardware):
+        if asked.machine.life_years > 50:
+            what = f"life_years is {asked.machine.life_years:g}"
+            raise InputError(what, where=where, mend="at most 50")
         life = round(asked.machine.life_years * MONTHS_PER_YEAR)
         if term not in (0, life):
             mend = f"leave term_months out: a life of {asked.machine.life_years:g} years is {life}"

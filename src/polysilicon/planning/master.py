@@ -299,8 +299,12 @@ class Master:
         if len(dense):
             dense = dense * self.size[self.inside]
         scale = 1.0 / self.money
-        if kind in ("tie", "limit"):
-            scale = 1.0 / max(float(np.abs(dense).max(initial=0.0)), 1e-12)
+        if kind == "tie":
+            weights = _terms(extra, every := np.arange(len(self.size))) * self.size[every]
+            scale = 1.0 / max(float(np.abs(weights).max(initial=0.0)), 1e-12)
+        elif kind == "limit":
+            ends = [abs(end) for end in (extra.low, extra.high) if np.isfinite(end)]
+            scale = 1.0 / max(ends) if max(ends) > 1e-9 else 1.0
         dense, low, high = dense * scale, low * scale, high * scale
         there = np.flatnonzero(dense)
         places = np.concatenate([head, self._base + there]).astype(np.int32)
@@ -335,8 +339,15 @@ class Master:
 
     def solve(self) -> tuple[Numbers, float]:
         """Solve with parts of units; return x, shape (N,), and the objective: a true bound."""
-        for _ in range(200):
-            self._run()
+        for _ in range(1000):
+            try:
+                self._run()
+            except InfeasibleMaster:
+                mending = self._mending()
+                if not len(mending):
+                    raise
+                self.include(mending)
+                continue
             found = np.asarray(self.highs.getSolution().col_value)
             x = self.values(found)
             broken = self.limits(x)
@@ -381,6 +392,22 @@ class Master:
         worth = scaled < -TOLERANCE
         order = np.argsort(scaled[worth])
         return outside[worth][order[: max(50, len(self.inside))]]
+
+    def _mending(self) -> Codes:
+        """Return columns outside that help to keep the rules there are, the cheapest first."""
+        outside = np.setdiff1d(np.flatnonzero(self.book.plain), self.inside)
+        found = [outside[:0]]
+        for kind, _, extra, _ in self._rows:
+            if kind == "limit" and np.isfinite(extra.low):
+                helps = self._limit_row(extra, outside)
+            elif kind == "tie" and extra.kind == "vendor":
+                helps = -_terms(extra, outside)
+            else:
+                continue
+            some = np.flatnonzero(helps > 0)
+            order = np.argsort(self.price[outside[some]] / helps[some])
+            found.append(outside[some[order[:20]]])
+        return np.unique(np.concatenate(found))
 
     def reduced(self, some: Codes) -> Numbers:
         """Return the reduced costs of columns."""

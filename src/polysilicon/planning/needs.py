@@ -27,6 +27,7 @@ from polysilicon.workload.workload import Workload
 HOURS = {"mean": 1, "day": 24, "week": 168}
 SECONDS_PER_HOUR = 3600.0
 MOST_ROWS = 1_000_000
+MOST_AMOUNT = 1e15
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,8 +120,9 @@ def _amount(asked: Demand, facts: Facts, where: str) -> Numbers | None:
     if len(told) != months:
         mend = f"give one number, or one for each of the {months} months"
         raise InputError(f"amount has {len(told)} numbers", where=where, mend=mend)
-    if not all(0 <= one < math.inf for one in told):
-        raise InputError("an amount is below 0 or infinite", where=where)
+    if not all(0 <= one <= MOST_AMOUNT for one in told):
+        mend = f"from 0 to {MOST_AMOUNT:g}"
+        raise InputError("an amount is below 0 or too large", where=where, mend=mend)
     return np.array(told, np.float64)
 
 
@@ -164,7 +166,7 @@ def _cell(text: str | None, where: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= MOST_AMOUNT:
         raise InputError(f"{text!r} is no amount", where=where, mend="give a number from 0")
     return value
 

@@ -9,6 +9,7 @@ import msgspec
 
 from polysilicon.disk import write_whole
 from polysilicon.errors import InputError
+from polysilicon.planning.dates import MONTH, MOST_MONTHS
 from polysilicon.planning.file import ProblemFile
 
 VERSION = 1
@@ -416,4 +417,26 @@ def read_plan(path: Path) -> PlanFile:
     if found.polysilicon_plan != VERSION:
         mend = "solve the problem again with this version"
         raise InputError(f"a plan file of form {found.polysilicon_plan}", where=where, mend=mend)
+    _check(found.plan, where)
     return found
+
+
+def _check(plan: Plan, where: str) -> None:
+    """Raise `InputError` where a plan contradicts itself: somebody changed its file."""
+    told = [plan.start_month]
+    for one in plan.commitments:
+        told += [one.order_month, one.start_month, one.end_month]
+    told += [one.start_month for one in plan.drawdown]
+    lengths = [len(m.committed) for m in plan.money]
+    for money in plan.money:
+        parts = (money.spend, money.on_demand, money.spot, money.running, money.unmet)
+        lengths += [len(part) for part in parts]
+    for need in plan.needs:
+        lengths += [len(part) for part in (need.demand, need.low, need.high, need.busiest)]
+        lengths += [len(one.work) for one in need.supplied]
+    wrong = [month for month in told if not MONTH.fullmatch(month)]
+    if wrong or not 1 <= plan.months <= MOST_MONTHS or set(lengths) - {plan.months}:
+        what = f"month {wrong[0]!r}" if wrong else f"it has not {plan.months} months of everything"
+        raise InputError(f"a broken plan file: {what}", where=where, mend="solve the problem again")
+    if len(plan.money) != len(plan.scenarios) or not plan.scenarios:
+        raise InputError("a broken plan file: scenarios without money", where=where)

@@ -16,6 +16,7 @@ from polysilicon.planning.needs import Need
 
 EXPECTED = Scenario(name="as expected", probability=1.0)
 MOST = 200
+MOST_FACTOR = 1e6
 
 
 class Future(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +144,14 @@ def _check_named(one: Scenario, file: ProblemFile, where: str) -> None:
     for what in (one.growth_per_year, one.demand):
         if not isinstance(what, float | int | None):
             _known(what, demands, "demand", where)
+    growth = one.growth_per_year
+    told = (
+        () if growth is None else (growth,) if isinstance(growth, float | int) else growth.values()
+    )
+    for value in told:
+        if not -1 < value <= 100:
+            mend = "0.5 is half as much again in a year"
+            raise InputError(f"growth_per_year is {value:g}", where=where, mend=mend)
     _known(one.next_generation, offers, "offer", where)
     factors = [one.demand] if isinstance(one.demand, float | int) else one.demand.values()
     _positive([*factors, *one.price.values()], "a factor", where)
@@ -173,5 +182,6 @@ def _known(names: Iterable[str], known: set[str], what: str, where: str) -> None
 def _positive(values: Sequence[float], what: str, where: str) -> None:
     """Raise `InputError` where a factor is not a number above 0."""
     for value in values:
-        if not 0 < value < float("inf"):
-            raise InputError(f"{what} is {value:g}", where=where, mend="give a number above 0")
+        if not 0 < value <= MOST_FACTOR:
+            mend = f"above 0 and at most {MOST_FACTOR:g}"
+            raise InputError(f"{what} is {value:g}", where=where, mend=mend)

@@ -36,10 +36,15 @@ BLOCKS = 3
 _INSIDE = 0.5
 """Weight of the best plan so far in the point that is cut."""
 
+SERVED = 1e-6
+"""Demand that must be served is, but for this share of a month's mean."""
+
+_SMALLEST = 1e-9
+
 _MOST_COARSE = 60
 """Rounds with blocks of hours at the most."""
 
-_KEPT = 12
+_KEPT = 5
 """Rounds of prices that a warm start gets."""
 
 Stop = Callable[[], bool]
@@ -76,7 +81,7 @@ def solve(
         status = search.run(gap, started + time_s, progress, stop)
     except InfeasibleMaster:
         raise refusal(problem) from None
-    if search.unserved() > 1e-6:
+    if search.unserved() > SERVED:
         raise refusal(problem)
     return search.answer(status, time.perf_counter() - started)
 
@@ -133,6 +138,13 @@ class Search:
         """Take over what is of use here from an earlier solve."""
         some = [self.book.orders[at] for at in warm.columns if at in self.book.orders]
         self.master.include(np.setdiff1d(np.array(some, dtype=np.int64), self.master.inside))
+        first = np.where(np.isfinite(self.master.low), self.master.low, 0.0)
+        for key, units in warm.units.items():
+            if key in self.book.orders:
+                at = self.book.orders[key]
+                first[at] = min(units, self.master.high[at])
+        if not self.book.ties and not self.limits.broken(first):
+            self._first = first
         return [one for one in warm.prices if one.shape == self.problem.demand.shape]
 
     def capacity(self, x: Numbers) -> Numbers:
@@ -176,7 +188,7 @@ class Search:
         scenario = usd.sum(axis=1) + x @ self.master.own
         cost = float(self.master.fixed @ x) + risky(self.problem, scenario)
         if not blocks and cost < self.cost:
-            self.cost, self.best = cost, x
+            self.cost, self.best, self._final = cost, x, None
         return cost
 
     def _cut(self, prices: Numbers, found: Dispatch | None) -> None:
@@ -204,7 +216,10 @@ class Search:
             if progress is not None:
                 progress(self._progress())
             if not self.coarse and reached <= gap and (self.integer or not self.whole):
-                return "optimal"
+                if gap <= _SMALLEST or self.unserved() <= SERVED:
+                    return "optimal"
+                # So little is not served that its penalty is lost in the gap.
+                gap = max(gap / 30, _SMALLEST)
             self._turn(gap, reached, until)
             if stop is not None and stop():
                 return self._last("stopped", gap)

@@ -27,6 +27,7 @@ from polysilicon.planning.plan import (
 from polysilicon.planning.problem import DollarContract, SpendContract, UnitContract
 from polysilicon.planning.sensitivity import break_evens
 from polysilicon.planning.shapes import Units
+from polysilicon.planning.trim import trimmed
 from polysilicon.planning.words import money
 
 WAYS = {
@@ -60,6 +61,7 @@ NOTHING = Explored()
 def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) -> Plan:
     """Return a plan in words and figures."""
     problem = composed.problem
+    answer = trimmed(problem, answer)
     low, high = band_of(composed, answer)
     commitments = [
         _commitment(composed, answer, one)

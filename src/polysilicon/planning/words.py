@@ -102,7 +102,9 @@ def _costs(plan: Plan) -> list[str]:
             f" ({worst.scenario})."
         )
     worth = plan.worth
-    if worth.stochastic_usd is not None:
+    if worth.stochastic_usd == 0:
+        lines.append("A plan for the mean of the scenarios costs no more on average.")
+    elif worth.stochastic_usd is not None:
         lines.append(
             f"Reckoning with scenarios saves {money(worth.stochastic_usd)} over a plan for the"
             " mean of them."

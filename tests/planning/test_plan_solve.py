@@ -1,0 +1,172 @@
+"""How a plan is searched for: warm starts, stopping, conflicts, mistakes, what is told."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from planned import mixed, option, problem, units
+from polysilicon.errors import InputError
+from polysilicon.planning.answer import ConflictError
+from polysilicon.planning.problem import INF, Cap, Held, Redundancy, SpendContract, only
+from polysilicon.planning.solve import solve
+
+replace = msgspec.structs.replace
+
+
+def case(**fields):
+    """Return a problem of two vendors, two scenarios, four months, six hours."""
+    rng = np.random.default_rng(3)
+    demand = rng.uniform(5, 15, (2, 4, 6, 1)) * np.array([1.0, 1.4])[:, None, None, None]
+    options = (
+        option("a", vendor="v", region="r"),
+        option("b", vendor="w", region="s", price=1.1),
+    )
+    contracts = (
+        units("a", 0, term_months=4, monthly_usd=730 * 0.6),
+        units("b", 1, orders=(0, 1), term_months=2, monthly_usd=730 * 0.65),
+    )
+    return problem(demand, **{"options": options, "contracts": contracts, **fields})
+
+
+def test_a_warm_start_finds_the_same_cost_in_fewer_rounds():
+    first = solve(case(), gap=1e-6)
+    changed = replace(case(), demand=case().demand * 1.07)
+    cold, warm = solve(changed, gap=1e-6), solve(changed, gap=1e-6, warm=first.warm)
+    assert warm.cost_usd == pytest.approx(cold.cost_usd, rel=3e-6)
+    assert warm.lower_bound_usd <= cold.cost_usd
+    assert warm.rounds < cold.rounds
+
+
+def test_stop_returns_the_best_so_far_with_its_gap():
+    told = []
+    answer = solve(case(), gap=0.0, progress=told.append, stop=lambda: len(told) >= 3)
+    assert answer.status == "stopped"
+    assert len(told) == 3
+    assert np.isfinite(answer.cost_usd)
+    assert 0 < answer.gap < 1
+    best = solve(case(), gap=1e-7).cost_usd
+    assert answer.lower_bound_usd <= best * (1 + 1e-9) <= answer.cost_usd * (1 + 1e-7)
+
+
+def test_no_time_at_all_still_gives_a_plan():
+    answer = solve(mixed(4), gap=1e-9, time_s=0.0)
+    assert answer.status == "time"
+    racks = [one.units for one in answer.bought if one.contract == 3]
+    assert all(count == round(count) for count in racks)
+    assert answer.lower_bound_usd <= answer.cost_usd
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 10, 14, 28])
+def test_money_and_work_of_an_answer_add_up(seed):
+    asked = mixed(seed)
+    answer = solve(asked, gap=1e-5)
+    money = answer.fixed_usd + sum(one.usd for one in answer.served)
+    assert money @ asked.money == pytest.approx(answer.scenario_usd, rel=1e-6)
+    work = sum(one.work for one in answer.served)
+    needed = np.einsum("sthk,th->stk", asked.demand, asked.hours)
+    assert (work >= needed * (1 - 1e-7)).all()
+    for one in answer.served:
+        assert (one.used <= one.capacity * (1 + 1e-6) + 1e-6).all(), one.kind
+
+
+def test_the_value_of_an_option_is_what_one_unit_given_saves():
+    asked = case()
+    answer = solve(asked, gap=1e-8)
+    small = 1e-3
+    given = replace(
+        asked,
+        contracts=(*asked.contracts, units("gift", 0, orders=(), term_months=1)),
+        held=(Held(contract=2, order=0, units=small),),
+    )
+    saved = (answer.cost_usd - solve(given, gap=1e-9).cost_usd) / small
+    assert 0 < saved <= answer.option_value_usd[0, 0] * (1 + 1e-3)
+
+
+def test_supply_and_caps_that_bind_have_prices():
+    asked = case()
+    tight = replace(asked, options=(replace(asked.options[0], supply=4.0), asked.options[1]))
+    answer = solve(tight, gap=1e-8)
+    priced = {(one.kind, one.subject) for one in answer.duals}
+    assert ("supply", "a") in priced
+    total = sum(one.usd for one in answer.duals if one.kind == "supply")
+    more = replace(asked, options=(replace(asked.options[0], supply=4.01), asked.options[1]))
+    saved = (answer.cost_usd - solve(more, gap=1e-9).cost_usd) / 0.01
+    assert total == pytest.approx(saved, rel=0.02)
+
+
+def nowhere(**fields):
+    """Return a problem that nothing on demand can help."""
+    options = tuple(replace(one, on_demand_usd_per_h=INF) for one in case().options)
+    return replace(case(), options=options, **fields)
+
+
+def named(asked):
+    with pytest.raises(ConflictError) as caught:
+        solve(asked)
+    return {(rule.kind, rule.subject) for rule in caught.value.rules}, caught.value
+
+
+def test_a_conflict_names_the_smallest_set_of_rules():
+    cap = Cap(name="power in r", options=(0, 1), weights=(1.0, 1.0), limit=9.0)
+    loose = Cap(name="power in s", options=(1,), weights=(1.0,), limit=99.0)
+    found, error = named(nowhere(caps=(cap, loose)))
+    assert found == {("cap", "power in r"), ("demand", "class 0")}
+    (rule,) = [rule for rule in error.rules if rule.kind == "demand"]
+    assert rule.lacking > 0
+    assert error.exit_code == 3
+    assert "power in r" in str(error)
+
+
+def test_conflicts_of_shares_and_redundancy_are_named():
+    long = (case().contracts[0], units("b", 1, term_months=4, monthly_usd=730 * 0.65))
+    share = nowhere(vendor_share_max={"v": 0.2, "w": 0.2}, contracts=long)
+    assert {("vendor", "v"), ("vendor", "w"), ("demand", "class 0")} == named(share)[0]
+    scarce = tuple(replace(one, supply=3.0) for one in case().options)
+    rule = Redundancy(by="vendor", demand=np.full((4, 1), 5.0))
+    lost = replace(case(), options=scarce, redundancy=(rule,))
+    found = named(lost)[0]
+    assert ("redundancy", "vendor") in found
+    assert {kind for kind, _ in found} == {"redundancy", "supply"} or len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"probability": np.array([0.5, 0.6])}, "sum to 1.1"),
+        ({"demand": np.full((2, 4, 6, 1), np.nan)}, "demand"),
+        ({"risk_weight": 2.0}, "risk_weight"),
+        ({"cvar_alpha": 1.0}, "cvar_alpha"),
+        ({"vendor_share_max": {"x": 0.5}}, "vendor share of x"),
+        ({"contracts": (units("a"), units("a"))}, "'a'"),
+        ({"contracts": (units("a", orders=(4,)),)}, "outside the horizon"),
+        ({"contracts": (units("a", 7),)}, "no option 7"),
+        ({"contracts": (units("a", term_months=0),)}, "term"),
+        ({"contracts": (units("a", monthly_usd=np.ones(3)),)}, "shape"),
+        ({"held": (Held(contract=5, order=0, units=1.0),)}, "no contract 5"),
+        (
+            {
+                "contracts": (
+                    SpendContract(
+                        name="d", program="d", vendor="v", options=(0,), rate_usd_per_h=(1.0,),
+                        commitment_usd=(1.0,), excess_carried=0.5, shortfall_credit=0.5,
+                    ),
+                )
+            },
+            "choose one",
+        ),
+        ({"contracts": (units("a", salvage_usd=99.0, term_months=9),)}, "earns more"),
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_named(change, said):
+    with pytest.raises(InputError, match=said):
+        solve(replace(case(), **change))
+
+
+def test_scenarios_can_be_taken_apart():
+    whole = case()
+    one = only(whole, [1])
+    assert one.scenarios == ("scenario 1",)
+    assert one.probability == pytest.approx([1.0])
+    assert (one.demand[0] == whole.demand[1]).all()

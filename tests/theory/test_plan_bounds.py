@@ -1,0 +1,109 @@
+"""Bounds that hold for every plan, and agreement with the program written out in full."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+import reference_plan
+from planned import mixed, option, problem, units
+from polysilicon.planning.answer import ConflictError
+from polysilicon.planning.fix import cost, units_of
+from polysilicon.planning.problem import mean_of
+from polysilicon.planning.solve import Search, solve
+from polysilicon.planning.worth import worth
+
+SEEDS = [
+    1, 2, 3, 4, 5, 9, 10, 11, 13, 14, 15, 16, 17, 19, 20, 21, 23, 25, 28, 30, 31, 32, 33, 34, 35,
+    36, 37, 39, 40, 42, 44, 45, 47, 48, 51, 52, 53, 54, 56, 57, 58, 59, 61, 62, 64, 65, 67, 68, 69,
+    70, 71, 72,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_certified_cost_is_that_of_the_program_written_out(seed):
+    case = mixed(seed)
+    expected = reference_plan.cost_of(case)
+    if expected is None:
+        with pytest.raises(ConflictError):
+            solve(case)
+        return
+    answer = solve(case, gap=1e-6)
+    assert answer.cost_usd == pytest.approx(expected, rel=2e-6)
+    assert answer.lower_bound_usd <= expected * (1 + 1e-7)
+    assert answer.gap <= 1e-6
+
+
+def test_no_scenario_no_contract_shape_is_missing_from_the_random_problems():
+    names = {contract.name for seed in SEEDS for contract in mixed(seed).contracts}
+    assert {
+        "plain", "owned", "savings", "racks", "rights", "flexible", "reserved", "tiered",
+        "drawdown", "take or pay",
+    } == names  # fmt: skip
+
+
+def growing(seed: int):
+    """Return a problem with two options, four scenarios and months of growth."""
+    rng = np.random.default_rng(seed)
+    demand = 10 * np.exp(np.cumsum(rng.normal(0.05, 0.2, (4, 5)), axis=1))[:, :, None, None]
+    demand = (
+        demand * (1 + 0.6 * np.sin(np.arange(6)))[:, None] * rng.uniform(0.9, 1.1, (4, 5, 6, 2))
+    )
+    options = (option("a", work=(1.0, 0.6)), option("b", price=1.2, work=(0.8, 1.5)))
+    contracts = (
+        units("a", 0, orders=(0, 2), term_months=3, monthly_usd=730 * 0.55),
+        units("b", 1, orders=(0, 1), term_months=4, monthly_usd=730 * 0.7),
+    )
+    return problem(demand, options=options, contracts=contracts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wait_and_see_is_no_dearer_than_the_plan_nor_the_plan_than_that_for_the_mean(seed):
+    case = growing(seed)
+    answer = solve(case, gap=1e-7)
+    found = worth(case, answer, gap=1e-7)
+    waited = case.probability @ found.wait_and_see_usd
+    assert waited < answer.cost_usd < found.mean_plan_usd
+    assert found.perfect_information_usd == pytest.approx(answer.cost_usd - waited)
+    mean_plan = cost(case, units_of(solve(mean_of(case), gap=1e-7)), gap=1e-7)
+    assert found.stochastic_solution_usd == pytest.approx(
+        mean_plan.cost_usd - answer.cost_usd, rel=1e-4
+    )
+    assert (found.regret_usd >= 0).all()
+    assert found.regret_usd.max() > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_averaged_hours_bound_the_plan_from_below_and_dispatch_from_above(seed):
+    case = growing(seed)
+    best = solve(case, gap=1e-8).cost_usd
+    averaged = msgspec.structs.replace(
+        case,
+        hours=case.hours.sum(axis=1, keepdims=True),
+        demand=np.einsum("sthk,th->stk", case.demand, case.hours / 730)[:, :, None],
+    )
+    coarse = solve(averaged, gap=1e-8)
+    dispatched = cost(case, units_of(coarse), gap=1e-8).cost_usd
+    assert coarse.lower_bound_usd < best < dispatched
+
+
+def test_any_demand_prices_give_a_true_bound():
+    case = growing(5)
+    best = solve(case, gap=1e-8).cost_usd
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        search = Search(case, None)
+        search._cut(rng.uniform(0, 2, case.demand.shape), None)
+        search._cut(rng.uniform(0, 0.9, case.demand.shape), None)
+        assert search.master.solve()[1] <= best
+
+
+def test_a_plan_costs_the_same_when_it_is_priced_again():
+    for seed in (2, 14, 36):
+        case = mixed(seed)
+        answer = solve(case, gap=1e-6)
+        if any(one.name == "tiered" for one in case.contracts):
+            continue
+        again = cost(case, units_of(answer), gap=1e-7)
+        assert again.cost_usd == pytest.approx(answer.cost_usd, rel=1e-5)
