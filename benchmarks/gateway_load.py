@@ -162,5 +162,5 @@ async def tokens_per_s(way: Forwarder, model: str, streams: int, tokens: int) ->
     return count / (time.monotonic() - begin_s)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:2] == ["endpoint"]:
     uvloop.run(endpoint(int(sys.argv[2])))

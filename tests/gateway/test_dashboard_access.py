@@ -24,6 +24,9 @@ ATTACK = """async (to) => {
     try { return `read: ${(await (await fetch(to + path, options)).text()).slice(0, 40)}`; }
     catch { return "refused"; }
   };
+  const soon = (frame) => Promise.race([
+    new Promise((done) => { frame.onload = done; }), new Promise((done) => setTimeout(done, 3000)),
+  ]);
   const body = JSON.stringify({ model: "scripted", messages: [{ role: "user", content: "x" }] });
   const json = { "content-type": "application/json" };
   const found = [
@@ -39,12 +42,12 @@ ATTACK = """async (to) => {
     const form = document.createElement("form");
     Object.assign(form, { method: "post", action: to + path, target: "inside" });
     document.body.append(form);
-    const loaded = new Promise((done) => { document.querySelector("iframe").onload = done; });
+    const loaded = soon(document.querySelector("iframe"));
     form.submit();
     await loaded;
   }
   const frame = document.getElementById("framed");
-  const loaded = new Promise((done) => { frame.onload = done; });
+  const loaded = soon(frame);
   frame.src = to + "/";
   await loaded;
   return found;

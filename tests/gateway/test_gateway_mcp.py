@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 
 from polysilicon.gateway.access import add_key
 from polysilicon.gateway.mcp.server import listed_tools
@@ -131,7 +133,7 @@ def test_wrong_calls_are_told_in_a_line(
 
 def test_keys_and_origins_hold_for_it_too(tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
-    add_key(keys, "a")
+    key = {"authorization": f"Bearer {add_key(keys, 'a')}"}
     asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     with serving(tmp_path, POOL, keys=keys) as served:
         assert served.client.post("/mcp", json=asked).status_code == 401
@@ -139,6 +141,19 @@ def test_keys_and_origins_hold_for_it_too(tmp_path: Path) -> None:
         assert served.client.post("/mcp", json=asked, headers=headers).status_code == 403
         with pytest.raises(BaseExceptionGroup):
             result_of(f"{served.address}/mcp", "describe")
+        assert asyncio.run(_with_key(f"{served.address}/mcp", key)) == 4
+        (caller,) = served.gateway.access.callers
+        assert caller.spent_usd > 0
+        assert served.client.get("/mcp", headers=key).status_code == 405
+
+
+async def _with_key(address: str, key: dict[str, str]) -> Any:
+    async with (
+        httpx2.AsyncClient(headers=key, timeout=30) as http,
+        Client(streamable_http_client(address, http_client=http)) as client,
+    ):
+        told = await client.call_tool("run_code", {"code": "2 + 2"})
+    return told.structured_content["value"]
 
 
 def test_over_stdio(tmp_path: Path) -> None:

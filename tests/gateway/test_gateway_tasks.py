@@ -164,6 +164,7 @@ def test_tasks_are_listed_by_pages_newest_first(served: Served, tmp_path: Path) 
         (b"[" * 100_000, 400, None),
         (b'{"agent": "count"}', 400, None),
         (b'{"agent": "count", "input": []}', 400, "input"),
+        (b'{"agent": "count", "input": {"n": 36893488147419103232}}', 400, "input"),
         (b'{"agent": "os:system", "input": {}}', 404, "agent"),
         (b'{"agent": "count", "input": {}, "code": "x"}', 400, None),
     ],

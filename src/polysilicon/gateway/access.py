@@ -169,7 +169,7 @@ class Access:
     """
 
     def __init__(self, path: Path | None, spent: Path) -> None:
-        self._path, self._spent = path, spent
+        self._path, self._kept_in = path, spent
         self.open = path is None
         self._by_hash: dict[str, Caller] = {}
         self.nobody = Caller(Key(name=NOBODY, sha256="", admin=True))
@@ -211,16 +211,21 @@ class Access:
         if kept is not None:
             caller.period, caller.spent_usd = kept.period, kept.usd
 
-    def save(self) -> None:
-        """Keep what was spent, where that changed.
+    def spent(self) -> dict[str, Spent] | None:
+        """Return what was spent, where that is not yet kept."""
+        now = {c.name: Spent(period=c.period, usd=c.spent_usd) for c in self.callers if c.period}
+        return None if all(self._saved.get(name) == one for name, one in now.items()) else now
+
+    def save(self, spent: dict[str, Spent] | None) -> None:
+        """Keep what was spent; this waits for the disk.
 
         Raises:
             PolysiliconError: it cannot be written.
         """
-        now = {c.name: Spent(period=c.period, usd=c.spent_usd) for c in self.callers if c.period}
-        if now != {name: self._saved.get(name) for name in now}:
-            write_whole(self._spent, msgspec.json.encode(self._saved | now) + b"\n")
-            self._saved |= now
+        if spent is not None:
+            kept = self._saved | spent
+            write_whole(self._kept_in, msgspec.json.encode(kept) + b"\n")
+            self._saved = kept
 
     def caller(self, authorization: str | None) -> Caller:
         """Return who calls, by the request's Authorization header.

@@ -48,6 +48,7 @@ SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
 def make_app(gateway: Gateway) -> ASGIApp:
     """Return the application of a gateway; its state is `app.state.gateway`."""
     handlers = {HTTPException: errors.handle, PolysiliconError: errors.handle}
+    handlers[Exception] = errors.handle  # of those that nobody foresaw the guard writes a line
     routes = [route for part in ROUTES for route in part]
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.state.gateway = gateway

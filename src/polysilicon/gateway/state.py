@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -33,7 +34,8 @@ from polysilicon.runtime.folder import locked
 from polysilicon.runtime.journal import Journal, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine, reopened
-from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.pools import Gate, RunningPool
+from polysilicon.runtime.scope import ANY_MODEL, StepCall, TaskState
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Engine
 from polysilicon.workload.record import RunInfo, StepRecord
@@ -218,6 +220,7 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
             machine = await open_machine(settings.model, fleet)
             try:
                 gateway = _assembled(settings, machine, journal, access, policy)
+                await _warmed(gateway)
                 async with _kept(gateway):
                     yield gateway
             finally:
@@ -259,6 +262,22 @@ def _assembled(
     )  # fmt: skip
 
 
+async def _warmed(gateway: Gateway) -> None:
+    """Choose and wait once, as the first call of each compiled rule takes half a second."""
+    call = StepCall(kind="llm", name="chat", model=ANY_MODEL, resource="engine", timeout_s=1.0)
+    task = TaskState("", "", 0.0, random.Random(0))  # noqa: S311 - chooses nothing
+    if any(pool.serves_call(call) for pool in gateway.machine.pools):
+        gateway.runner.try_out(call, task)
+    gate = Gate(1)
+    await gate.enter(task)
+    others = [asyncio.create_task(gate.enter(task)) for _ in range(2)]
+    await asyncio.sleep(0)
+    for other in others:
+        gate.leave(0.0)
+        await other
+    gate.leave(0.0)
+
+
 def _dispatcher(pools: list[RunningPool], policy: Policy, feed: Feed, totals: Totals) -> Dispatcher:
     """Return what chooses pools, told what was spent at each vendor before.
 
@@ -291,7 +310,7 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
         while True:
             await asyncio.sleep(_SAVE_S)
             with suppress(PolysiliconError):  # the next second, or the end, tries again
-                gateway.access.save()
+                await asyncio.to_thread(gateway.access.save, gateway.access.spent())
 
     saving = asyncio.create_task(save())
     try:
@@ -301,7 +320,7 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
         gateway.audit.close()
         for forwarder in gateway.forwarders.values():
             forwarder.close()
-        gateway.access.save()
+        gateway.access.save(gateway.access.spent())
         tasks = list(gateway.journal.tasks())
         files.write_tasks(tasks)
         files.write_steps(gateway.journal.steps())

@@ -79,6 +79,12 @@ class StepRunner:
         """Choose pools by another dispatcher from now on; steps under way keep their pools."""
         self._dispatcher, self.policy = dispatcher, dispatcher.policy
 
+    def try_out(self, call: StepCall, task: TaskState) -> None:
+        """Choose a pool for a step that will not run: that compiles the rules, or loads them."""
+        choice = self._dispatcher.choose(call, task)
+        if choice is not None:
+            self._dispatcher.settle(choice, None)
+
     async def run(
         self,
         scope: Scope,

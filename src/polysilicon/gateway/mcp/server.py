@@ -133,4 +133,5 @@ async def serve_stdio(settings: Settings) -> None:
         await server.run(read, write, server.create_initialization_options())
 
 
-ROUTES = (Route("/mcp", Endpoint()),)
+# No GET: without sessions there is nothing that the server would send by itself.
+ROUTES = (Route("/mcp", Endpoint(), methods=["POST"]),)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import msgspec
+
 from polysilicon.gateway.access import Caller
+from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.tasks.register import Entry
+from polysilicon.gateway.tasks.types import TaskRequest
 from polysilicon.workload.record import StepRecord
 
 
@@ -42,3 +46,15 @@ class Live:
 def _sum(one: float | None, other: float | None) -> float | None:
     """Return the sum of what is known; None where nothing is."""
     return one if other is None else (one or 0.0) + other
+
+
+def encoded_input(request: TaskRequest) -> bytes:
+    """Return the input of a task as it is kept.
+
+    Raises:
+        ApiError: 400; a number in it cannot be kept.
+    """
+    try:
+        return msgspec.msgpack.encode(request.input)
+    except (OverflowError, UnicodeEncodeError, RecursionError) as error:
+        raise ApiError(400, f"input: it cannot be kept: {error}", param="input") from error

@@ -19,7 +19,7 @@ from polysilicon.errors import PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.feed import Feed
-from polysilicon.gateway.tasks.live import Live
+from polysilicon.gateway.tasks.live import Live, encoded_input
 from polysilicon.gateway.tasks.register import End, Entry, Register, digest_of
 from polysilicon.gateway.tasks.types import Status, TaskEvent, TaskRequest, TaskView
 from polysilicon.runtime.journal import JournalError, PendingTask
@@ -165,10 +165,11 @@ class Tasks:
                 else with this idempotency key.
             JournalError: it cannot be kept.
         """
+        encoded = encoded_input(request)
         digest = digest_of(idempotency)
         known = self.register.with_key(caller.name, digest) if digest else None
         if known is not None:
-            return self._again(known, request), False
+            return self._again(known, request.agent, encoded), False
         if request.agent not in self.agents:
             text = f"there is no agent {request.agent!r}; GET /v1/agents lists them"
             raise ApiError(404, text, code="agent_not_found", param="agent")
@@ -178,7 +179,7 @@ class Tasks:
             task_id=f"task-{secrets.token_hex(12)}",
             caller=caller.name,
             agent=request.agent,
-            input=msgspec.msgpack.encode(request.input),
+            input=encoded,
             created_at=self._wall(),
             status="queued",
         )
@@ -200,14 +201,13 @@ class Tasks:
             text = f"{len(self._waiting)} tasks wait already, as many as may"
             raise ApiError(429, text, code="queue_full", retry_after_s=max(wait_s, 1.0))
 
-    def _again(self, known: Entry, request: TaskRequest) -> TaskView:
+    def _again(self, known: Entry, agent: str, encoded: bytes) -> TaskView:
         """Return a task that is asked for again.
 
         Raises:
             ApiError: 422; it is another one.
         """
-        same = msgspec.msgpack.encode(request.input) == known.input
-        if known.agent != request.agent or not same:
+        if known.agent != agent or known.input != encoded:
             text = "another task was asked for with this Idempotency-Key"
             raise ApiError(422, text, code="idempotency_mismatch")
         return self.view(known)
