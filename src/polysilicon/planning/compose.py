@@ -155,7 +155,8 @@ def _problem(
     survive = expected * np.array([need.asked.must_survive for need in needs])
     redundancy: tuple[Redundancy, ...] = ()
     if policy.redundancy is not None:
-        assert policy.redundancy not in {"pool", "machine"}
+        assert policy.redundancy != "pool"
+        assert policy.redundancy != "machine"
         redundancy = (Redundancy(by=policy.redundancy, demand=survive),)
     unmet = [INF if n.asked.unmet_usd is None else n.asked.unmet_usd for n in needs]
     return Problem(
