@@ -11,7 +11,7 @@ from polysilicon.placement.case import Case, Mask, Rule, State, program_of, star
 from polysilicon.placement.explain import named
 from polysilicon.placement.program import Numbers, Row, covers, with_rows
 from polysilicon.placement.settle import Outcome, begin, settle
-from polysilicon.placement.solve import relax, solve
+from polysilicon.placement.solve import NotInTimeError, relax, solve
 from polysilicon.placement.types import Alternative, Baseline
 from polysilicon.placement.waits import SHORTER, enough
 
@@ -215,7 +215,10 @@ def _without(case: Case, state: State, found: Outcome, main: Mask) -> Outcome | 
     other = msgspec.structs.replace(
         with_rows(program, [limit]), unit_cost=weight, pair_cost=1e-3 * program.pair_cost
     )
-    answer = solve(other)
+    try:
+        answer = solve(other)
+    except NotInTimeError:  # the fleet itself is there; others are worth no more time
+        return None
     if answer is None:
         return None
     # Its queues are looked at under the same caps: options that it did not use stay away.

@@ -40,6 +40,10 @@ _ROUNDS = 200
 _MORE = 8
 
 
+class NotInTimeError(PolysiliconError):
+    """No whole numbers of machines were found in time."""
+
+
 class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
     """The optimum with units in fractions.
 
@@ -99,8 +103,8 @@ def solve(
         near: units of an answer to nearly the same program, shape (pools,).
 
     Raises:
-        PolysiliconError: the answer failed its check, or none was found in time though machines in
-            fractions would do.
+        NotInTimeError: no answer was found in time, though machines in fractions would do.
+        PolysiliconError: the answer failed its check.
     """
     tight = with_rows(program, covers(program))
     relaxed = relax(tight)
@@ -127,9 +131,7 @@ def solve(
     except InfeasibleError:
         return None
     if best is None:
-        raise PolysiliconError(
-            "whole numbers of machines that keep all rules were not found in time"
-        )
+        raise NotInTimeError("whole numbers of machines that keep all rules were not found in time")
     assert_whole(program, best.units, best.share, best.bound)
     return best
 

@@ -15,6 +15,7 @@ import msgspec
 
 from polysilicon.placement.case import HURRIED, Case, Mask, Rule, State, start
 from polysilicon.placement.settle import Outcome, begin, settle
+from polysilicon.placement.solve import NotInTimeError
 
 SHORTER = (0.02, 1e-3)
 """Mean waits over mean service, less than `HURRIED`; the last is next to none."""
@@ -120,6 +121,11 @@ def tried(
     """Return the fleet for one mean wait, near to that for another one where that is known."""
     state = start(case, wait)
     begin(case, state, allowed)
-    near = before.found.units if before is not None and before.found is not None else None
-    found = settle(case, state, allowed, without=without, near=near)
+    if before is None or before.found is None:
+        found = settle(case, state, allowed, without=without)
+        return Tried(wait=wait, state=state, found=found)
+    try:
+        found = settle(case, state, allowed, without=without, near=before.found.units)
+    except NotInTimeError:  # there is a fleet already
+        found = None
     return Tried(wait=wait, state=state, found=found)
