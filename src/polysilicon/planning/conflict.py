@@ -123,7 +123,7 @@ def _lacking(problem: Problem, rule: Rule) -> Rule:
 
 def _short(problem: Problem) -> np.ndarray | None:
     """Return work per second that is lacking by month and class at the most; None if unknown."""
-    from polysilicon.planning.master import InfeasibleMaster  # noqa: PLC0415
+    from polysilicon.planning.linear import InfeasibleMaster  # noqa: PLC0415
     from polysilicon.planning.solve import Search  # noqa: PLC0415
 
     search = Search(problem, None)
