@@ -21,8 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from polysilicon.planning.derive import only
 from polysilicon.planning.fix import Units, cost, units_of
-from polysilicon.planning.problem import INF, Option, Problem, UnitContract, only
+from polysilicon.planning.problem import INF, Option, Problem, UnitContract
 from polysilicon.planning.solve import solve
 
 GAP, SEED = 0.005, 1

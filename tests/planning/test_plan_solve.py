@@ -9,7 +9,8 @@ import pytest
 from planned import mixed, option, problem, units
 from polysilicon.errors import InputError
 from polysilicon.planning.answer import ConflictError
-from polysilicon.planning.problem import INF, Cap, Held, Redundancy, SpendContract, only
+from polysilicon.planning.derive import only
+from polysilicon.planning.problem import INF, Cap, Held, Redundancy, SpendContract
 from polysilicon.planning.solve import solve
 
 replace = msgspec.structs.replace

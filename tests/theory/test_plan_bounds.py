@@ -9,8 +9,8 @@ import pytest
 import reference_plan
 from planned import mixed, option, problem, units
 from polysilicon.planning.answer import ConflictError
+from polysilicon.planning.derive import mean_of
 from polysilicon.planning.fix import cost, units_of
-from polysilicon.planning.problem import mean_of
 from polysilicon.planning.solve import Search, solve
 from polysilicon.planning.worth import worth
 

@@ -21,8 +21,8 @@ import highspy
 import msgspec
 import numpy as np
 
-from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.planning.columns import Book, Tie
+from polysilicon.planning.linear import TOLERANCE, InfeasibleMaster, check, new
 from polysilicon.planning.problem import (
     INF,
     DollarContract,
@@ -40,8 +40,6 @@ _FAR = 1e6
 _MOST_THETAS = 240
 _IDLE_ROUNDS = 8
 """A cut that has not been tight for so many rounds is dropped."""
-
-TOLERANCE = 1e-9
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,10 +72,6 @@ def _terms(tie: Tie, some: Codes) -> Numbers:
     for column, factor in tie.terms:
         weights[column] = weights.get(column, 0.0) + factor
     return np.array([weights.get(int(at), 0.0) for at in some])
-
-
-class InfeasibleMaster(PolysiliconError):  # noqa: N818
-    """No column values satisfy all rows."""
 
 
 class _Flat(msgspec.Struct, frozen=True):
@@ -150,7 +144,7 @@ class Master:
         """Open the solver with θ, η and ξ."""
         problem = self.problem
         s, g, risk = problem.shape[0], self.segments, problem.risk_weight
-        self.highs = _new()
+        self.highs = new()
         theta = np.repeat((1 - risk) * problem.probability, g)
         tail = risk * problem.probability / (1 - problem.cvar_alpha)
         costs = np.concatenate([theta, [risk], tail])
@@ -460,7 +454,7 @@ class Master:
     def whole_units(self, gap: float, limit_s: float) -> tuple[Numbers, float]:
         """Solve with whole units; return x and a bound."""
         while True:
-            highs = _new()
+            highs = new()
             highs.passModel(self.highs.getLp())
             some = self._base + np.flatnonzero(self.whole[self.inside])
             kinds = [highspy.HighsVarType.kInteger] * len(some)
@@ -490,44 +484,3 @@ class Master:
             for dual, (kind, _, extra, scale) in zip(duals, self._rows, strict=True)
             if kind in ("limit", "tie") and extra.kind and abs(dual) > TOLERANCE
         ]
-
-
-_INFEASIBLE = (
-    highspy.HighsModelStatus.kInfeasible,
-    highspy.HighsModelStatus.kUnboundedOrInfeasible,
-)
-_UNBOUNDED = (highspy.HighsModelStatus.kUnbounded,)
-
-
-def check(highs: Any, status: Any) -> None:
-    """Assert that the solver found an optimum.
-
-    Raises:
-        InfeasibleMaster: there is none.
-        InputError: a contract earns money by being bought.
-        PolysiliconError: the solver gave up.
-    """
-    if status in _INFEASIBLE:
-        raise InfeasibleMaster("no columns satisfy all rows")
-    if status in _UNBOUNDED:
-        raise InputError(
-            "some contract earns more than it costs without being used",
-            mend="check its salvage value, resale prices and credits",
-        )
-    if status not in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kTimeLimit):
-        raise PolysiliconError(f"HiGHS: {highs.modelStatusToString(status)} in the master program")
-
-
-def _new() -> Any:
-    """Return a solver: quiet, one thread."""
-    highs = highspy.Highs()
-    for name, value in (
-        ("output_flag", False),
-        ("threads", 1),
-        ("presolve", "off"),
-        ("primal_feasibility_tolerance", TOLERANCE),
-        ("dual_feasibility_tolerance", TOLERANCE),
-        ("mip_feasibility_tolerance", 1e-9),
-    ):
-        highs.setOptionValue(name, value)
-    return highs

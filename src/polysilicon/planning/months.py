@@ -12,7 +12,8 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.planning.hours import DUAL, PRIMAL, Dispatch, Hours, Scaled, scale
+from polysilicon.planning.bases import DUAL, PRIMAL
+from polysilicon.planning.hours import Dispatch, Hours, Scaled, scale
 from polysilicon.planning.problem import Numbers
 from polysilicon.planning.supply import Ways
 

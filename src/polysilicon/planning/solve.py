@@ -26,7 +26,8 @@ from polysilicon.planning.columns import Book
 from polysilicon.planning.conflict import refusal
 from polysilicon.planning.hours import Dispatch, Hours
 from polysilicon.planning.limits import Limits
-from polysilicon.planning.master import InfeasibleMaster, Master
+from polysilicon.planning.linear import InfeasibleMaster
+from polysilicon.planning.master import Master
 from polysilicon.planning.problem import Numbers, Problem, UnitContract
 from polysilicon.planning.risk import risky
 from polysilicon.planning.supply import UNMET, ways

@@ -15,8 +15,9 @@ import numpy as np
 
 from polysilicon.errors import InfeasibleError
 from polysilicon.planning.answer import Answer
+from polysilicon.planning.derive import mean_of, only
 from polysilicon.planning.fix import cost, units_of
-from polysilicon.planning.problem import Numbers, Problem, UnitContract, mean_of, only
+from polysilicon.planning.problem import Numbers, Problem, UnitContract
 from polysilicon.planning.solve import solve
 
 
