@@ -8,7 +8,7 @@ from polysilicon import catalog
 from polysilicon.planning.answered import Effort, planned
 from polysilicon.planning.compose import Composed, Source, compose
 from polysilicon.planning.file import read_problem
-from polysilicon.planning.plan import PlanFile
+from polysilicon.planning.plan_file import PlanFile
 
 TODAY = date(2026, 11, 22)
 HEAD = """

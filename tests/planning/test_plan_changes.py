@@ -11,7 +11,7 @@ from polysilicon.planning.answered import Effort, planned, source_of
 from polysilicon.planning.change import change_of, in_numbers
 from polysilicon.planning.difference import difference
 from polysilicon.planning.file import read_problem
-from polysilicon.planning.plan import read_plan, write_plan
+from polysilicon.planning.plan_file import read_plan, write_plan
 from polysilicon.planning.words import money, sentences
 
 OTHER = BOX.replace("own/box", "gcp/box").replace("= 1.0\n", "= 1.1\n")

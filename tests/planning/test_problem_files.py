@@ -225,3 +225,20 @@ def test_examples_compose(name):
     found = compose(read_problem(path), source(path), catalog.shipped())
     served = np.stack([option.work for option in found.problem.options]).max(axis=0)
     assert (served > 0).all()
+
+
+def test_an_slo_takes_away_what_cannot_meet_it(tmp_path):
+    asked = '[[demand]]\nname = "r"\nunit = "requests/s"\nmodel = "qwen3-4b"\namount = 2\n'
+    offers = '[[offer]]\nname = "aws/g6.xlarge"\n' + RENTED
+    slo = '[[policy.slo]]\nagent = "r"\np99_s = {}\n'
+    free = composed(tmp_path, HEAD + asked + offers).needs[0].ways
+    assert free.keys() == {"aws/g6.xlarge", "aws/m9g.48xlarge"}
+    # Below the cheapest ways of both: what is left serves fewer steps at once, and is dearer.
+    limit_s = 0.8 * min(way.seconds for way in free.values())
+    kept = composed(tmp_path, HEAD + asked + offers + slo.format(limit_s)).needs[0].ways
+    assert kept
+    for name, way in kept.items():
+        assert way.seconds <= limit_s
+        assert way.per_unit < free[name].per_unit
+    with pytest.raises(InputError, match=r"ways of serving miss the SLO of 0.001 s"):
+        composed(tmp_path, HEAD + asked + offers + slo.format(0.001))

@@ -13,7 +13,7 @@ from polysilicon.errors import InputError
 from polysilicon.planning.dates import Calendar
 from polysilicon.planning.deploy import karpenter, kuberay, skypilot, terraform
 from polysilicon.planning.deploy.machines import Machines, machines_of
-from polysilicon.planning.plan import read_plan
+from polysilicon.planning.plan_file import read_plan
 from polysilicon.workload.files import check_other
 
 Writer = Callable[[Sequence[Machines], Sequence[str]], str]

@@ -16,7 +16,7 @@ from polysilicon.planning.answered import planned, source_of
 from polysilicon.planning.compose import Source
 from polysilicon.planning.difference import difference
 from polysilicon.planning.file import read_problem
-from polysilicon.planning.plan import PlanFile, check_name, read_plan, write_plan
+from polysilicon.planning.plan_file import PlanFile, check_name, read_plan, write_plan
 from polysilicon.planning.words import sentences
 from polysilicon.report.plan import difference_page, explained_page, plan_page
 from polysilicon.report.plan_html import write_plan_page

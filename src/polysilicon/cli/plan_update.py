@@ -16,7 +16,8 @@ from polysilicon.planning.answered import planned, recomposed
 from polysilicon.planning.compose import Composed, Source
 from polysilicon.planning.drift import Seen, drifts, seen_of_bill, seen_of_workload
 from polysilicon.planning.focus import read_bill
-from polysilicon.planning.plan import Commitment, PlanFile, check_name, read_plan, write_plan
+from polysilicon.planning.plan import Commitment
+from polysilicon.planning.plan_file import PlanFile, check_name, read_plan, write_plan
 from polysilicon.planning.roll import check_left, rolled
 from polysilicon.report.plan_update import Update, update_page
 from polysilicon.workload.files import check_other

@@ -8,7 +8,7 @@ import click
 
 from polysilicon import catalog, cost
 from polysilicon.cli.output import emit_json, json_option
-from polysilicon.planning.plan import read_plan
+from polysilicon.planning.plan_file import read_plan
 from polysilicon.report.html import write_report
 from polysilicon.report.plan_html import write_plan_page
 from polysilicon.report.source import load

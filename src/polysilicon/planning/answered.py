@@ -17,7 +17,7 @@ from polysilicon.planning.compose import Composed, Source, compose
 from polysilicon.planning.conflict_words import conflict_words
 from polysilicon.planning.explored import explore
 from polysilicon.planning.file import ProblemFile
-from polysilicon.planning.plan import Kept, PlanFile
+from polysilicon.planning.plan_file import Kept, PlanFile
 from polysilicon.planning.solve import solve
 from polysilicon.planning.summary import plan_of
 

@@ -67,6 +67,20 @@ def _vendor(options: Sequence[int], market: Market, where: str) -> str:
     return vendors[0]
 
 
+def _paid(asked: TakeOrPay, common: SpendContract, periods: int, where: str) -> SpendContract:
+    """Return a contract of which a part is paid in any case."""
+    if not 0 < asked.minimum_share <= 1:
+        mend = "above 0 and at most 1"
+        raise InputError(f"minimum_share is {asked.minimum_share:g}", where=where, mend=mend)
+    most = asked.units * asked.usd_per_hour * HOURS_PER_MONTH * asked.period_months
+    return msgspec.structs.replace(
+        common,
+        rate_usd_per_h=tuple(asked.usd_per_hour for _ in common.options),
+        commitment_usd=(most * asked.minimum_share,) * periods,
+        headroom=1.0 / asked.minimum_share - 1.0,
+    )
+
+
 def spend_of(
     asked: Drawdown | TakeOrPay,
     options: Sequence[int],
@@ -93,17 +107,7 @@ def spend_of(
         most=asked.most,
     )
     if isinstance(asked, TakeOrPay):
-        if not 0 < asked.minimum_share <= 1:
-            mend = "above 0 and at most 1"
-            raise InputError(f"minimum_share is {asked.minimum_share:g}", where=where, mend=mend)
-        most = asked.units * asked.usd_per_hour * HOURS_PER_MONTH * asked.period_months
-        done = msgspec.structs.replace(
-            common,
-            rate_usd_per_h=tuple(asked.usd_per_hour for _ in options),
-            commitment_usd=(most * asked.minimum_share,) * periods,
-            headroom=1.0 / asked.minimum_share - 1.0,
-        )
-        return done, "given"
+        return _paid(asked, common, periods, where), "given"
     if len(asked.commitment_usd) != periods:
         mend = f"one for each of the {periods} periods of {asked.period_months} months"
         what = f"commitment_usd has {len(asked.commitment_usd)} numbers"

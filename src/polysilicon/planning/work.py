@@ -18,7 +18,7 @@ from polysilicon.catalog.policy import Policy
 from polysilicon.placement.case import Case, Mask, case_of, start
 from polysilicon.placement.classes import StepClass, classes_of
 from polysilicon.placement.deadlines import Tail, tail_of
-from polysilicon.placement.eligible import Site, eligible
+from polysilicon.placement.eligible import Eligible, Site, eligible
 from polysilicon.placement.program import Numbers
 from polysilicon.placement.rates import AgentRate, Rates
 from polysilicon.placement.tasks import tasks_of
@@ -127,25 +127,27 @@ def work_of(
     reasons: dict[int, list[str]] = {}
     for place, (mix, codes) in enumerate(zip(mixes, members.values(), strict=True)):
         slow = 0
-        for option in range(len(found.options)):
-            way = _way(
-                case, option, codes, rates.agents[mix.agent].tasks_per_s, float(caps[option])
-            )
-            if way is None:
-                continue
-            if late is not None and late[place, option]:
+        for option, made in enumerate(found.options):
+            rate = rates.agents[mix.agent].tasks_per_s
+            way = _way(case, option, codes, rate, float(caps[option]))
+            if way is not None and late is not None and late[place, option]:
                 slow += 1
-                continue
-            mine = ways[found.options[option].site.offer.name]
-            if place not in mine or way.per_unit > mine[place].per_unit:
-                mine[place] = way
-        what = mix.role if mix.role == "tool" else f"{mix.role}:{mix.model}"
-        told = [f"{r.offer}: {r.reason}" for r in found.refused if r.what in (what, "all")]
-        limit = policy.slo_of(mix.agent)
-        if slow and limit is not None:
-            told.append(f"{slow} ways of serving miss the SLO of {limit.p99_s:g} s")
-        reasons[place] = told
+            elif way is not None:
+                mine = ways[made.site.offer.name]
+                if place not in mine or way.per_unit > mine[place].per_unit:
+                    mine[place] = way
+        reasons[place] = _reasons(found, mix, slow, policy)
     return Work(mixes=mixes, ways=ways, refused=reasons, untold=classes.untold)
+
+
+def _reasons(found: Eligible, mix: Mix, slow: int, policy: Policy) -> list[str]:
+    """Return why offers cannot serve a mix."""
+    what = mix.role if mix.role == "tool" else f"{mix.role}:{mix.model}"
+    told = [f"{r.offer}: {r.reason}" for r in found.refused if r.what in (what, "all")]
+    limit = policy.slo_of(mix.agent)
+    if slow and limit is not None:
+        told.append(f"{slow} ways of serving miss the SLO of {limit.p99_s:g} s")
+    return told
 
 
 def _members(each: Sequence[StepClass]) -> dict[tuple[str, str, str, str | None], list[int]]:
