@@ -57,6 +57,12 @@ def test_a_schema_that_nests_without_end_is_refused() -> None:
         grammar(nested)
 
 
+def test_a_schema_of_endless_counts_is_refused() -> None:
+    for part in ({"minItems": 10**9}, {"maxLength": 10**9}, {"pattern": "a?" * 300}):
+        with pytest.raises(ApiError, match="counts in a schema"):
+            grammar({"type": "object", "properties": {"x": {"type": "string"} | part}})
+
+
 def test_calls_and_results_are_told_as_text() -> None:
     messages = [
         {"role": "system", "content": "Be short."},

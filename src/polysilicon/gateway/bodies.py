@@ -22,6 +22,9 @@ Raws = dict[str, msgspec.Raw]
 T = TypeVar("T")
 
 _MOST_DEPTH = 64
+_MOST_COUNT = 10_000
+_MOST_PATTERN_CHARS = 500
+_COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 _MOST_TOKENS = 1 << 20
 _MOST_LOGPROBS = 20
 _IN_PROCESS = (
@@ -169,11 +172,29 @@ def grammar(schema: Json) -> str:
         raise ApiError(
             400, f"the schema is nested deeper than {_MOST_DEPTH}", param="response_format"
         )
+    _check_bounds(schema)
     try:
         return compact_grammar(schema)
     except (RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())[:300]
         raise ApiError(400, f"the schema cannot be held to: {text}") from error
+
+
+def _check_bounds(schema: Json) -> None:
+    """Raise `ApiError` where a schema asks for more than a grammar can hold to in bounded time."""
+    left: list[Any] = [schema]
+    while left:
+        part = left.pop()
+        if isinstance(part, list):
+            left += part
+        elif isinstance(part, dict):
+            left += part.values()
+            counts = [part[key] for key in _COUNTS if isinstance(part.get(key), int | float)]
+            pattern = part.get("pattern")
+            long = isinstance(pattern, str) and len(pattern) > _MOST_PATTERN_CHARS
+            if long or any(count > _MOST_COUNT for count in counts):
+                text = f"counts in a schema go up to {_MOST_COUNT:,}, patterns to "
+                raise ApiError(400, f"{text}{_MOST_PATTERN_CHARS} characters")
 
 
 def wanted_schema(response_format: Json | None) -> Json | None:
