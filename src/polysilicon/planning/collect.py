@@ -11,9 +11,10 @@ from polysilicon.planning.answer import Answer, Bought, Dual, Served, Spend, Use
 from polysilicon.planning.columns import Book, Column
 from polysilicon.planning.contracts import payments, service
 from polysilicon.planning.hours import Dispatch
-from polysilicon.planning.master import Limit, Master
+from polysilicon.planning.master import Master
 from polysilicon.planning.problem import Numbers, Problem, SpendContract
 from polysilicon.planning.risk import cvar, risky
+from polysilicon.planning.rows import Limit
 from polysilicon.planning.supply import ON_DEMAND, SPOT, UNMET, Ways
 from polysilicon.planning.value import cut
 

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.optimize import linprog
 
 from polysilicon.planning.columns import Book
-from polysilicon.planning.master import Limit
 from polysilicon.planning.problem import Cap, Numbers, Problem
+from polysilicon.planning.rows import Limit
 from polysilicon.planning.supply import Codes, Ways
 
 _CLOSE = 1e-7

@@ -18,19 +18,16 @@ from collections.abc import Callable
 from typing import Any
 
 import highspy
-import msgspec
 import numpy as np
 
-from polysilicon.planning.columns import Book, Tie
+from polysilicon.planning.columns import Book
 from polysilicon.planning.linear import TOLERANCE, InfeasibleMaster, check, new
 from polysilicon.planning.problem import (
     INF,
-    DollarContract,
     Numbers,
     Problem,
-    SpendContract,
-    UnitContract,
 )
+from polysilicon.planning.rows import Flat, Limit, sizes, terms
 from polysilicon.planning.supply import Codes
 from polysilicon.planning.value import Cut
 
@@ -40,48 +37,6 @@ _FAR = 1e6
 _MOST_THETAS = 240
 _IDLE_ROUNDS = 8
 """A cut that has not been tight for so many rounds is dropped."""
-
-
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """A row over capacity: weighted sums of uses and of units in one month.
-
-    Attributes:
-        kind: as of `Rule`.
-        subject: as of `Rule`.
-        month: index.
-        scenario: whose columns count besides those of all; -1 for no others.
-        uses: weight of each row of `Ways`, shape (E,); None for none.
-        units: weight of each option, shape (R,); None for none.
-        low: of the sum.
-        high: of the sum.
-    """
-
-    kind: str
-    subject: str
-    month: int
-    scenario: int = -1
-    uses: Numbers | None = None
-    units: Numbers | None = None
-    low: float = -INF
-    high: float = INF
-
-
-def _terms(tie: Tie, some: Codes) -> Numbers:
-    """Return the factors of some columns in a tie."""
-    weights: dict[int, float] = {}
-    for column, factor in tie.terms:
-        weights[column] = weights.get(column, 0.0) + factor
-    return np.array([weights.get(int(at), 0.0) for at in some])
-
-
-class _Flat(msgspec.Struct, frozen=True):
-    """Uses or units of some columns, as arrays; `column` is the position among those columns."""
-
-    column: Codes
-    place: Codes
-    first: Codes
-    last: Codes
-    amount: Numbers
 
 
 class Master:
@@ -123,7 +78,7 @@ class Master:
             if column.usd is not None and column.scenario >= 0:
                 self.own[at, column.scenario] += column.usd @ problem.money
         self.price = self.fixed + (1 - risk) * self.own @ problem.probability
-        self.size = self._sizes()
+        self.size = sizes(problem, book, money)
         self.low = np.array([column.low for column in columns])
         self.high = np.array([column.high for column in columns])
         self.whole = np.array([column.whole for column in columns], dtype=bool)
@@ -161,26 +116,6 @@ class Master:
             for one in range(s):
                 self._add("risk", one, [], low=0.0, high=INF)
 
-    def _sizes(self) -> Numbers:
-        """Return a usual amount of each column; 1 for whole numbers, shape (N,)."""
-        problem, book = self.problem, self.book
-        mean = problem.demand.mean(axis=(0, 1, 2))
-        found = np.ones(len(book.columns))
-        for at, column in enumerate(book.columns):
-            contract = problem.contracts[column.contract]
-            counted = column.kind in ("on", "order") and isinstance(contract, SpendContract)
-            if column.whole or counted:
-                continue
-            if isinstance(contract, UnitContract):
-                work = problem.options[contract.option].work
-                some = work > 0
-                found[at] = float((mean[some] / work[some]).sum()) / contract.per_unit
-            elif isinstance(contract, DollarContract):
-                found[at] = self.money / float(problem.hours.sum())
-            else:
-                found[at] = self.money / problem.shape[1]
-        return np.where(found > 0, found, 1.0)
-
     def _head(self, kind: str, one: Any) -> tuple[Codes, Numbers]:
         """Return a row's entries in θ, η and ξ."""
         s, g = self.problem.shape[0], self.segments
@@ -191,15 +126,13 @@ class Master:
             return np.array([one[1] * g + one[2]]), np.ones(1)
         return np.zeros(0, dtype=np.int64), np.zeros(0)
 
-    def _flat(self, which: str, some: Codes) -> _Flat:
+    def _flat(self, which: str, some: Codes) -> Flat:
         """Return the uses or units of some columns."""
         column, place, first, last, amount = self._all_uses if which == "uses" else self._all_units
         position = np.full(len(self.book.columns), -1)
         position[some] = np.arange(len(some))
         there = position[column] >= 0
-        return _Flat(
-            position[column[there]], place[there], first[there], last[there], amount[there]
-        )
+        return Flat(position[column[there]], place[there], first[there], last[there], amount[there])
 
     def _cut_rows(self, value: Numbers, some: Codes) -> Numbers:
         """Return entries of a round's cuts for some columns, shape (S, G, J).
@@ -258,7 +191,7 @@ class Master:
             elif kind == "limit":
                 found.append((row, self._limit_row(extra, some) * scale))
             elif kind == "tie":
-                found.append((row, _terms(extra, some) * scale))
+                found.append((row, terms(extra, some) * scale))
         return found
 
     def include(self, some: Codes) -> None:
@@ -294,7 +227,7 @@ class Master:
             dense = dense * self.size[self.inside]
         scale = 1.0 / self.money
         if kind == "tie":
-            weights = _terms(extra, every := np.arange(len(self.size))) * self.size[every]
+            weights = terms(extra, every := np.arange(len(self.size))) * self.size[every]
             scale = 1.0 / max(float(np.abs(weights).max(initial=0.0)), 1e-12)
         elif kind == "limit":
             ends = [abs(end) for end in (extra.low, extra.high) if np.isfinite(end)]
@@ -308,7 +241,7 @@ class Master:
 
     def _ties(self) -> None:
         for number, tie in enumerate(self.book.ties):
-            values = _terms(tie, self.inside)
+            values = terms(tie, self.inside)
             self._add("tie", number, values, low=tie.low, high=tie.high, extra=tie)
 
     def add_cut(self, cut: Cut) -> None:
@@ -395,7 +328,7 @@ class Master:
             if kind == "limit" and np.isfinite(extra.low):
                 helps = self._limit_row(extra, outside)
             elif kind == "tie" and extra.kind == "vendor":
-                helps = -_terms(extra, outside)
+                helps = -terms(extra, outside)
             else:
                 continue
             some = np.flatnonzero(helps > 0)
@@ -422,7 +355,7 @@ class Master:
             elif kind == "limit":
                 found -= price * self._limit_row(extra, some)
             elif kind == "tie" and extra.kind == "vendor":
-                found -= price * _terms(extra, some)
+                found -= price * terms(extra, some)
         for number, weight in weights.items():
             steps = np.diff(self.cuts[number][1], axis=1)
             value[1:] += np.einsum("ste,st->te", steps, weight[:, months])

@@ -1,0 +1,79 @@
+"""Rows of the master program that are found on the way, and the usual sizes of its columns."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from polysilicon.planning.columns import Book, Tie
+from polysilicon.planning.problem import (
+    INF,
+    DollarContract,
+    Numbers,
+    Problem,
+    SpendContract,
+    UnitContract,
+)
+from polysilicon.planning.supply import Codes
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """A row over capacity: weighted sums of uses and of units in one month.
+
+    Attributes:
+        kind: as of `Rule`.
+        subject: as of `Rule`.
+        month: index.
+        scenario: whose columns count besides those of all; -1 for no others.
+        uses: weight of each row of `Ways`, shape (E,); None for none.
+        units: weight of each option, shape (R,); None for none.
+        low: of the sum.
+        high: of the sum.
+    """
+
+    kind: str
+    subject: str
+    month: int
+    scenario: int = -1
+    uses: Numbers | None = None
+    units: Numbers | None = None
+    low: float = -INF
+    high: float = INF
+
+
+def terms(tie: Tie, some: Codes) -> Numbers:
+    """Return the factors of some columns in a tie."""
+    weights: dict[int, float] = {}
+    for column, factor in tie.terms:
+        weights[column] = weights.get(column, 0.0) + factor
+    return np.array([weights.get(int(at), 0.0) for at in some])
+
+
+class Flat(msgspec.Struct, frozen=True):
+    """Uses or units of some columns, as arrays; `column` is the position among those columns."""
+
+    column: Codes
+    place: Codes
+    first: Codes
+    last: Codes
+    amount: Numbers
+
+
+def sizes(problem: Problem, book: Book, money: float) -> Numbers:
+    """Return a usual amount of each column; 1 for whole numbers, shape (N,)."""
+    mean = problem.demand.mean(axis=(0, 1, 2))
+    found = np.ones(len(book.columns))
+    for at, column in enumerate(book.columns):
+        contract = problem.contracts[column.contract]
+        counted = column.kind in ("on", "order") and isinstance(contract, SpendContract)
+        if column.whole or counted:
+            continue
+        if isinstance(contract, UnitContract):
+            work = problem.options[contract.option].work
+            some = work > 0
+            found[at] = float((mean[some] / work[some]).sum()) / contract.per_unit
+        elif isinstance(contract, DollarContract):
+            found[at] = money / float(problem.hours.sum())
+        else:
+            found[at] = money / problem.shape[1]
+    return np.where(found > 0, found, 1.0)
