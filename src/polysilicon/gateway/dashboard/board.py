@@ -11,7 +11,7 @@ from polysilicon.gateway.dashboard.estimates import Estimates
 from polysilicon.gateway.dashboard.files import Shown, read_placement
 from polysilicon.gateway.dashboard.session import Forms
 from polysilicon.gateway.dashboard.watch import Watch
-from polysilicon.planning.plan import read_plan
+from polysilicon.planning.plan_file import read_plan
 
 if TYPE_CHECKING:
     from polysilicon.gateway.state import Gateway
