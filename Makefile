@@ -11,7 +11,7 @@ demo: $(READY)
 
 test: check
 	@$(PYTHON) tools/bootstrap.py --for-tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # The tests again, telling which lines and branches none of them reaches.
 cover: $(READY)

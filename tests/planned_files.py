@@ -14,12 +14,11 @@ from polysilicon.planning.plan import (
     Money,
     NeedServed,
     Plan,
-    PlanFile,
     ScenarioCost,
     Supplied,
     Worth,
-    write_plan,
 )
+from polysilicon.planning.plan_file import PlanFile, write_plan
 
 PLACEMENT = Placement(
     cost_usd_per_hour=8.5, low_usd_per_hour=7.0, high_usd_per_hour=11.0,
