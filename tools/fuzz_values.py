@@ -112,8 +112,8 @@ def contents(draw: st.DrawFn, samples: list[bytes]) -> bytes:
 def check(importer: Any, file: Path, content: bytes, *, skip_bad: bool) -> None:
     """Import some bytes; anything but sound rows, or an `InputError` in one line, is a fault."""
     file.write_bytes(content)
-    importer.recognise(Source(file))
     try:
+        importer.recognise(Source(file))
         for table in importer.read(Source(file), Clock(), Findings(skip_bad=skip_bad), Options()):
             good = normalise(_sound(table, "trace", Findings(skip_bad=True)), "trace")
             assert find_fault(shifted(good, 0.0)) is None

@@ -98,6 +98,9 @@ def _tables(source: Source, findings: Findings) -> Iterator[Any]:
             ours = is_task_span(attributes)
             findings.leave("span of a whole task" if ours else "span of another program")
             continue
+        if "task_id" not in row:
+            findings.bad(f"a step without {_MARK.decode()}", where=where)
+            continue
         row["task_id"] = f"{source.prefix}{row['task_id']}"
         rows.append(row)
         if len(rows) == _TABLE_ROWS:
