@@ -15,6 +15,7 @@ import pytest
 
 from polysilicon.errors import InputError
 from polysilicon.gateway import guard, protocol
+from polysilicon.gateway.access import add_key
 from scripted_endpoint import Endpoint
 from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
 
@@ -82,6 +83,32 @@ def raw(served: Served, sent: bytes, *, close: bool = False) -> bytes:
         return found
 
 
+def trickled(served: Served, head: bytes) -> bytes:
+    """Send a head, then a byte of its body every tenth of a second, and return the answer."""
+    with socket.create_connection(("127.0.0.1", served.client.base_url.port)) as link:
+        link.sendall(head)
+        for _ in range(20):
+            link.settimeout(0.1)
+            try:
+                return link.recv(65536)
+            except TimeoutError:
+                link.sendall(b" ")
+    return b""
+
+
+def test_a_key_that_is_taken_out_is_out_though_the_fleet_file_is_wrong(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    headers = {"authorization": f"Bearer {add_key(keys, 'a')}"}
+    far = Endpoint(lambda _a: {"content": "ok"})
+    with far.served(), serving(tmp_path, endpoint_pool(far.address), keys=keys) as served:
+        assert served.chat(headers=headers).status_code == 200
+        (tmp_path / "fleet.toml").write_text("[[pool")
+        keys.write_text("")
+        with pytest.raises(InputError):
+            served.call(served.gateway.reload)
+        assert served.chat(headers=headers).status_code == 401
+
+
 def test_broken_clients_get_their_errors_and_leave_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(protocol, "_HEAD_S", 0.3)
     monkeypatch.setattr(guard, "_BODY_S", 0.3)
@@ -101,6 +128,8 @@ def test_broken_clients_get_their_errors_and_leave_nothing(tmp_path: Path, monke
             first, _, body = answer.partition(b"\r\n\r\n")
             assert first.startswith(b"HTTP/1.1 %d" % status), answer[:200]
             assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+        answer = trickled(served, head % 50)
+        assert answer.startswith(b"HTTP/1.1 408"), answer[:200]
         for _ in range(50):
             raw(served, head % 50 + b"{", close=True)
             raw(served, b"", close=True)

@@ -135,6 +135,7 @@ class _Call:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._begin_s = time.monotonic()
+        self._body_end_s = asyncio.get_running_loop().time() + _BODY_S  # all of it, not each piece
         self._got_bytes, self._more = 0, _has_body(scope)
         self._id = f"req_{secrets.token_hex(8)}"
         self._notes: dict[str, Any] = scope.setdefault(NOTES, {"request": self._id})
@@ -151,7 +152,7 @@ class _Call:
         if not self._more:
             return await self._receive()
         try:
-            async with asyncio.timeout(_BODY_S):
+            async with asyncio.timeout_at(self._body_end_s):
                 message = await self._receive()
         except TimeoutError as error:
             raise ApiError(408, f"the body did not come within {_BODY_S:g} s") from error
