@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from polysilicon.gateway.bodies import grammar
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.tools import Choice, Function, Tool, choice, read, schema, told
 from scripted_endpoint import Endpoint
-from served_gateway import endpoint_pool, serving
+from served_gateway import Served, endpoint_pool, serving
 
 CITY = {
     "type": "object",
@@ -107,3 +108,50 @@ def test_an_endpoint_without_tools_is_asked_by_a_schema(tmp_path: Path) -> None:
     form = asked["response_format"]["json_schema"]["schema"]
     assert form["properties"]["tool"] == {"const": "weather"}
     assert tools.as_text(asked["messages"][0]["content"]).startswith("You have these tools")
+
+
+NESTED: dict = {"type": "object"}
+for _ in range(300):
+    NESTED = {"type": "object", "properties": {"a": NESTED}}
+
+
+def _tools(parameters: dict) -> list:
+    return [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (400, {"tools": _tools({}), "tool_choice": []}),
+        (400, {"tools": _tools({}), "tool_choice": {"function": "f"}}),
+        (400, {"tools": _tools({"$defs": []})}),
+        (400, {"tools": _tools(NESTED)}),
+        (200, {"messages": [{"role": "assistant", "tool_calls": [{"id": [1], "function": "f"}]}]}),
+        (200, {"messages": [{"role": "tool", "tool_call_id": [1], "content": "x"}]}),
+    ],
+    ids=["choice", "function", "definitions", "nested", "call", "result"],
+)
+def test_odd_tools_are_the_callers_mistake(odd: Served, status: int, fields: dict) -> None:
+    answer = odd.chat(**fields)
+    assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("part", [{"type": []}, {"type": "input_text", "text": 5}])
+def test_odd_parts_are_the_callers_mistake(odd: Served, part: dict) -> None:
+    body = {"model": "scripted", "input": [{"role": "user", "content": [part]}]}
+    answer = odd.client.post("/v1/responses", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+
+
+def test_a_call_that_is_refused_on_its_pool_is_a_step_that_failed(odd: Served) -> None:
+    before = odd.gateway.totals.all.failed
+    assert odd.chat(n=2).json()["error"]["param"] == "n"
+    assert odd.gateway.totals.all.failed == before + 1
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    far = Endpoint(lambda _asked: {"content": '{"answer": "hi"}'})
+    folder = tmp_path_factory.mktemp("odd")
+    with far.served(), serving(folder, endpoint_pool(far.address, tools=False)) as served:
+        yield served

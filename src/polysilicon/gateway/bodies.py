@@ -21,7 +21,6 @@ Json = dict[str, Any]
 Raws = dict[str, msgspec.Raw]
 T = TypeVar("T")
 
-_MOST_DEPTH = 64
 _MOST_COUNT = 10_000
 _MOST_PATTERN_CHARS = 500
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
@@ -168,10 +167,7 @@ def grammar(schema: Json) -> str:
     Raises:
         ApiError: 400; it is nested too deeply, or says what no grammar can.
     """
-    if _depth(schema) > _MOST_DEPTH:
-        raise ApiError(
-            400, f"the schema is nested deeper than {_MOST_DEPTH}", param="response_format"
-        )
+    tools.check_depth(schema, "response_format")
     _check_bounds(schema)
     try:
         return compact_grammar(schema)
@@ -237,17 +233,3 @@ def replaced(fields: Raws, **values: Any) -> Raws:
 
 def _raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
-
-
-def _depth(value: Any) -> int:
-    """Return how deeply a value is nested, counted no further than is needed."""
-    level, depth = [value], 0
-    while level and depth <= _MOST_DEPTH:
-        depth += 1
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return depth

@@ -174,7 +174,7 @@ async def _streamed(job: Job, answer: Answer, placed: Placed, begin: Begin, writ
             if usage.first_token_s is None and events.has_text(block):
                 usage.first_token_s = job.gateway.clock()
             if events.may_end(block):
-                done = done or b"[DONE]" in block
+                done = done or events.is_done(block)
                 block = _without_usage(job, block)
             if not begun:
                 await begin(placed)

@@ -122,10 +122,11 @@ def _content(content: Any) -> Any:
     parts: list[Json] = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind in {"input_text", "output_text", "text"}:
-            parts.append({"type": "text", "text": part.get("text", "")})
-        elif kind == "refusal":
-            parts.append({"type": "text", "text": part.get("refusal", "")})
+        if kind in ("input_text", "output_text", "text", "refusal"):
+            text = part.get("refusal" if kind == "refusal" else "text", "")
+            if not isinstance(text, str):
+                raise ApiError(400, f"the text of {kind} is no text", param="input")
+            parts.append({"type": "text", "text": text})
         elif kind == "input_image" and part.get("image_url"):
             parts.append({"type": "image_url", "image_url": {"url": part["image_url"]}})
         else:
