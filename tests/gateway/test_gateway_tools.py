@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from polysilicon.gateway import tools
-from polysilicon.gateway.bodies import grammar
+from polysilicon.gateway.bodies import for_engine_here
 from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.schemas import grammar
 from polysilicon.gateway.tools import Choice, Function, Tool, choice, read, schema, told
 from scripted_endpoint import Endpoint
 from served_gateway import Served, endpoint_pool, serving
@@ -62,6 +64,37 @@ def test_a_schema_of_endless_counts_is_refused() -> None:
     for part in ({"minItems": 10**9}, {"maxLength": 10**9}, {"pattern": "a?" * 300}):
         with pytest.raises(ApiError, match="counts in a schema"):
             grammar({"type": "object", "properties": {"x": {"type": "string"} | part}})
+
+
+def test_a_schema_that_the_engine_could_not_read_is_refused() -> None:
+    circle = {
+        "$ref": "#/$defs/a",
+        "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
+    }
+    for part, text in (
+        ({"$ref": "https://elsewhere.example/a"}, "to no part"),
+        ({"$ref": "#/$defs/a"}, "to no part"),
+        (circle, "to itself"),
+        ({"anyOf": []}, "no JSON schema"),
+        ({"type": "object", "properties": [1]}, "no JSON schema"),
+        ({"type": {"a": 1}}, "no JSON schema"),
+        ({"type": "object", "properties": {f"k{n}": {} for n in range(500)}}, "400 properties"),
+        ({"enum": ["a" * 100] * 2000}, "128 KiB"),
+    ):
+        with pytest.raises(ApiError, match=text):
+            grammar(part)
+    tree = {"$defs": {"Node": {"type": "object", "properties": {"left": {"$ref": "#/$defs/Node"}}}}}
+    assert "left" in grammar(tree | {"$ref": "#/$defs/Node"})
+
+
+def test_the_engine_here_is_sent_text_only() -> None:
+    parts = [{"type": "text", "text": "x"}]
+    fields = {"messages": msgspec.Raw(msgspec.json.encode([{"role": "user", "content": parts}]))}
+    assert for_engine_here(fields, None)[0] == fields
+    parts.append({"type": "image_url", "image_url": {"url": "data:image/png;base64,"}})
+    fields = {"messages": msgspec.Raw(msgspec.json.encode([{"role": "user", "content": parts}]))}
+    with pytest.raises(ApiError, match="text only"):
+        for_engine_here(fields, None)
 
 
 def test_calls_and_results_are_told_as_text() -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.schemas import check_depth
 
 Json = dict[str, Any]
 
 _ANSWER: Json = {"type": "string"}
-_MOST_DEPTH = 64
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -99,26 +99,6 @@ def schema(chosen: Choice, answer: Json | None) -> Json | None:
         forms.append(_form({"answer": answer or _ANSWER}))
     whole: Json = forms[0] if len(forms) == 1 else {"anyOf": forms}
     return whole | ({"$defs": definitions} if definitions else {})
-
-
-def check_depth(schema: Json, param: str) -> None:
-    """Raise `ApiError` where a schema, which stands in a field, is nested too deeply."""
-    if _depth(schema) > _MOST_DEPTH:
-        raise ApiError(400, f"the schema is nested deeper than {_MOST_DEPTH}", param=param)
-
-
-def _depth(value: Any) -> int:
-    """Return how deeply a value is nested, counted no further than is needed."""
-    level, depth = [value], 0
-    while level and depth <= _MOST_DEPTH:
-        depth += 1
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return depth
 
 
 def _form(properties: Json) -> Json:
