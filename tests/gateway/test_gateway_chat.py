@@ -91,7 +91,7 @@ def test_a_stream_comes_as_the_engine_writes_it(tmp_path: Path) -> None:
         assert step.start_s < step.first_token_s < step.end_s
 
 
-def test_errors_have_openais_shape(tmp_path: Path) -> None:
+def test_errors_have_openais_shape(tmp_path: Path, caplog) -> None:
     answers = iter([{"status": 400, "body": {"error": {"message": "too long"}}}, {"status": 500}])
     far = Endpoint(lambda _asked: next(answers))
     with far.served(), serving(tmp_path, endpoint_pool(far.address)) as served:
@@ -117,6 +117,9 @@ def test_errors_have_openais_shape(tmp_path: Path) -> None:
             assert text in error["message"], error
         outcomes = [s.outcome for s in served.call(lambda: list(served.gateway.journal.steps()))]
         assert outcomes == ["error", "error"]  # what came to no pool is no step
+        assert "req_" in caplog.text
+        assert "the engine answered HTTP 500" in caplog.text
+        assert "breaks" not in caplog.text
 
 
 def test_another_pool_answers_where_one_fails(tmp_path: Path) -> None:

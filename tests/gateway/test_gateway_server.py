@@ -16,6 +16,7 @@ import pytest
 from polysilicon.errors import InputError
 from polysilicon.gateway import guard, protocol
 from polysilicon.gateway.access import add_key
+from polysilicon.runtime.journals import open_journal
 from scripted_endpoint import Endpoint
 from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
 
@@ -68,6 +69,27 @@ def test_what_is_under_way_is_finished_first(tmp_path: Path) -> None:
     assert texts[0].endswith("data: [DONE]\n\n")
     with pytest.raises(httpx.ConnectError):
         httpx.get(served.address)
+
+
+def test_a_stream_that_drains_too_slowly_is_told_so(tmp_path: Path) -> None:
+    far = Endpoint(lambda _a: {"content": "word " * 200, "pause_s": 0.1})
+    texts = []
+    asked = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+    with far.served():
+        with serving(tmp_path, endpoint_pool(far.address), drain_s=0.5) as served:
+            url = f"{served.base_url}/chat/completions"
+            reading = threading.Thread(
+                target=lambda: texts.append(httpx.post(url, json=asked, timeout=30).text)
+            )
+            reading.start()
+            until(lambda: far.live, "the stream is under way")
+            folder = served.gateway.folder
+        reading.join()
+    last = json.loads(texts[0].rstrip().rpartition("data: ")[2])
+    assert last["error"]["code"] == "draining"
+    journal = open_journal(folder)
+    assert [step.outcome for step in journal.steps()] == ["cancelled"]
+    journal.close()
 
 
 def raw(served: Served, sent: bytes, *, close: bool = False) -> bytes:

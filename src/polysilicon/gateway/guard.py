@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import secrets
 import time
 from collections.abc import Callable, Collection
@@ -20,15 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polysilicon.gateway.access import Caller
 from polysilicon.gateway.audit import Line, cut, now
-from polysilicon.gateway.errors import ApiError, CallerLeftError, of_error
+from polysilicon.gateway.errors import NOTES, ApiError, CallerLeftError, log, of_error
 from polysilicon.gateway.state import Gateway
 
 OPEN_PATHS = {"/healthz", "/readyz"}
 """What needs no key."""
 
 CALLER = "polysilicon.caller"
-NOTES = "polysilicon.notes"
-"""Keys of the scope: who calls, and what routes note for the audit log (task, pool, cost_usd)."""
+"""Key of the scope: who calls."""
 
 MOST_BODY_BYTES = 16 * 2**20
 _BODY_S = 30.0
@@ -37,7 +35,6 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_log = logging.getLogger("polysilicon.gateway")
 
 FindKey = Callable[[Headers], str | None]
 """Finds a key in a request's headers, as the value of an Authorization header."""
@@ -180,12 +177,7 @@ class _Call:
         """Answer with an error, or end an answer that has begun."""
         told = of_error(error)
         if told.status >= 500:
-            # Neither the text of the error nor that of its causes: a prompt may be in them.
-            at = error.__traceback__
-            while at is not None and at.tb_next is not None:
-                at = at.tb_next
-            where = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else ""
-            _log.error("%s: %s at %s", self._id, type(error).__name__, where)
+            log(self._id, error)
         if self._ended:
             return
         if self.status:
