@@ -122,6 +122,31 @@ def test_errors_have_openais_shape(tmp_path: Path, caplog) -> None:
         assert "breaks" not in caplog.text
 
 
+def test_data_stays_where_its_class_may_be(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[residency]]\ndata_class = "pii"\nregions = ["eu-*"]\n')
+    far, near = Endpoint(lambda _a: {"content": "us"}), Endpoint(lambda _a: {"content": "eu"})
+    with far.served(), near.served():
+        pools = [
+            endpoint_pool(far.address),
+            endpoint_pool(near.address, "eu", region="eu-west-1", usd_per_hour=360.0),
+        ]
+        with serving(tmp_path, *pools, policy=policy) as served:
+            name = "x-polysilicon-data-class"
+            told = {"data_class": "pii"}
+            assert served.chat(headers={name: "pii"}).headers["x-polysilicon-pool"] == "eu"
+            empty = served.chat(headers={name: b""}, metadata=told)
+            assert empty.headers["x-polysilicon-pool"] == "eu"
+            for wrong in ("PII", "p.i.i", ["pii"], {"pii": 1}):
+                answer = served.chat(metadata={"data_class": wrong})
+                assert (answer.status_code, answer.json()["error"]["param"]) == (
+                    400,
+                    "metadata.data_class",
+                )
+            assert not far.requests
+            assert served.chat(headers={name: "public"}).status_code == 200
+
+
 def test_another_pool_answers_where_one_fails(tmp_path: Path) -> None:
     bad, good = Endpoint(lambda _a: {"status": 503}), Endpoint(lambda _a: {"content": "ok"})
     with bad.served(), good.served():

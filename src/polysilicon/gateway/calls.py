@@ -156,6 +156,7 @@ def _may(asked: Asked, pool: RunningPool) -> bool:
 
 def _check(gateway: Gateway, asked: Asked, call: StepCall) -> None:
     """Raise `ApiError` where no pool can take a call, or too many wait for those that can."""
+    _check_class(gateway, asked)
     serving = [pool for pool in gateway.machine.pools if pool.serves_call(call)]
     if not serving:
         mend = nearest(asked.model, models(gateway, asked.caller, asked.kind))
@@ -168,6 +169,25 @@ def _check(gateway: Gateway, asked: Asked, call: StepCall) -> None:
     if min(pool.gates[call.resource].waiting for pool in allowed) >= _MOST_WAITING:
         text = f"{_MOST_WAITING} calls wait already"
         raise ApiError(429, text, code="queue_full", retry_after_s=_RETRY_S)
+
+
+def _check_class(gateway: Gateway, asked: Asked) -> None:
+    """Raise `ApiError` where a class of data is that of a rule but for its spelling.
+
+    No rule would hold for it, and the data would go where the rule was to keep it from.
+    """
+    given = asked.about.data_class
+    known = {rule.data_class for rule in gateway.policy.residency}
+    if given is None or given in known:
+        return
+    meant = [name for name in known if _letters(name) == _letters(given)]
+    if meant:
+        text = f"data class {given!r} is spelt {meant[0]!r} in the policy"
+        raise ApiError(400, text, param="metadata.data_class")
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def models(gateway: Gateway, caller: Caller, kind: Kind) -> list[str]:
