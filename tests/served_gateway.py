@@ -70,7 +70,7 @@ def serving(folder: Path, *pools: str, **options: Any) -> Iterator[Served]:
     if pools:
         options["fleet"] = folder / "fleet.toml"
         options["fleet"].write_text("\n".join([TOOLS_HERE, *pools]))
-    settings = Settings(folder=folder / "gateway", port=0, drain_s=5.0, **options)
+    settings = Settings(folder=folder / "gateway", port=0, **{"drain_s": 5.0} | options)
     loop = uvloop.new_event_loop()
     stop, ready, found = asyncio.Event(), threading.Event(), []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,28 @@ def test_budgets_pools_and_metrics(tmp_path: Path) -> None:
         with serving(tmp_path, pool, keys=keys) as served:
             assert served.chat(headers=by["poor"]).status_code == 429
             assert served.chat(headers=by["boss"]).status_code == 200
+
+
+def test_calls_under_way_hold_what_they_may_cost() -> None:
+    caller = Caller(Key(name="a", sha256="", budget_usd=10.0))
+    caller.admit()
+    caller.spend(4.0)
+    caller.running = 1
+    caller.admit()
+    caller.running = 2
+    with pytest.raises(ApiError, match="may cost what its budget has left") as refused:
+        caller.admit()
+    assert refused.value.headers["retry-after"] == "1"
+
+
+def test_a_call_that_waited_while_the_budget_was_spent_does_not_run(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    headers = {"authorization": f"Bearer {add_key(keys, 'poor', budget_usd=0.01)}"}
+    far = Endpoint(lambda _asked: {"content": "ok", "pause_s": 0.3})
+    with far.served(), ThreadPoolExecutor(8) as threads:
+        pool = endpoint_pool(far.address, usd_per_hour=3600.0, concurrency=1)
+        with serving(tmp_path, pool, keys=keys) as served:
+            calls = [threads.submit(served.chat, headers=headers) for _ in range(8)]
+            statuses = sorted(call.result().status_code for call in calls)
+    assert statuses == [200] + [429] * 7
+    assert len(far.requests) == 1

@@ -91,7 +91,7 @@ def test_a_stream_comes_as_the_engine_writes_it(tmp_path: Path) -> None:
         assert step.start_s < step.first_token_s < step.end_s
 
 
-def test_errors_have_openais_shape(tmp_path: Path) -> None:
+def test_errors_have_openais_shape(tmp_path: Path, caplog) -> None:
     answers = iter([{"status": 400, "body": {"error": {"message": "too long"}}}, {"status": 500}])
     far = Endpoint(lambda _asked: next(answers))
     with far.served(), serving(tmp_path, endpoint_pool(far.address)) as served:
@@ -117,6 +117,34 @@ def test_errors_have_openais_shape(tmp_path: Path) -> None:
             assert text in error["message"], error
         outcomes = [s.outcome for s in served.call(lambda: list(served.gateway.journal.steps()))]
         assert outcomes == ["error", "error"]  # what came to no pool is no step
+        assert "req_" in caplog.text
+        assert "the engine answered HTTP 500" in caplog.text
+        assert "breaks" not in caplog.text
+
+
+def test_data_stays_where_its_class_may_be(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[residency]]\ndata_class = "pii"\nregions = ["eu-*"]\n')
+    far, near = Endpoint(lambda _a: {"content": "us"}), Endpoint(lambda _a: {"content": "eu"})
+    with far.served(), near.served():
+        pools = [
+            endpoint_pool(far.address),
+            endpoint_pool(near.address, "eu", region="eu-west-1", usd_per_hour=360.0),
+        ]
+        with serving(tmp_path, *pools, policy=policy) as served:
+            name = "x-polysilicon-data-class"
+            told = {"data_class": "pii"}
+            assert served.chat(headers={name: "pii"}).headers["x-polysilicon-pool"] == "eu"
+            empty = served.chat(headers={name: b""}, metadata=told)
+            assert empty.headers["x-polysilicon-pool"] == "eu"
+            for wrong in ("PII", "p.i.i", ["pii"], {"pii": 1}):
+                answer = served.chat(metadata={"data_class": wrong})
+                assert (answer.status_code, answer.json()["error"]["param"]) == (
+                    400,
+                    "metadata.data_class",
+                )
+            assert not far.requests
+            assert served.chat(headers={name: "public"}).status_code == 200
 
 
 def test_another_pool_answers_where_one_fails(tmp_path: Path) -> None:

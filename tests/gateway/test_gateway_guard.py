@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_outside_pages_cannot_drive_it(tmp_path: Path) -> None:
             answer = served.client.get("/readyz", headers=headers)
             assert answer.status_code == status, headers
             assert "access-control-allow-origin" not in answer.headers
+
+
+def test_trailers_are_no_headers(tmp_path: Path) -> None:
+    with serving(tmp_path, endpoint_pool("http://127.0.0.1:1/v1")) as served:
+        address = ("127.0.0.1", served.client.base_url.port)
+        with socket.create_connection(address, timeout=10) as link:
+            link.sendall(b"POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\n"
+                         b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+                         b"Idempotency-Key: \r\n\r\n")  # fmt: skip
+            answer = link.recv(65536)
+    assert b"Object missing required field `agent`" in answer
 
 
 def test_beyond_loopback_keys_are_needed(tmp_path: Path) -> None:

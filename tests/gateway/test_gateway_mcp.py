@@ -144,6 +144,11 @@ def test_keys_and_origins_hold_for_it_too(tmp_path: Path) -> None:
         assert asyncio.run(_with_key(f"{served.address}/mcp", key)) == 4
         (caller,) = served.gateway.access.callers
         assert caller.spent_usd > 0
+        asked |= {"method": "tools/call", "params": {"name": "describe", "arguments": {}}}
+        accepted = {"accept": "application/json, text/event-stream"}
+        told = served.client.post("/mcp", json=asked, headers=key | accepted).json()["result"]
+        assert told["isError"]
+        assert "may not see what others do" in told["content"][0]["text"]
         assert served.client.get("/mcp", headers=key).status_code == 405
 
 

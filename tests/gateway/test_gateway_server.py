@@ -15,6 +15,8 @@ import pytest
 
 from polysilicon.errors import InputError
 from polysilicon.gateway import guard, protocol
+from polysilicon.gateway.access import add_key
+from polysilicon.runtime.journals import open_journal
 from scripted_endpoint import Endpoint
 from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
 
@@ -69,6 +71,27 @@ def test_what_is_under_way_is_finished_first(tmp_path: Path) -> None:
         httpx.get(served.address)
 
 
+def test_a_stream_that_drains_too_slowly_is_told_so(tmp_path: Path) -> None:
+    far = Endpoint(lambda _a: {"content": "word " * 200, "pause_s": 0.1})
+    texts = []
+    asked = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+    with far.served():
+        with serving(tmp_path, endpoint_pool(far.address), drain_s=0.5) as served:
+            url = f"{served.base_url}/chat/completions"
+            reading = threading.Thread(
+                target=lambda: texts.append(httpx.post(url, json=asked, timeout=30).text)
+            )
+            reading.start()
+            until(lambda: far.live, "the stream is under way")
+            folder = served.gateway.folder
+        reading.join()
+    last = json.loads(texts[0].rstrip().rpartition("data: ")[2])
+    assert last["error"]["code"] == "draining"
+    journal = open_journal(folder)
+    assert [step.outcome for step in journal.steps()] == ["cancelled"]
+    journal.close()
+
+
 def raw(served: Served, sent: bytes, *, close: bool = False) -> bytes:
     """Send bytes, and return what comes until the other end closes."""
     port = int(served.address.rsplit(":", 1)[1])
@@ -80,6 +103,32 @@ def raw(served: Served, sent: bytes, *, close: bool = False) -> bytes:
         while piece := link.recv(65536):
             found += piece
         return found
+
+
+def trickled(served: Served, head: bytes) -> bytes:
+    """Send a head, then a byte of its body every tenth of a second, and return the answer."""
+    with socket.create_connection(("127.0.0.1", served.client.base_url.port)) as link:
+        link.sendall(head)
+        for _ in range(20):
+            link.settimeout(0.1)
+            try:
+                return link.recv(65536)
+            except TimeoutError:
+                link.sendall(b" ")
+    return b""
+
+
+def test_a_key_that_is_taken_out_is_out_though_the_fleet_file_is_wrong(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    headers = {"authorization": f"Bearer {add_key(keys, 'a')}"}
+    far = Endpoint(lambda _a: {"content": "ok"})
+    with far.served(), serving(tmp_path, endpoint_pool(far.address), keys=keys) as served:
+        assert served.chat(headers=headers).status_code == 200
+        (tmp_path / "fleet.toml").write_text("[[pool")
+        keys.write_text("")
+        with pytest.raises(InputError):
+            served.call(served.gateway.reload)
+        assert served.chat(headers=headers).status_code == 401
 
 
 def test_broken_clients_get_their_errors_and_leave_nothing(tmp_path: Path, monkeypatch) -> None:
@@ -101,6 +150,8 @@ def test_broken_clients_get_their_errors_and_leave_nothing(tmp_path: Path, monke
             first, _, body = answer.partition(b"\r\n\r\n")
             assert first.startswith(b"HTTP/1.1 %d" % status), answer[:200]
             assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+        answer = trickled(served, head % 50)
+        assert answer.startswith(b"HTTP/1.1 408"), answer[:200]
         for _ in range(50):
             raw(served, head % 50 + b"{", close=True)
             raw(served, b"", close=True)

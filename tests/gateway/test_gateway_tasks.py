@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from polysilicon.gateway.access import add_key
+from polysilicon.gateway.tasks.types import TaskRequest
 from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
 
 AGENTS = Path(__file__).parents[1] / "agent_samples.py"
@@ -193,10 +194,15 @@ def test_keys_see_their_own_tasks_and_pay_for_them(tmp_path: Path) -> None:
         assert view["error"] == "cancelled: the budget of key 'a' is spent"
         assert view["cost_usd"] > 0
         assert submit(s, "count", given, **as_["a"]).json()["error"]["code"] == "insufficient_quota"
+        caller = next(caller for caller in s.gateway.access.callers if caller.name == "a")
+        request = TaskRequest(agent="count", input=given)  # taken while there was a budget
+        waited, _ = s.call(lambda: s.gateway.tasks.accept(request, caller, None))
+        last = events_of_key(s, waited.id, as_["a"])
+        assert (last["status"], last["steps"]) == ("cancelled", 0)
         assert s.client.get(path, headers=as_["b"]).status_code == 404
         assert s.client.post(f"{path}/cancel", headers=as_["b"]).status_code == 404
         assert s.client.get("/v1/tasks", headers=as_["b"]).json()["data"] == []
-        assert len(s.client.get("/v1/tasks", headers=as_["root"]).json()["data"]) == 1
+        assert len(s.client.get("/v1/tasks", headers=as_["root"]).json()["data"]) == 2
 
 
 def test_steps_of_a_task_go_only_to_pools_of_its_key(tmp_path: Path) -> None:

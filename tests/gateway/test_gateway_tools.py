@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from polysilicon.gateway import tools
-from polysilicon.gateway.bodies import grammar
+from polysilicon.gateway.bodies import for_engine_here
 from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.schemas import grammar
 from polysilicon.gateway.tools import Choice, Function, Tool, choice, read, schema, told
 from scripted_endpoint import Endpoint
-from served_gateway import endpoint_pool, serving
+from served_gateway import Served, endpoint_pool, serving
 
 CITY = {
     "type": "object",
@@ -63,6 +66,37 @@ def test_a_schema_of_endless_counts_is_refused() -> None:
             grammar({"type": "object", "properties": {"x": {"type": "string"} | part}})
 
 
+def test_a_schema_that_the_engine_could_not_read_is_refused() -> None:
+    circle = {
+        "$ref": "#/$defs/a",
+        "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
+    }
+    for part, text in (
+        ({"$ref": "https://elsewhere.example/a"}, "to no part"),
+        ({"$ref": "#/$defs/a"}, "to no part"),
+        (circle, "to itself"),
+        ({"anyOf": []}, "no JSON schema"),
+        ({"type": "object", "properties": [1]}, "no JSON schema"),
+        ({"type": {"a": 1}}, "no JSON schema"),
+        ({"type": "object", "properties": {f"k{n}": {} for n in range(500)}}, "400 properties"),
+        ({"enum": ["a" * 100] * 2000}, "128 KiB"),
+    ):
+        with pytest.raises(ApiError, match=text):
+            grammar(part)
+    tree = {"$defs": {"Node": {"type": "object", "properties": {"left": {"$ref": "#/$defs/Node"}}}}}
+    assert "left" in grammar(tree | {"$ref": "#/$defs/Node"})
+
+
+def test_the_engine_here_is_sent_text_only() -> None:
+    parts = [{"type": "text", "text": "x"}]
+    fields = {"messages": msgspec.Raw(msgspec.json.encode([{"role": "user", "content": parts}]))}
+    assert for_engine_here(fields, None)[0] == fields
+    parts.append({"type": "image_url", "image_url": {"url": "data:image/png;base64,"}})
+    fields = {"messages": msgspec.Raw(msgspec.json.encode([{"role": "user", "content": parts}]))}
+    with pytest.raises(ApiError, match="text only"):
+        for_engine_here(fields, None)
+
+
 def test_calls_and_results_are_told_as_text() -> None:
     messages = [
         {"role": "system", "content": "Be short."},
@@ -107,3 +141,50 @@ def test_an_endpoint_without_tools_is_asked_by_a_schema(tmp_path: Path) -> None:
     form = asked["response_format"]["json_schema"]["schema"]
     assert form["properties"]["tool"] == {"const": "weather"}
     assert tools.as_text(asked["messages"][0]["content"]).startswith("You have these tools")
+
+
+NESTED: dict = {"type": "object"}
+for _ in range(300):
+    NESTED = {"type": "object", "properties": {"a": NESTED}}
+
+
+def _tools(parameters: dict) -> list:
+    return [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (400, {"tools": _tools({}), "tool_choice": []}),
+        (400, {"tools": _tools({}), "tool_choice": {"function": "f"}}),
+        (400, {"tools": _tools({"$defs": []})}),
+        (400, {"tools": _tools(NESTED)}),
+        (200, {"messages": [{"role": "assistant", "tool_calls": [{"id": [1], "function": "f"}]}]}),
+        (200, {"messages": [{"role": "tool", "tool_call_id": [1], "content": "x"}]}),
+    ],
+    ids=["choice", "function", "definitions", "nested", "call", "result"],
+)
+def test_odd_tools_are_the_callers_mistake(odd: Served, status: int, fields: dict) -> None:
+    answer = odd.chat(**fields)
+    assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("part", [{"type": []}, {"type": "input_text", "text": 5}])
+def test_odd_parts_are_the_callers_mistake(odd: Served, part: dict) -> None:
+    body = {"model": "scripted", "input": [{"role": "user", "content": [part]}]}
+    answer = odd.client.post("/v1/responses", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+
+
+def test_a_call_that_is_refused_on_its_pool_is_a_step_that_failed(odd: Served) -> None:
+    before = odd.gateway.totals.all.failed
+    assert odd.chat(n=2).json()["error"]["param"] == "n"
+    assert odd.gateway.totals.all.failed == before + 1
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    far = Endpoint(lambda _asked: {"content": '{"answer": "hi"}'})
+    folder = tmp_path_factory.mktemp("odd")
+    with far.served(), serving(folder, endpoint_pool(far.address, tools=False)) as served:
+        yield served

@@ -49,7 +49,7 @@ def about(headers: Headers, metadata: Mapping[str, object] | None) -> About:
     found = {key: value for key, value in (metadata or {}).items() if key in FIELDS}
     for field in FIELDS:
         value = headers.get(f"x-polysilicon-{field.replace('_', '-')}")
-        if value is not None:
+        if value:
             found[field] = value
     if not found:
         return NOTHING
@@ -65,7 +65,11 @@ def about(headers: Headers, metadata: Mapping[str, object] | None) -> About:
 
 
 def _text(field: str, value: object) -> str:
-    text = value if isinstance(value, str) else str(value)
+    if value is None:
+        return ""
+    if not isinstance(value, str | int | float):
+        raise ApiError(400, f"{field} is a text", param=f"metadata.{field}")
+    text = str(value)
     if len(text) > _MOST_CHARS or not text.isprintable():
         what = f"{field} is up to {_MOST_CHARS} printable characters"
         raise ApiError(400, what, param=f"metadata.{field}")

@@ -35,6 +35,7 @@ NOBODY = "local"
 
 _PREFIX = "ps-"
 _MEND = "see docs/serve.md"
+_WEIGHT = 0.2
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +81,7 @@ class Caller:
         self.running = 0
         self.spent_usd = 0.0
         self.period = ""
+        self._mean_usd = 0.0
         self._clock = clock
         self._room = key.requests_per_min or math.inf
         self._at_s = clock()
@@ -110,7 +112,17 @@ class Caller:
     def spend(self, usd: float | None) -> None:
         """Count dollars that a step cost."""
         self._renew()
-        self.spent_usd += usd or 0.0
+        if usd:
+            self.spent_usd += usd
+            self._mean_usd += (usd - self._mean_usd) * (_WEIGHT if self._mean_usd else 1.0)
+
+    def check_budget(self) -> None:
+        """Raise `ApiError` (429) where the budget is spent."""
+        if self.left_usd <= 0:
+            key = self.key
+            text = f"the budget of key {key.name!r} is spent: ${key.budget_usd:g} a {key.period}"
+            text = text.replace(" a total", " in total")
+            raise ApiError(429, text, code="insufficient_quota")
 
     def admit(self) -> None:
         """Count one more call, or refuse it.
@@ -119,10 +131,10 @@ class Caller:
             ApiError: 429; the rate, the calls at once, or the budget are used up.
         """
         key = self.key
-        if self.left_usd <= 0:
-            text = f"the budget of key {key.name!r} is spent: ${key.budget_usd:g} a {key.period}"
-            text = text.replace(" a total", " in total")
-            raise ApiError(429, text, code="insufficient_quota")
+        self.check_budget()
+        if self.running and self.running * self._mean_usd >= self.left_usd:
+            text = f"the calls of key {key.name!r} under way may cost what its budget has left"
+            raise ApiError(429, text, code="rate_limit_exceeded", retry_after_s=1)
         if key.at_once is not None and self.running >= key.at_once:
             text = f"key {key.name!r} has {self.running} calls under way, as many as it may"
             raise ApiError(429, text, code="rate_limit_exceeded", retry_after_s=1)

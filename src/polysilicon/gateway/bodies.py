@@ -14,17 +14,13 @@ from starlette.types import Receive
 from polysilicon.gateway import tools
 from polysilicon.gateway.about import FIELDS
 from polysilicon.gateway.errors import ApiError
-from polysilicon.runtime.engines.llamacpp import compact_grammar
+from polysilicon.gateway.schemas import grammar
 from polysilicon.runtime.pools import RunningPool
 
 Json = dict[str, Any]
 Raws = dict[str, msgspec.Raw]
 T = TypeVar("T")
 
-_MOST_DEPTH = 64
-_MOST_COUNT = 10_000
-_MOST_PATTERN_CHARS = 500
-_COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 _MOST_TOKENS = 1 << 20
 _MOST_LOGPROBS = 20
 _IN_PROCESS = (
@@ -152,9 +148,10 @@ def for_engine_here(fields: Raws, schema: Json | None) -> tuple[Raws, list[str]]
         schema: JSON schema of what may be written; None for free text.
 
     Raises:
-        ApiError: 400; the schema cannot be held to, or more than one answer is asked for.
+        ApiError: 400; the schema cannot be held to, or there is more than text.
     """
     kept = {name: fields[name] for name in _IN_PROCESS if name in fields}
+    _check_text(fields)
     known = {*kept, "model", "metadata", "response_format", "tools", "tool_choice", "n"}
     if schema is not None:
         kept["grammar"] = _raw(grammar(schema))
@@ -162,39 +159,17 @@ def for_engine_here(fields: Raws, schema: Json | None) -> tuple[Raws, list[str]]
     return kept, left_out
 
 
-def grammar(schema: Json) -> str:
-    """Return a schema as a grammar of compact JSON.
+def _check_text(fields: Raws) -> None:
+    """Raise `ApiError` where a message has a part that is no text.
 
-    Raises:
-        ApiError: 400; it is nested too deeply, or says what no grammar can.
+    The engine here fails on images as on faults of its own, so it would be held to be ill.
     """
-    if _depth(schema) > _MOST_DEPTH:
-        raise ApiError(
-            400, f"the schema is nested deeper than {_MOST_DEPTH}", param="response_format"
-        )
-    _check_bounds(schema)
-    try:
-        return compact_grammar(schema)
-    except (RuntimeError, ValueError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise ApiError(400, f"the schema cannot be held to: {text}") from error
-
-
-def _check_bounds(schema: Json) -> None:
-    """Raise `ApiError` where a schema asks for more than a grammar can hold to in bounded time."""
-    left: list[Any] = [schema]
-    while left:
-        part = left.pop()
-        if isinstance(part, list):
-            left += part
-        elif isinstance(part, dict):
-            left += part.values()
-            counts = [part[key] for key in _COUNTS if isinstance(part.get(key), int | float)]
-            pattern = part.get("pattern")
-            long = isinstance(pattern, str) and len(pattern) > _MOST_PATTERN_CHARS
-            if long or any(count > _MOST_COUNT for count in counts):
-                text = f"counts in a schema go up to {_MOST_COUNT:,}, patterns to "
-                raise ApiError(400, f"{text}{_MOST_PATTERN_CHARS} characters")
+    messages = msgspec.json.decode(fields.get("messages", b"[]"), type=list[Message])
+    for message in messages:
+        content = message.content
+        for part in content if isinstance(content, list) else ():
+            if part.get("type") != "text" or not isinstance(part.get("text"), str):
+                raise ApiError(400, "this model takes text only", param="messages")
 
 
 def wanted_schema(response_format: Json | None) -> Json | None:
@@ -237,17 +212,3 @@ def replaced(fields: Raws, **values: Any) -> Raws:
 
 def _raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
-
-
-def _depth(value: Any) -> int:
-    """Return how deeply a value is nested, counted no further than is needed."""
-    level, depth = [value], 0
-    while level and depth <= _MOST_DEPTH:
-        depth += 1
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return depth

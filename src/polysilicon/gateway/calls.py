@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from starlette.types import Receive
 
 from polysilicon.catalog.policy import Objective
-from polysilicon.errors import nearest
+from polysilicon.errors import EngineError, StepError, nearest
 from polysilicon.gateway.access import Caller
 from polysilicon.gateway.errors import ApiError, CallerLeftError
 from polysilicon.gateway.outside import Asked
@@ -32,6 +32,8 @@ VIRTUAL: dict[str, Objective | None] = {
 
 _MOST_WAITING = 1000
 _RETRY_S = 2.0
+_MOST_NAMES = 20
+_MOST_NAME_CHARS = 64
 
 
 @dataclass(slots=True)
@@ -60,8 +62,10 @@ class Placed:
             found |= {"region": self.pool.region, "queued-s": f"{self.queued_s:.6f}"}
         if self.usage.cost_usd is not None:
             found["cost-usd"] = f"{self.usage.cost_usd:.12f}"
-        if self.ignored:
-            found["ignored"] = ", ".join(self.ignored)
+        if self.ignored:  # callers made these names up
+            names = [n[:_MOST_NAME_CHARS] for n in self.ignored[:_MOST_NAMES] if n.isprintable()]
+            more = [] if len(names) == len(self.ignored) else ["…"]
+            found["ignored"] = ", ".join([*names, *more])
         return [
             (f"x-polysilicon-{name}".encode(), _latin(value))
             for name, value in found.items()
@@ -100,16 +104,28 @@ async def run(
     scope = gateway.outside.scope(asked, gateway.policy, now_s, named=named)
     placed = Placed(scope.task.task_id)
     ready_s = time.monotonic()
+    refused: list[Exception] = []
 
     async def metered(pool: RunningPool, usage: Usage) -> None:
         placed.pool, placed.usage = pool, usage
         placed.queued_s = time.monotonic() - ready_s
-        async with gateway.resources.engine_cpu(pool, usage):
-            await work(pool, placed)
+        try:
+            caller.check_budget()  # others may have spent it while this call waited
+            async with gateway.resources.engine_cpu(pool, usage):
+                await work(pool, placed)
+        except (StepError, TimeoutError):
+            raise
+        except Exception as error:  # only with a StepError has a step its record
+            refused.append(error)
+            raise EngineError("the call was refused", of_request=True) from error
 
     caller.running += 1
     try:
         await gateway.runner.run(scope, call, metered, None)
+    except EngineError:
+        if refused:
+            raise refused[-1] from None
+        raise
     finally:
         caller.running -= 1
         caller.spend(placed.usage.cost_usd)
@@ -140,6 +156,7 @@ def _may(asked: Asked, pool: RunningPool) -> bool:
 
 def _check(gateway: Gateway, asked: Asked, call: StepCall) -> None:
     """Raise `ApiError` where no pool can take a call, or too many wait for those that can."""
+    _check_class(gateway, asked)
     serving = [pool for pool in gateway.machine.pools if pool.serves_call(call)]
     if not serving:
         mend = nearest(asked.model, models(gateway, asked.caller, asked.kind))
@@ -152,6 +169,25 @@ def _check(gateway: Gateway, asked: Asked, call: StepCall) -> None:
     if min(pool.gates[call.resource].waiting for pool in allowed) >= _MOST_WAITING:
         text = f"{_MOST_WAITING} calls wait already"
         raise ApiError(429, text, code="queue_full", retry_after_s=_RETRY_S)
+
+
+def _check_class(gateway: Gateway, asked: Asked) -> None:
+    """Raise `ApiError` where a class of data is that of a rule but for its spelling.
+
+    No rule would hold for it, and the data would go where the rule was to keep it from.
+    """
+    given = asked.about.data_class
+    known = {rule.data_class for rule in gateway.policy.residency}
+    if given is None or given in known:
+        return
+    meant = [name for name in known if _letters(name) == _letters(given)]
+    if meant:
+        text = f"data class {given!r} is spelt {meant[0]!r} in the policy"
+        raise ApiError(400, text, param="metadata.data_class")
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def models(gateway: Gateway, caller: Caller, kind: Kind) -> list[str]:

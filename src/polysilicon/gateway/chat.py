@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,8 @@ from polysilicon.gateway import bodies, events, tools
 from polysilicon.gateway.about import about
 from polysilicon.gateway.bodies import ChatBody, CompletionBody, Json, Raws
 from polysilicon.gateway.calls import Placed, run, unless_left
-from polysilicon.gateway.errors import ApiError, of_error
-from polysilicon.gateway.guard import CALLER, NOTES
+from polysilicon.gateway.errors import NOTES, ApiError, log, of_error
+from polysilicon.gateway.guard import CALLER
 from polysilicon.gateway.outside import Asked
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.engines.forward import Answer
@@ -174,7 +175,7 @@ async def _streamed(job: Job, answer: Answer, placed: Placed, begin: Begin, writ
             if usage.first_token_s is None and events.has_text(block):
                 usage.first_token_s = job.gateway.clock()
             if events.may_end(block):
-                done = done or b"[DONE]" in block
+                done = done or events.is_done(block)
                 block = _without_usage(job, block)
             if not begun:
                 await begin(placed)
@@ -262,6 +263,10 @@ class Completions:
                 raise
             await reply.broken(error)
             return
+        except asyncio.CancelledError:
+            await reply.cut_off(draining=job.gateway.draining)
+            raise
+        reply.note(placed)
         if not job.streams:
             job.reply["usage"] = job.usage | placed.costs()
             await reply.whole(job.reply, placed)
@@ -304,14 +309,15 @@ class Reply:
         self._send = send
         self.begun = False
 
-    def _note(self, placed: Placed) -> None:
+    def note(self, placed: Placed) -> None:
+        """Note for the audit log where a call went, and what it cost as far as that is known."""
         self._notes["task"] = placed.task_id
         self._notes["pool"] = placed.pool.name if placed.pool else ""
         self._notes["cost_usd"] = placed.usage.cost_usd
 
     async def begin(self, placed: Placed) -> None:
         """Begin a stream."""
-        self._note(placed)
+        self.note(placed)
         self.begun = True
         headers = [*_SSE, *placed.headers()]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -327,12 +333,18 @@ class Reply:
     async def broken(self, error: Exception) -> None:
         """Tell in a stream that it is not whole, and end it without its end mark."""
         told = of_error(error)
+        log(self._notes["request"], error)
         self._notes["failed"] = told.status
         await self.end(events.event({"error": told.fields()}))
 
+    async def cut_off(self, *, draining: bool) -> None:
+        """Tell in a stream that the gateway ends before it does."""
+        if draining and self.begun:
+            await self.broken(ApiError(503, "the gateway is ending", code="draining"))
+
     async def whole(self, value: Any, placed: Placed) -> None:
         """Send an answer of JSON."""
-        self._note(placed)
+        self.note(placed)
         content = msgspec.json.encode(value)
         headers = [
             (b"content-type", b"application/json"),

@@ -21,8 +21,8 @@ from polysilicon.gateway.about import about
 from polysilicon.gateway.bodies import Json, Raws
 from polysilicon.gateway.calls import VIRTUAL, Placed, models, run, unless_left
 from polysilicon.gateway.chat import Reply, refusal
-from polysilicon.gateway.errors import ApiError
-from polysilicon.gateway.guard import CALLER, NOTES
+from polysilicon.gateway.errors import NOTES, ApiError
+from polysilicon.gateway.guard import CALLER
 from polysilicon.gateway.outside import Asked
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
 from polysilicon.runtime.context import LEXICAL

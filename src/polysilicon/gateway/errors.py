@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -21,6 +23,12 @@ from polysilicon.errors import (
     visible,
 )
 from polysilicon.runtime.journal import JournalError
+
+NOTES = "polysilicon.notes"
+"""Key of the scope: what routes note for the audit log (task, pool, cost_usd), and the id."""
+
+_MOST_LOGGED = 300
+_log = logging.getLogger("polysilicon.gateway")
 
 _TYPES = {
     400: "invalid_request_error",
@@ -98,7 +106,7 @@ class ApiError(PolysiliconError):
         """Headers beside those of every answer."""
         headers = dict(self.more)
         if self.retry_after_s is not None:
-            headers["retry-after"] = str(max(1, round(self.retry_after_s)))
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         return headers
@@ -126,6 +134,25 @@ class CallerLeftError(Exception):
     """The caller closed the connection before its answer was whole."""
 
 
-async def handle(_request: Request, error: Exception) -> Response:
-    """Answer a request that raised."""
+def log(request: str, error: BaseException) -> None:
+    """Write into the log what went wrong here, with the id of its request.
+
+    Of errors that nobody foresaw neither the text nor its causes: a prompt may be in them.
+    """
+    if of_error(error).status < 500 or isinstance(error, ApiError):
+        return
+    if isinstance(error, EngineError | JournalError | StepTimeoutError):
+        _log.error("%s: %s", request, visible(str(error))[:_MOST_LOGGED])
+        return
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else ""
+    _log.error("%s: %s at %s", request, type(error).__name__, where)
+
+
+async def handle(request: Request, error: Exception) -> Response:
+    """Answer a request that raised; what nobody foresaw the guard writes into the log."""
+    if isinstance(error, PolysiliconError):
+        log(request.scope[NOTES]["request"], error)
     return of_error(error).response()

@@ -17,6 +17,7 @@ _MOST_EVENT_BYTES = 4 * 2**20
 _TEXT = re.compile(
     rb'"(?:content|reasoning_content|reasoning|arguments|text|refusal|name)"\s*:\s*"[^"]'
 )
+_DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _END = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"\s*:')
 
 
@@ -58,6 +59,11 @@ def has_text(block: bytes) -> bool:
 def may_end(block: bytes) -> bool:
     """Tell whether a block must be looked into: usage, an error, or the end may be in it."""
     return _END.search(block) is not None
+
+
+def is_done(block: bytes) -> bool:
+    """Tell whether a block has the end mark; a model may write one, too, which is none."""
+    return _DONE.search(block) is not None
 
 
 def parsed(block: bytes) -> list[dict[str, Any]]:

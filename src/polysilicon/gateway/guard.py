@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import secrets
 import time
 from collections.abc import Callable, Collection
@@ -20,15 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polysilicon.gateway.access import Caller
 from polysilicon.gateway.audit import Line, cut, now
-from polysilicon.gateway.errors import ApiError, CallerLeftError, of_error
+from polysilicon.gateway.errors import NOTES, ApiError, CallerLeftError, log, of_error
 from polysilicon.gateway.state import Gateway
 
 OPEN_PATHS = {"/healthz", "/readyz"}
 """What needs no key."""
 
 CALLER = "polysilicon.caller"
-NOTES = "polysilicon.notes"
-"""Keys of the scope: who calls, and what routes note for the audit log (task, pool, cost_usd)."""
+"""Key of the scope: who calls."""
 
 MOST_BODY_BYTES = 16 * 2**20
 _BODY_S = 30.0
@@ -37,7 +35,6 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_log = logging.getLogger("polysilicon.gateway")
 
 FindKey = Callable[[Headers], str | None]
 """Finds a key in a request's headers, as the value of an Authorization header."""
@@ -135,6 +132,7 @@ class _Call:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._begin_s = time.monotonic()
+        self._body_end_s = asyncio.get_running_loop().time() + _BODY_S  # all of it, not each piece
         self._got_bytes, self._more = 0, _has_body(scope)
         self._id = f"req_{secrets.token_hex(8)}"
         self._notes: dict[str, Any] = scope.setdefault(NOTES, {"request": self._id})
@@ -151,7 +149,7 @@ class _Call:
         if not self._more:
             return await self._receive()
         try:
-            async with asyncio.timeout(_BODY_S):
+            async with asyncio.timeout_at(self._body_end_s):
                 message = await self._receive()
         except TimeoutError as error:
             raise ApiError(408, f"the body did not come within {_BODY_S:g} s") from error
@@ -179,12 +177,7 @@ class _Call:
         """Answer with an error, or end an answer that has begun."""
         told = of_error(error)
         if told.status >= 500:
-            # Neither the text of the error nor that of its causes: a prompt may be in them.
-            at = error.__traceback__
-            while at is not None and at.tb_next is not None:
-                at = at.tb_next
-            where = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else ""
-            _log.error("%s: %s at %s", self._id, type(error).__name__, where)
+            log(self._id, error)
         if self._ended:
             return
         if self.status:

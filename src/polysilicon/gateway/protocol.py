@@ -20,6 +20,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._in_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -45,10 +46,17 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to wait for the rest of a head."""
         super().on_message_begin()
+        self._in_head = True
         self._await_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers, of which a body may have any number, are dropped."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Go on with the request."""
+        self._in_head = False
         self._got_head()
         super().on_headers_complete()
 

@@ -6,6 +6,7 @@ Input items, instructions, functions, `text.format` and streaming are known. Not
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from typing import Annotated, Any
@@ -20,8 +21,8 @@ from polysilicon.gateway.about import about
 from polysilicon.gateway.bodies import ChatBody, Json, Raws, Tokens
 from polysilicon.gateway.calls import Placed, unless_left
 from polysilicon.gateway.chat import Job, Reply, answered
-from polysilicon.gateway.errors import ApiError
-from polysilicon.gateway.guard import CALLER, NOTES
+from polysilicon.gateway.errors import NOTES, ApiError
+from polysilicon.gateway.guard import CALLER
 from polysilicon.gateway.outside import Asked
 from polysilicon.gateway.state import Gateway
 from polysilicon.gateway.written import Written
@@ -122,10 +123,11 @@ def _content(content: Any) -> Any:
     parts: list[Json] = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind in {"input_text", "output_text", "text"}:
-            parts.append({"type": "text", "text": part.get("text", "")})
-        elif kind == "refusal":
-            parts.append({"type": "text", "text": part.get("refusal", "")})
+        if kind in ("input_text", "output_text", "text", "refusal"):
+            text = part.get("refusal" if kind == "refusal" else "text", "")
+            if not isinstance(text, str):
+                raise ApiError(400, f"the text of {kind} is no text", param="input")
+            parts.append({"type": "text", "text": text})
         elif kind == "input_image" and part.get("image_url"):
             parts.append({"type": "image_url", "image_url": {"url": part["image_url"]}})
         else:
@@ -177,6 +179,10 @@ async def _answer(job: Job, body: ResponseBody, reply: Reply) -> None:
             raise
         await reply.broken(error)
         return
+    except asyncio.CancelledError:
+        await reply.cut_off(draining=job.gateway.draining)
+        raise
+    reply.note(placed)
     lines = written.take(job.reply) if job.reply else []
     lines += written.end(_usage(job.usage, placed))
     if job.streams:

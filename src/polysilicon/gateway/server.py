@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from math import ceil
 from pathlib import Path
 
 import uvicorn
@@ -67,7 +68,7 @@ async def serve(
             config = uvicorn.Config(
                 make_app(gateway), http=BoundedHttp, ws="none", lifespan="off", log_config=None,
                 access_log=False, server_header=False, proxy_headers=False, backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.drain_s),
+                timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=ceil(settings.drain_s),
                 ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key,
             )  # fmt: skip
             server = _Server(config)

@@ -141,6 +141,7 @@ class Gateway:
     mcp: StreamableHTTPSessionManager | None = None
     draining: bool = False
     board: Board = field(init=False)
+    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         """Begin to see what happens.
@@ -177,13 +178,23 @@ class Gateway:
     async def reload(self) -> None:
         """Read the fleet file, the policy and the keys anew; pools that stay keep their engines.
 
+        The keys go first: one that was taken out is out, whatever is wrong with the other files.
+
         Raises:
-            InputError: a file is wrong; all stays as it was.
+            InputError: a file is wrong; what it and those after it tell stays as it was.
         """
-        settings = self.settings
-        policy = read_policy(settings.policy) if settings.policy else Policy()
         self.access.read()
-        machine = self.machine
+        async with self._reloading:  # SIGHUP may come while a change is taken up
+            await self._reload_fleet()
+
+    async def _reload_fleet(self) -> None:
+        """Read the policy and the fleet file anew.
+
+        Raises:
+            InputError: one of them is wrong; both stay as they were.
+        """
+        settings, machine = self.settings, self.machine
+        policy = read_policy(settings.policy) if settings.policy else Policy()
         pools = await reopened(machine, settings.fleet) if settings.fleet else machine.pools
         try:
             dispatcher = _dispatcher(pools, policy, self.feed, self.totals)

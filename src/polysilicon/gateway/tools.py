@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.schemas import check_depth
 
 Json = dict[str, Any]
 
@@ -53,12 +54,13 @@ def choice(tools: list[Tool], wanted: Any) -> Choice:
         ApiError: 400; it names no tool.
     """
     if isinstance(wanted, dict):
-        name = (wanted.get("function") or wanted).get("name")
+        function = wanted.get("function") or wanted
+        name = function.get("name") if isinstance(function, dict) else None
         found = [tool for tool in tools if tool.function.name == name]
         if not found:
             raise ApiError(400, "tool_choice names no tool of the request", param="tool_choice")
         return Choice(found, must=True)
-    if wanted not in {None, "none", "auto", "required"}:
+    if wanted not in (None, "none", "auto", "required"):  # a tuple: it may be a list
         raise ApiError(
             400, "tool_choice is none, auto, required or a function", param="tool_choice"
         )
@@ -71,6 +73,9 @@ def schema(chosen: Choice, answer: Json | None) -> Json | None:
     Args:
         chosen: the tools.
         answer: schema of an answer that calls nothing; None for text.
+
+    Raises:
+        ApiError: 400; the parameters of a tool are no schema, or one nested too deeply.
     """
     if not chosen.tools:
         return answer
@@ -78,8 +83,11 @@ def schema(chosen: Choice, answer: Json | None) -> Json | None:
     forms = []
     for tool in chosen.tools:
         name, parameters = tool.function.name, dict(tool.function.parameters)
+        check_depth(parameters, "tools")
         own = {key: parameters.pop(key) for key in ("$defs", "definitions") if key in parameters}
         for key, table in own.items():
+            if not isinstance(table, dict):
+                raise ApiError(400, f"{key} of tool {name!r} is no object", param="tools")
             moved = {part: _moved(value, name) for part, value in table.items()}
             definitions |= {f"{name}.{key}.{part}": value for part, value in moved.items()}
         arguments = _moved(parameters, name)
@@ -114,8 +122,8 @@ def _moved(value: Any, name: str) -> Any:
 
 def told(messages: list[Json], chosen: Choice) -> list[Json]:
     """Return messages that an engine without tools understands, with the tools told first."""
-    names: dict[Any, Any] = {
-        call.get("id"): (call.get("function") or {}).get("name")
+    names: Json = {
+        str(call.get("id")): _function(call).get("name")
         for message in messages
         for call in message.get("tool_calls") or ()
     }
@@ -129,14 +137,20 @@ def told(messages: list[Json], chosen: Choice) -> list[Json]:
     return [{"role": "system", "content": text}, *plain]
 
 
-def _plain(message: Json, names: dict[Any, Any]) -> Json:
+def _function(call: Json) -> Json:
+    """Return the function of a call; one that is no object stands for none."""
+    function = call.get("function")
+    return function if isinstance(function, dict) else {}
+
+
+def _plain(message: Json, names: Json) -> Json:
     role = message.get("role")
     if role == "tool":
-        name = names.get(message.get("tool_call_id")) or "the tool"
+        name = names.get(str(message.get("tool_call_id"))) or "the tool"
         return {"role": "user", "content": f"Result of {name}: {as_text(message.get('content'))}"}
     calls = message.get("tool_calls")
     if calls:
-        functions = [call.get("function") or {} for call in calls]
+        functions = [_function(call) for call in calls]
         lines = [
             f'{{"tool": "{f.get("name")}", "arguments": {f.get("arguments") or "{}"}}}'
             for f in functions

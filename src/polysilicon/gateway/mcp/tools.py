@@ -13,6 +13,7 @@ import msgspec
 
 from polysilicon.errors import InputError, PolysiliconError, nearest
 from polysilicon.gateway.access import Caller
+from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.mcp import verbs
 from polysilicon.gateway.mcp.arguments import Describe, Estimate, Place, RunCode, Search
 from polysilicon.gateway.state import Gateway
@@ -34,6 +35,9 @@ TYPES: dict[str, type[msgspec.Struct]] = {
 AGENT = "mcp"
 """Agent of the step records of tools."""
 
+_OF_ALL = ("gateway", "traces")
+"""Workloads that have the steps of all callers."""
+
 _LIMITS_S = {"estimate": 60.0, "place": 300.0, "describe": 120.0}
 _SEARCH_S = 60.0
 _GRACE_S = 10.0
@@ -51,6 +55,9 @@ async def call(gateway: Gateway, caller: Caller, name: str, given: dict[str, Any
         asked = msgspec.convert(given, TYPES[name])
     except msgspec.ValidationError as error:
         raise InputError(str(error), where=name) from error
+    if getattr(asked, "workload", "") in _OF_ALL and not caller.key.admin:
+        text = "this key may not see what others do; put a workload of your own into the folder"
+        raise ApiError(403, text, code="not_admin")
     caller.admit()
     caller.running += 1
     try:

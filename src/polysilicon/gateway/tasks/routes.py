@@ -20,8 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from polysilicon.gateway.bodies import decoded
-from polysilicon.gateway.errors import ApiError
-from polysilicon.gateway.guard import NOTES
+from polysilicon.gateway.errors import NOTES, ApiError
 from polysilicon.gateway.reading import read_query
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
 from polysilicon.gateway.tasks.metrics import TaskCollector

@@ -236,6 +236,10 @@ class Tasks:
             record = await self._runner.end_unrun(task, live.arrival_s, f"{CANCELLED}: {_GONE}")
             self._end(live, record)
             return
+        if live.caller.left_usd <= 0:  # spent while it waited
+            record = await self._runner.end_unrun(task, live.arrival_s, _spent(live.caller))
+            self._end(live, record)
+            return
         try:
             await self.prepare(agent)
         except JournalError:
@@ -295,8 +299,7 @@ class Tasks:
         if live.caller is not None:
             live.caller.spend(step.cost_usd)
             if live.caller.left_usd <= 0:
-                text = f"{CANCELLED}: the budget of key {live.caller.name!r} is spent"
-                self._runner.cancel(step.task_id, text)
+                self._runner.cancel(step.task_id, _spent(live.caller))
         live.wake()
 
     def _end(self, live: Live, record: TaskRecord) -> None:
@@ -375,6 +378,10 @@ class Tasks:
             input=msgspec.msgpack.decode(entry.input),
             **told,
         )
+
+
+def _spent(caller: Caller) -> str:
+    return f"{CANCELLED}: the budget of key {caller.name!r} is spent"
 
 
 def _pending(entry: Entry) -> PendingTask:
