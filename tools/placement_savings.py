@@ -289,8 +289,9 @@ prices ({", ".join(OFFERS)}), sized for the mean rate. Each agent's SLO is
 {STRETCH:g} times the 99th percentile of its tasks where every step is at its fastest, and all
 fleets of a row are held to it, by the formulas of [placement](place.md); no fleet was simulated. A
 mix of several shapes has as many tasks of each. A gap says how much less a fleet could cost at
-most, under the same parts of the SLO. Baselines that are many times dearer are small pools whose
-SLO is nearly the least that they can do: they are planned nearly empty, so that no step waits.
+most, under the same parts of the SLO. Baselines are found as the fleets are, with the same search
+over waits. One that misses the SLO is sized for its work alone, so its dollars in brackets are no
+saving.
 """
 
 FLEETS = "Models as the shapes name them; a pool of tools serves all that is not a model."
