@@ -40,8 +40,9 @@ LIMIT_S, POLISH_S = 1.0, 10.0
 FIRST = 3.0
 """So many times as long takes the first round, whose fleet later ones begin with."""
 
-ENOUGH_S = 5.0
-"""After so long a fleet that holds is made no cheaper."""
+ENOUGH = 5.0
+"""After so many times the seconds of a round, of this process, a fleet that holds is made no
+cheaper."""
 
 SEED = 0
 _CLOSE = 1e-3
@@ -117,7 +118,7 @@ def settle(
     best: Outcome | None = None
     last: Outcome | None = None
     kept: State | None = None
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     spans = {agent: Span() for agent in agents}
     least = _least(case, state, allowed, agents)
     for number in range(1, ROUNDS + 1):
@@ -141,7 +142,7 @@ def settle(
             best is None or last.solved.cost < best.solved.cost
         ):
             best, kept = last, state.copy()
-        over = best is not None and time.perf_counter() - begun_s > ENOUGH_S
+        over = best is not None and time.process_time() - begun_s > ENOUGH * limit_s
         if over or not _plan(case, state, last, spans, least):
             break
     if best is not None and kept is not None:

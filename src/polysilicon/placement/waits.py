@@ -24,8 +24,8 @@ SHORTER = (0.03, 0.01)
 
 LONGER = (0.4, 1.0)
 
-ENOUGH_S = 8.0
-"""After so long no further wait is tried."""
+ENOUGH = 8.0
+"""After so many times the seconds of a round, of this process, no further wait is tried."""
 
 _FULL = 0.9
 
@@ -86,19 +86,18 @@ def cheapest(
     if not asked:
         wait = PATIENT if case.slo_agents() else HURRIED
         return tried(case, allowed, wait, without, limit_s=limit_s)
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     best = tried(case, allowed, HURRIED, without, limit_s=limit_s)
     # Where seconds are what is wanted, waits are not in the objective: the usual ones are kept.
     if case.policy.objective == "latency":
         return best
-    for waits, pays in (
-        (SHORTER, best.late(without) or max(best.state.worth.values(), default=0.0) > 0.0),
-        (LONGER, best.full),
-    ):
+    late = best.late(without)
+    dear = late or max(best.state.worth.values(), default=0.0) > 0.0
+    for waits, pays in ((LONGER, best.full and not late), (SHORTER, dear)):
         if not pays or best.wait != HURRIED:
             continue
         for wait in waits:
-            if time.perf_counter() - begun_s > ENOUGH_S:
+            if time.process_time() - begun_s > ENOUGH * limit_s:
                 return best
             again = tried(case, allowed, wait, without, before=best, limit_s=limit_s)
             if not again.beats(best, without):
