@@ -23,10 +23,10 @@ from polysilicon.catalog.policy import Policy, Slo
 from polysilicon.disk import atomic
 from polysilicon.errors import InfeasibleError
 from polysilicon.placement.case import start
+from polysilicon.placement.parts import least_possible
 from polysilicon.placement.place import Question, place, prepared
-from polysilicon.placement.settle import begin, least_possible
+from polysilicon.placement.settle import begin
 from polysilicon.placement.types import Placement
-from polysilicon.placement.waits import SHORTER
 from polysilicon.workload.generate.asked import mixed
 from polysilicon.workload.generate.generate import Asked, Mix, write
 from polysilicon.workload.groups import task_times
@@ -197,10 +197,10 @@ def found(name: str, steps: Workload, catalog: Catalog) -> Row:
         case,
         policy=Policy(slo=tuple(Slo(agent=agent, p99_s=1.0) for agent in rates.agents)),
     )
-    state, every = start(hurried, SHORTER[-1]), np.ones(len(case.pairs.code), dtype=bool)
+    state, every = start(hurried), np.ones(len(case.pairs.code), dtype=bool)
     begin(hurried, state, every)
     slos = tuple(
-        Slo(agent=tail.agent, p99_s=round(STRETCH * least_possible(hurried, tail, state, every), 1))
+        Slo(agent=tail.agent, p99_s=round(STRETCH * least_possible(hurried, tail, every), 1))
         for tail in state.tails
     )
     asked = msgspec.structs.replace(question, policy=Policy(slo=slos))
@@ -250,7 +250,7 @@ def against(found: Placement, name: str) -> str:
     """Return what a baseline costs, and how much less the placed fleet does."""
     one = next(b for b in found.baselines if b.name.startswith(name))
     if one.usd_per_hour is None:
-        return "cannot serve all"
+        return "not found" if one.note.startswith("not found") else "cannot serve all"
     if not one.meets_slo:
         return f"misses the SLO ({one.usd_per_hour:.2f})"
     return f"{one.usd_per_hour:.2f}, saves {1 - found.cost_usd_per_hour / one.usd_per_hour:.0%}"
@@ -289,8 +289,9 @@ prices ({", ".join(OFFERS)}), sized for the mean rate. Each agent's SLO is
 {STRETCH:g} times the 99th percentile of its tasks where every step is at its fastest, and all
 fleets of a row are held to it, by the formulas of [placement](place.md); no fleet was simulated. A
 mix of several shapes has as many tasks of each. A gap says how much less a fleet could cost at
-most, under the same parts of the SLO. Baselines that are many times dearer are small pools whose
-SLO is nearly the least that they can do: they are planned nearly empty, so that no step waits.
+most, under the same parts of the SLO. Baselines are found as the fleets are, with the same search
+over waits. One that misses the SLO is sized for its work alone, so its dollars in brackets are no
+saving.
 """
 
 FLEETS = "Models as the shapes name them; a pool of tools serves all that is not a model."

@@ -53,17 +53,16 @@ def pairs() -> Pairs:
 
 def test_the_tail_is_a_sum_of_classes() -> None:
     tasks, share = chains(), np.array([0.0, 1.0, 1.0])
-    now = class_seconds(pairs(), share, np.ones(2), 2)
+    now = class_seconds(pairs(), share, 2)
     ends = tasks.finish_s(step_seconds(tasks, now))[1]
     assert p99(ends) == pytest.approx(0.25 + 0.1 + 0.5 + 3.0 + 0.25 + 6.0)
     tail = tail_of(tasks, "a", now)
     assert tail.steps.tolist() == [1.0, 1.0]
     assert tail.rest.tolist() == [3.0, 3.0]
     assert tail.pause_s == pytest.approx(0.5)
-    row = tail.seconds(pairs(), np.array([1.0, 1.0]))
+    row = tail.seconds(pairs())
     assert float(row @ share) + tail.pause_s == pytest.approx(p99(ends))
     assert row[0] == pytest.approx(0.1 + 1.0 + 12.0)
-    assert tail.seconds(pairs(), np.array([1.5, 1.0]))[0] == pytest.approx(1.5 * 13.1)
 
 
 def test_routes_are_drawn_by_their_shares() -> None:

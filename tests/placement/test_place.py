@@ -16,8 +16,10 @@ from polysilicon import catalog
 from polysilicon.catalog.fleet import Fleet, Link, read_fleet, write_fleet
 from polysilicon.catalog.policy import Policy, Residency, Slo, Spot
 from polysilicon.errors import InfeasibleError, InputError
+from polysilicon.placement import compare
 from polysilicon.placement import place as placing
 from polysilicon.placement.place import Question, place
+from polysilicon.placement.solve import NotInTimeError
 from polysilicon.placement.types import Placement, Verdict
 from polysilicon.workload.workload import Workload
 
@@ -31,6 +33,7 @@ def ask(
 
 
 SLO = (Slo(agent="helper", p99_s=20.0),)
+FEW = ("aws/m9g.2xlarge", "aws/inf2.xlarge", "gcp/g2-standard-4")
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +43,9 @@ def placed() -> tuple[Placement, Fleet]:
 
 def test_the_fleet_serves_all_within_its_caps(placed: tuple[Placement, Fleet]) -> None:
     found, fleet = placed
-    assert found.status == "optimal, not simulated"
-    assert found.gap <= 1e-3
+    proved = "optimal" if found.gap <= 1e-3 else "feasible"
+    assert found.status == f"{proved}, not simulated"
+    assert found.gap <= 0.05
     assert not found.checked
     assert found.cost_usd_per_hour == pytest.approx(sum(p.usd_per_hour for p in found.pools))
     assert found.low_usd_per_hour <= found.cost_usd_per_hour <= found.high_usd_per_hour
@@ -57,11 +61,12 @@ def test_the_fleet_serves_all_within_its_caps(placed: tuple[Placement, Fleet]) -
 
 
 def test_one_more_second_is_worth_what_it_saves() -> None:
-    tight, _ = ask(workload(tasks=60, rate=300.0), slo=(Slo(agent="helper", p99_s=14.0),))
+    load = workload(tasks=60, rate=100.0)
+    tight, _ = ask(load, FEW, slo=(Slo(agent="helper", p99_s=14.0),))
     binding = [dual for dual in tight.duals if dual.kind == "slo"]
     assert [dual.subject for dual in binding] == ["helper"]
     assert binding[0].value > 0
-    loose, _ = ask(workload(tasks=60, rate=300.0), slo=(Slo(agent="helper", p99_s=60.0),))
+    loose, _ = ask(load, FEW, slo=(Slo(agent="helper", p99_s=60.0),))
     assert loose.cost_usd_per_hour < tight.cost_usd_per_hour
 
 
@@ -155,7 +160,7 @@ def test_a_fleet_that_fails_its_check_grows_until_it_passes() -> None:
         late = seen[-1] < seen[0] + 2
         return Verdict(p99_s={"helper": 24.0 if late else 15.0}, by="played")
 
-    found, fleet = ask(workload(tasks=200, rate=100.0), check=check, slo=SLO)
+    found, fleet = ask(workload(tasks=200, rate=100.0), FEW, check, slo=SLO)
     assert found.checked
     assert found.status.endswith(", played")
     assert len(seen) > 1
@@ -385,3 +390,27 @@ def test_the_way_between_regions_counts() -> None:
 def test_a_price_that_nothing_has_is_the_reason() -> None:
     with pytest.raises(InfeasibleError, match="no 3y price is known"):
         ask(offers=("gcp/tpu-v6e-16",), prices=("3y",))
+
+
+def test_a_tight_slo_does_not_leave_pools_empty() -> None:
+    load = workload(tasks=100, rate=0.2)
+    with pytest.raises(InfeasibleError) as refused:
+        ask(load, slo=(Slo(agent="helper", p99_s=0.1),))
+    words = str(refused.value).partition("least possible for helper is ")[2]
+    least_s = float(words.split()[0])
+    tight, _ = ask(load, slo=(Slo(agent="helper", p99_s=round(least_s * 1.3, 2)),))
+    loose, _ = ask(load, slo=(Slo(agent="helper", p99_s=least_s * 20),))
+    assert tight.slo["helper"].foreseen_s <= least_s * 1.3
+    assert tight.cost_usd_per_hour < 30 * loose.cost_usd_per_hour
+
+
+def test_a_baseline_that_is_not_found_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: Any) -> Any:
+        raise NotInTimeError("no whole numbers in time")
+
+    monkeypatch.setattr(compare, "cheapest", late)
+    found, _ = ask(workload(tasks=30))
+    lost = [one for one in found.baselines if one.usd_per_hour is None]
+    assert lost
+    assert all("not found" in one.note and "in time" in one.note for one in lost)
+    assert all(found.baseline[one.name] is None and not one.meets_slo for one in lost)

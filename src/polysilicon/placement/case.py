@@ -142,14 +142,9 @@ class State:
         return replace(self, factor=dict(self.factor), bars=dict(self.bars))
 
     def restore(self, kept: State) -> None:
-        """Go back to caps, factors and bars that a fleet was found with."""
-        self.cap, self.servers = kept.cap, kept.servers
+        """Go back to waits, caps, factors and bars that a fleet was found with."""
+        self.wait, self.cap, self.servers = kept.wait, kept.cap, kept.servers
         self.factor, self.bars = dict(kept.factor), dict(kept.bars)
-
-    @property
-    def stretch(self) -> Numbers:
-        """What waiting makes of a second of service, by option."""
-        return 1.0 + self.wait
 
     def recap(self, case: Case) -> None:
         """Work the caps out for the numbers of servers that are assumed."""
@@ -302,7 +297,7 @@ def _slo_rows(case: Case, state: State, pairs: Pairs, without: frozenset[Rule]) 
                 kind="slo",
                 subject=tail.agent,
                 limit=slo.p99_s * state.factor[tail.agent] - tail.pause_s,
-                pairs=tail.seconds(pairs, state.stretch),
+                pairs=tail.seconds(pairs),
             )
         )
     return rows

@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 
 from polysilicon.placement.case import Case, Mask, Rule, State, program_of, start
+from polysilicon.placement.eligible import Site
 from polysilicon.placement.explain import named
 from polysilicon.placement.program import Numbers, Row, covers, with_rows
 from polysilicon.placement.settle import Outcome, begin, settle
 from polysilicon.placement.solve import NotInTimeError, relax, solve
 from polysilicon.placement.types import Alternative, Baseline
-from polysilicon.placement.waits import SHORTER, enough
+from polysilicon.placement.waits import Tried, cheapest
 
 WITHIN = 0.05
 """By so much an alternative's objective may be worse, as a share."""
@@ -21,7 +22,12 @@ WITHIN = 0.05
 DIFFERS = 0.1
 """By so much less of the dollars must go to the vendor or kind that the best fleet has most of."""
 
-_MOST_TRIED = 12
+_MOST_TRIED, _MOST_SOLVED, _LIMIT_S = 12, 3, 0.3
+"""Restricted fleets of which parts of machines are solved, and whole ones; seconds of a round."""
+
+
+Found = tuple[Baseline, tuple[State, Outcome] | None]
+"""What is said of a simpler fleet, and what was learnt and found of one that is not the best."""
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +43,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     better: tuple[State, Outcome] | None
 
 
-def compared(case: Case, found: Outcome, wait: float) -> Compared:
+def compared(case: Case, found: Outcome) -> Compared:
     """Return what simpler fleets cost: each keeps the same SLOs and residency where it can.
 
     They need not keep supply, vendors' shares or redundancy, which one vendor or one offer cannot.
@@ -45,31 +51,65 @@ def compared(case: Case, found: Outcome, wait: float) -> Compared:
     Args:
         case: what is placed.
         found: the fleet; where it is as simple itself, it is the baseline.
-        wait: mean over mean service that its steps with an SLO may wait.
     """
-    kinds = case.attribute("kind")
-    offers = np.array([f"{o.site.offer.name} {o.site.offer.region}" for o in case.options])
-    tools = np.array([option.role == "tool" for option in case.options])
-    told = []
-    for name, kind in (("best GPU", "gpu"), ("best CPU", "cpu")):
-        mine = [
-            (offer, (offers == offer) | (tools & (kind != "cpu")))
-            for offer in dict.fromkeys(offers[kinds == kind].tolist())
-        ]
-        told.append(_best_of(case, found, (f"all on the {name}", wait), mine))
-    vendors = case.attribute("vendor")
-    alone = [(vendor, vendors == vendor) for vendor in dict.fromkeys(vendors.tolist())]
-    told.append(_best_of(case, found, ("one vendor only", wait), alone))
-    told.append(_best_of(case, found, ("cheapest per token", wait), [("", _cheapest(case))]))
+    families = _families(case)
+    told = [_best_of(case, found, name, candidates) for name, candidates in families]
     better = [pair for _, pair in told if pair is not None and pair[1].holds]
     cheapest = min(better, key=lambda pair: pair[1].solved.cost, default=None)
+    if cheapest is not None:
+        # It may be as simple in other ways too, in which no fleet as cheap was found.
+        told = [
+            _cheaper(_simple(case, cheapest[1], name, candidates), one)
+            for (name, candidates), one in zip(families, told, strict=True)
+        ]
     if _lenient(case) or cheapest is None or cheapest[1].solved.cost >= found.solved.cost:
         cheapest = None
     return Compared(baselines=[one for one, _ in told], better=cheapest)
 
 
+def _cheaper(one: Found | None, other: Found) -> Found:
+    """Return a simple fleet that keeps the SLOs, unless another one does and is no dearer."""
+    if one is None or one[0].usd_per_hour is None:
+        return other
+    known = other[0].usd_per_hour
+    worse = not other[0].meets_slo or known is None or known > one[0].usd_per_hour
+    return one if worse else other
+
+
+def _families(case: Case) -> list[tuple[str, list[tuple[str, Mask]]]]:
+    """Return simpler kinds of fleets: what they are called, and name and options of each."""
+    kinds, vendors = case.attribute("kind"), case.attribute("vendor")
+    offers = np.array([f"{o.site.offer.name} {o.site.offer.region}" for o in case.options])
+    tools = np.array([option.role == "tool" for option in case.options])
+    families = []
+    for name, kind in (("best GPU", "gpu"), ("best CPU", "cpu")):
+        mine = [
+            (offer, (offers == offer) | (tools & (kind != "cpu")))
+            for offer in dict.fromkeys(offers[kinds == kind].tolist())
+        ]
+        families.append((f"all on the {name}", mine))
+    alone = [(vendor, vendors == vendor) for vendor in dict.fromkeys(vendors.tolist())]
+    families.append(("one vendor only", alone))
+    families.append(("cheapest per token", [("", _cheapest(case))]))
+    return families
+
+
+def _simple(
+    case: Case, found: Outcome, name: str, candidates: list[tuple[str, Mask]]
+) -> Found | None:
+    """Return what is said of a fleet that is as simple as some are; None where it is not."""
+    for label, mask in candidates:
+        if found.holds and mask[found.units > 0].all():
+            return _told(case, found, name, label), None
+    return None
+
+
 def _cheapest(case: Case) -> Mask:
-    """Return the option of each role and model whose work costs the least, seconds forgotten."""
+    """Return the options of the offer whose work costs the least, for each role and model.
+
+    Seconds are forgotten as the offer is chosen; how it then serves is free, as it is for whoever
+    has bought it.
+    """
     pairs = case.pairs
     rate = case.classes.rates[pairs.code]
     options = len(case.options)
@@ -77,14 +117,14 @@ def _cheapest(case: Case) -> Mask:
         pairs.option, weights=rate * pairs.work_s * case.usd[pairs.option], minlength=options
     )
     serves = np.bincount(pairs.option, minlength=options)
-    best: dict[tuple[str, str], tuple[int, float, int]] = {}
+    best: dict[tuple[str, str], tuple[int, float, Site]] = {}
     for place, option in enumerate(case.options):
         key = option.role, option.model
-        mine = (-int(serves[place]), float(usd[place]), place)
-        best[key] = min(best.get(key, mine), mine)
-    chosen = np.zeros(options, dtype=bool)
-    chosen[[place for _, _, place in best.values()]] = True
-    return chosen
+        mine = (-int(serves[place]), float(usd[place]), option.site)
+        if key not in best or mine[:2] < best[key][:2]:
+            best[key] = mine
+    sites = {key: site for key, (_, _, site) in best.items()}
+    return np.array([option.site == sites[option.role, option.model] for option in case.options])
 
 
 def _lenient(case: Case) -> frozenset[Rule]:
@@ -92,35 +132,50 @@ def _lenient(case: Case) -> frozenset[Rule]:
     return frozenset(r for r in case.rules() if r.kind in ("supply", "vendor", "redundancy"))
 
 
-def _best_of(
-    case: Case, best: Outcome, asked: tuple[str, float], candidates: list[tuple[str, Mask]]
-) -> tuple[Baseline, tuple[State, Outcome] | None]:
+def _best_of(case: Case, best: Outcome, name: str, candidates: list[tuple[str, Mask]]) -> Found:
     """Return the cheapest of some restricted fleets: of those that keep the SLOs, if any does.
+
+    Each is found as the fleet itself is, so that what is saved is saved at equal SLOs.
 
     Args:
         case: what is placed.
         best: the fleet that they are compared with.
-        asked: what they are called, and the mean wait that is tried first.
+        name: what they are called.
         candidates: a name and the options of each.
     """
-    name, wait = asked
-    for label, mask in candidates:
-        if best.holds and mask[best.units > 0].all():
-            return _told(case, best, name, label), None
+    simple = _simple(case, best, name, candidates)
+    if simple is not None:
+        return simple
     lenient = _lenient(case)
     slos = frozenset(rule for rule in case.rules() if rule.kind == "slo")
+    slow: list[str] = []
     for without in (lenient, lenient | slos) if slos else (lenient,):
         ranked = sorted(_ranked(case, candidates, without), key=lambda one: one[0])
-        for _, label, mask in ranked[:3]:
-            again = enough(case, mask[case.pairs.option], wait, without)
-            state, found = again.state, again.found
-            if found is None or (found.late and without is lenient):
+        chosen: tuple[str, Tried] | None = None
+        for least, label, mask in ranked[:_MOST_SOLVED]:
+            if chosen is not None and least >= _cost(chosen[1]):
+                break
+            try:
+                again = cheapest(case, mask[case.pairs.option], without, _LIMIT_S)
+            except NotInTimeError as error:
+                slow.append(f"{label}: {error}" if label else str(error))
                 continue
-            return _told(case, found, name, label), (state, found)
-    none = Baseline(
-        name=name, offers=[], usd_per_hour=None, meets_slo=False, note="it cannot serve all steps"
-    )
+            keeps = again.found is not None and not again.late(without)
+            if keeps and (chosen is None or _cost(again) < _cost(chosen[1])):
+                chosen = label, again
+        if chosen is not None and chosen[1].found is not None:
+            label, again = chosen
+            return _told(case, chosen[1].found, name, label), (again.state, chosen[1].found)
+        if slow:
+            break
+    note = f"not found: {slow[0]}" if slow else "it cannot serve all steps"
+    none = Baseline(name=name, offers=[], usd_per_hour=None, meets_slo=False, note=note)
     return none, None
+
+
+def _cost(one: Tried) -> float:
+    """Return what a fleet costs by the objective; infinity where there is none."""
+    return float("inf") if one.found is None else one.found.solved.cost
 
 
 def _told(case: Case, found: Outcome, name: str, label: str) -> Baseline:
@@ -150,7 +205,7 @@ def _ranked(
         if np.isfinite(least).all():
             rough.append((float(least.sum()), label, mask))
     for _, label, mask in sorted(rough, key=lambda one: one[0])[:_MOST_TRIED]:
-        state = start(case, SHORTER[-1])
+        state = start(case)
         begin(case, state, mask[pairs.option])
         program, _ = program_of(case, state, mask[pairs.option], without)
         found = relax(with_rows(program, covers(program)))

@@ -16,7 +16,7 @@ from polysilicon.errors import InfeasibleError
 from polysilicon.placement.case import Case, Mask, Rule, State, program_of, resident
 from polysilicon.placement.deadlines import Tail
 from polysilicon.placement.eligible import Refused
-from polysilicon.placement.settle import least_possible
+from polysilicon.placement.parts import least_possible
 from polysilicon.placement.solve import relax
 
 
@@ -54,17 +54,17 @@ def refusal(case: Case, state: State, allowed: Mask) -> InfeasibleError:
     for rule in rules:
         if rule.kind == "slo":
             tail = tails[rule.subject]
-            least = least_possible(case, tail, state, there)
-            where = _fastest_offer(case, tail, state, there)
+            least = least_possible(case, tail, there)
+            where = _fastest_offer(case, tail, there)
             told += f"; the least possible for {rule.subject} is {units.seconds(least)}, on {where}"
     return InfeasibleError(told)
 
 
-def _fastest_offer(case: Case, tail: Tail, state: State, allowed: Mask) -> str:
+def _fastest_offer(case: Case, tail: Tail, allowed: Mask) -> str:
     """Return the offer on which most of the least possible time is spent."""
     chosen = np.flatnonzero(allowed)
     pairs = case.pairs.take(chosen)
-    seconds = tail.seconds(pairs, state.stretch)
+    seconds = tail.seconds(pairs)
     spent: Counter[str] = Counter()
     order = np.lexsort((seconds, pairs.code))
     _, first = np.unique(pairs.code[order], return_index=True)

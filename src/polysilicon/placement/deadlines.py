@@ -38,20 +38,18 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
     rest: Numbers
     pause_s: float
 
-    def seconds(self, pairs: Pairs, stretch: Numbers) -> Numbers:
+    def seconds(self, pairs: Pairs) -> Numbers:
         """Return the seconds on these paths if all of a class went to a pair.
 
         Args:
             pairs: of classes and options.
-            stretch: of each option, what waiting makes of a second of service.
         """
         at = pairs.code
-        served = (
+        return np.asarray(
             self.steps[at] * pairs.fixed_s
             + self.first[at] * pairs.first_s
             + self.rest[at] * pairs.rest_s
         )
-        return np.asarray(served * stretch[pairs.option])
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,12 +68,11 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     mean_s: Numbers
 
 
-def class_seconds(pairs: Pairs, share: Numbers, stretch: Numbers, classes: int) -> Numbers:
+def class_seconds(pairs: Pairs, share: Numbers, classes: int) -> Numbers:
     """Return fixed, first and rest seconds of each class by its routes, shape (3, classes)."""
-    weights = share * stretch[pairs.option]
     parts = (pairs.fixed_s, pairs.first_s, pairs.rest_s)
     return np.stack(
-        [np.bincount(pairs.code, weights=weights * part, minlength=classes) for part in parts]
+        [np.bincount(pairs.code, weights=share * part, minlength=classes) for part in parts]
     )
 
 

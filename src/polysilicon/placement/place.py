@@ -23,7 +23,7 @@ from polysilicon.placement.fleet import fleet_of, plans
 from polysilicon.placement.program import Numbers
 from polysilicon.placement.queueing import cap
 from polysilicon.placement.rates import Rates, Sizing, rates_of
-from polysilicon.placement.settle import Outcome, polish, settle
+from polysilicon.placement.settle import Outcome, polish, settle, widened
 from polysilicon.placement.shortlist import shortlist
 from polysilicon.placement.sites import check_names, offers_of, sites_of
 from polysilicon.placement.solve import relax
@@ -96,9 +96,10 @@ def place(
     if found is None:
         raise conflict.refusal(case, state, everywhere)
     found = polish(case, state, found)
-    simpler = compare.compared(case, found, best.wait)
+    simpler = compare.compared(case, found)
     if simpler.better is not None:
         state, found = simpler.better
+        found = polish(case, state, widened(case, state, found))
     checked = _checked(case, state, found, question.workload, check)
     placement = _placement(rates, checked, refused, simpler.baselines)
     seconds = time.perf_counter() - begun_s

@@ -9,6 +9,9 @@ with less of it, others with more.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -16,34 +19,35 @@ from polysilicon.placement.case import Case, Mask, Rule, State, program_of
 from polysilicon.placement.certify import cost_of, faults
 from polysilicon.placement.deadlines import (
     Served,
-    Tail,
     class_seconds,
     foresee,
     p99,
-    step_seconds,
     tail_of,
 )
+from polysilicon.placement.learn import Span, left_for_waits, lower_caps, shorten
+from polysilicon.placement.parts import deadlines, fastest, least_possible, pace_of
 from polysilicon.placement.program import Codes, Numbers, Program
-from polysilicon.placement.queueing import cap, wait_share
-from polysilicon.placement.solve import Solved, relax, solve
+from polysilicon.placement.queueing import wait_share
+from polysilicon.placement.solve import GAP, NotInTimeError, Solved, relax, solve
 
 ROUNDS = 16
 QUICK = 6
 """Rounds of the relaxation that splits SLOs."""
 
-FIRST_S, LIMIT_S, POLISH_S = 3.0, 1.0, 10.0
-"""Seconds of branch and bound: in the first round, whose fleet later ones begin with; in these; at
-last."""
+LIMIT_S, POLISH_S = 1.0, 10.0
+"""Seconds of branch and bound: in a round, and at last."""
+
+FIRST = 3.0
+"""So many times as long takes the first round, whose fleet later ones begin with."""
+
+ENOUGH = 5.0
+"""After so many times the seconds of a round, of this process, a fleet that holds is made no
+cheaper."""
 
 SEED = 0
 _CLOSE = 1e-3
-# An agent whose tasks need less of its SLO than this may plan with more.
-_ROOM = 0.95
-# Factors nearer to each other than this are not told apart.
-_NEAR = 1.04
-# No step may be so many times slower than where it is fastest.
-_FASTEST = 1e6
-_HALVINGS = 14
+Parts = dict[str, float]
+"""Factors by agent."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,21 +85,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return not self.late and not self.loose
 
 
-def fastest(case: Case, state: State, allowed: Mask) -> Numbers:
-    """Return fixed, first and rest seconds of each class where it is fastest, (3, classes)."""
-    pairs = case.pairs
-    chosen = np.flatnonzero(allowed)
-    seconds = (pairs.seconds * state.stretch[pairs.option])[chosen]
-    order = chosen[np.lexsort((seconds, pairs.code[chosen]))]
-    _, first = np.unique(pairs.code[order], return_index=True)
-    share = np.zeros(len(pairs.code))
-    share[order[first]] = 1.0
-    return class_seconds(pairs, share, state.stretch, len(case.classes.each))
-
-
 def begin(case: Case, state: State, allowed: Mask) -> None:
     """Add the first rows of SLOs: the slowest tasks where every step is at its fastest."""
-    quick = fastest(case, state, allowed)
+    quick = fastest(case, allowed)
     state.tails = [tail_of(case.tasks, agent, quick) for agent in case.slo_agents()]
 
 
@@ -126,12 +118,14 @@ def settle(
     best: Outcome | None = None
     last: Outcome | None = None
     kept: State | None = None
-    spans = dict.fromkeys(agents, (0.0, np.inf))
+    begun_s = time.process_time()
+    spans = {agent: Span() for agent in agents}
+    least = _least(case, state, allowed, agents)
     for number in range(1, ROUNDS + 1):
         for agent in agents:
             state.bars[agent] = deadlines(case, state, allowed, agent)
         program, chosen = program_of(case, state, allowed, without)
-        first = limit_s if near is not None else max(limit_s, FIRST_S)
+        first = limit_s if near is not None else limit_s * FIRST
         found = _solved(case, program, without, first, near)
         if found is None:
             break
@@ -148,7 +142,8 @@ def settle(
             best is None or last.solved.cost < best.solved.cost
         ):
             best, kept = last, state.copy()
-        if not _plan(case, state, last, spans):
+        over = best is not None and time.process_time() - begun_s > ENOUGH * limit_s
+        if over or not _plan(case, state, last, spans, least):
             break
     if best is not None and kept is not None:
         state.restore(kept)
@@ -182,7 +177,7 @@ def polish(case: Case, state: State, found: Outcome) -> Outcome:
     """Return a fleet whose optimum is proved, where that takes longer than a round."""
     if found.solved.status == "optimal":
         return found
-    better = _solved(case, found.program, frozenset(), POLISH_S, None)
+    better = _solved(case, found.program, frozenset(), POLISH_S, found.units)
     if better is None or better.cost > found.solved.cost * (1.0 + _CLOSE):
         return found
     again = _outcome(case, state, found.program, found.chosen, better, found.rounds)
@@ -193,37 +188,81 @@ def polish(case: Case, state: State, found: Outcome) -> Outcome:
     return msgspec.structs.replace(found, solved=proved)
 
 
-def _plan(case: Case, state: State, found: Outcome, spans: dict[str, tuple[float, float]]) -> bool:
+def widened(case: Case, state: State, found: Outcome) -> Outcome:
+    """Return a fleet found among some options as one of all: with their duals and their bound.
+
+    Where its program over all of them has a cheaper fleet that holds, that one.
+    """
+    program, chosen = program_of(case, state, np.ones(len(case.pairs.code), dtype=bool))
+    try:
+        solved = _solved(case, program, frozenset(), LIMIT_S, found.units)
+    except NotInTimeError:
+        solved = None
+    if solved is None:
+        return found
+    better = _outcome(case, state, program, chosen, solved, found.rounds)
+    if better.holds and solved.cost <= found.solved.cost:
+        return better
+    bound = min(solved.bound, found.solved.cost)
+    of_all = msgspec.structs.replace(found.solved, bound=bound, status="feasible")
+    if of_all.gap <= GAP:
+        of_all = msgspec.structs.replace(of_all, status="optimal")
+    return msgspec.structs.replace(found, solved=of_all, program=program, chosen=chosen)
+
+
+def _plan(case: Case, state: State, found: Outcome, spans: dict[str, Span], least: Parts) -> bool:
     """Plan with less of the SLOs of late agents, and with more of others; tell if anything changed.
 
     Args:
         case: what is to be placed.
-        state: its factors are changed.
+        state: its factors, waits and caps are changed.
         found: the last fleet.
-        spans: by agent, the largest factor that was kept and the least that was not.
+        spans: by agent, the factors that are known.
+        least: by agent, the factor below which no step can be faster.
     """
     changed = False
-    for agent, (kept, missed) in spans.items():
+    for agent, span in spans.items():
         slo = case.policy.slo_of(agent)
         assert slo is not None
         now, seconds = state.factor[agent], p99(found.task_s[case.tasks.of(agent)])
         late = agent in found.late
-        good, bad = (kept, min(missed, now)) if late else (max(kept, now), missed)
-        now *= max(slo.p99_s / seconds, 0.5) * 0.98 if late else min(slo.p99_s / seconds, 1.5)
-        if good > 0.0 and np.isfinite(bad):
-            now = float(np.sqrt(good * bad))
-        now = min(now, state.ceiling.get(agent, np.inf))
-        spans[agent] = good, bad
-        enough = not late and (
-            seconds > slo.p99_s * _ROOM
-            or bad < good * _NEAR
-            or now <= good
-            or not state.bars[agent].any()
-        )
-        if not enough:
-            state.factor[agent] = now
+        if late and now <= least[agent] * (1.0 + 1e-9):
+            by = left_for_waits(seconds, _still(case, found, agent), slo.p99_s)
+            pools = found.share, found.units, found.servers, found.busy
+            if by is not None and shorten(case, state, agent, by, pools):
+                spans[agent] = Span()
+                changed = True
+            continue
+        then = span.next(now, seconds, slo.p99_s)
+        if then is None or not (late or state.bars[agent].any()):
+            continue
+        then = max(then, least[agent]) if late else then
+        then = min(then, state.ceiling.get(agent, np.inf))
+        if late or then > span.kept:
+            state.factor[agent] = then
             changed = True
     return changed
+
+
+def _still(case: Case, found: Outcome, agent: str) -> float:
+    """Return an agent's 99th percentile on a fleet where nothing waits, by the same routes."""
+    served = Served(
+        servers=found.servers, busy=np.zeros(len(found.busy)), cv2=case.cv2, mean_s=case.mean_s
+    )
+    rng = np.random.default_rng(SEED)
+    task_s = foresee(case.tasks, case.pairs, found.share, served, rng)
+    return p99(task_s[case.tasks.of(agent)])
+
+
+def _least(case: Case, state: State, allowed: Mask, agents: Sequence[str]) -> Parts:
+    """Return the factors at which each step of an agent's tasks is where it is fastest."""
+    tails = {tail.agent: tail for tail in reversed(state.tails)}
+    found = {}
+    for agent in agents:
+        slo = case.policy.slo_of(agent)
+        assert slo is not None
+        found[agent] = least_possible(case, tails[agent], allowed) / slo.p99_s
+    return found
 
 
 def _guide(case: Case, state: State, allowed: Mask, without: frozenset[Rule]) -> bool:
@@ -233,88 +272,32 @@ def _guide(case: Case, state: State, allowed: Mask, without: frozenset[Rule]) ->
     operation may be beside its fastest, is kept: whole machines are then chosen within that.
     """
     state.bars = {}
-    for _ in range(QUICK):
+    for number in range(QUICK):
         program, chosen = program_of(case, state, allowed, without)
         found = relax(program)
         if found is None:
-            return False
+            # A path that was added speaks for all tasks about the percentile; what is possible at
+            # all is known by the first.
+            return bool(number)
         share = np.zeros(len(case.pairs.code))
         share[chosen] = found.share[: len(chosen)]
-        now = class_seconds(case.pairs, share, state.stretch, len(case.classes.each))
+        now = class_seconds(case.pairs, share, len(case.classes.each))
         state.worth = dict.fromkeys(state.factor, 0.0)
         for row, value in zip(program.rows, found.duals.side, strict=True):
             if row.kind == "slo":
                 state.worth[row.subject] += float(value) * state.factor[row.subject]
-        state.pace = _pace(case, state, allowed, now)
+        state.pace = pace_of(case, allowed, now)
         added = False
         for agent in case.slo_agents():
             slo = case.policy.slo_of(agent)
             tail = tail_of(case.tasks, agent, now)
-            planned = float(tail.seconds(case.pairs, state.stretch) @ share) + tail.pause_s
+            planned = float(tail.seconds(case.pairs) @ share) + tail.pause_s
             if slo is not None and planned > slo.p99_s * state.factor[agent] * (1.0 + _CLOSE):
                 state.tails.append(tail)
                 added = True
         if not added:
             break
     return True
-
-
-def _pace(case: Case, state: State, allowed: Mask, now: Numbers) -> Numbers:
-    """Return how slow each class's operation is by the routes, beside its fastest; (classes,)."""
-    quick = fastest(case, state, allowed).sum(axis=0)
-    keys = [(one.agent, one.kind, one.operation, one.model) for one in case.classes.each]
-    place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    group = np.array([place[key] for key in keys], np.int64)
-    rate = case.classes.rates
-
-    def summed(values: Numbers) -> Numbers:
-        return np.asarray(np.bincount(group, weights=rate * values), np.float64)
-
-    return np.asarray((summed(now.sum(axis=0)) / np.maximum(summed(quick), 1e-300))[group])
-
-
-def deadlines(case: Case, state: State, allowed: Mask, agent: str) -> Mask:
-    """Return the pairs that are slower than their step's part of an agent's SLO.
-
-    All steps at their parts, the 99th percentile of the agent's tasks is what may be planned with.
-    Parts are as the relaxation has them, or alike for all operations, whichever leaves cheaper
-    pairs; none is less than the fastest pair takes.
-    """
-    slo = case.policy.slo_of(agent)
-    assert slo is not None
-    quick = fastest(case, state, allowed)
-    most = slo.p99_s * state.factor[agent]
-    mine = np.array([one.agent == agent for one in case.classes.each], dtype=bool)
-    seconds = case.pairs.seconds * state.stretch[case.pairs.option]
-    usd = case.pairs.work_s * case.usd[case.pairs.option] * case.classes.rates[case.pairs.code]
-    found: list[tuple[float, Mask]] = []
-    for pace in (state.pace, np.ones(len(mine))):
-        slowest = _slowest(case, quick, pace, agent, most)
-        part = quick.sum(axis=0) * np.maximum(pace * slowest, 1.0)
-        bar = mine[case.pairs.code] & (seconds > part[case.pairs.code] * (1.0 + 1e-9))
-        least = np.full(len(mine), np.inf)
-        left = allowed & ~bar
-        np.minimum.at(least, case.pairs.code[left], usd[left])
-        found.append((float(least[mine].sum()), bar))
-    return min(found, key=lambda one: one[0])[1]
-
-
-def _slowest(case: Case, quick: Numbers, pace: Numbers, agent: str, most: float) -> float:
-    """Return the largest factor of a pace at which an agent's 99th percentile is at most `most`."""
-    tasks = case.tasks
-    mine = tasks.of(agent)
-
-    def seconds(factor: float) -> float:
-        slowed = quick * np.maximum(pace * factor, 1.0)
-        return p99(tasks.finish_s(step_seconds(tasks, slowed))[1][mine])
-
-    low, high = 0.0, 1.0
-    while seconds(high) <= most and high < _FASTEST:
-        low, high = high, high * 2.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if seconds(middle) <= most else (low, middle)
-    return low
 
 
 def _outcome(
@@ -345,8 +328,6 @@ def _outcome(
         seconds = p99(task_s[case.tasks.of(slo.agent)])
         if seconds > slo.p99_s:
             late[slo.agent] = seconds
-    waits = wait_share(servers, busy, case.cv2)
-    loose = bool(((units > 0) & (waits > state.wait * (1.0 + _CLOSE) + 1e-9)).any())
     return Outcome(
         units=units,
         share=share,
@@ -357,27 +338,23 @@ def _outcome(
         busy=busy,
         task_s=task_s,
         late=late,
-        loose=loose,
+        loose=bool(_loose(case, state, units, servers, busy).any()),
         rounds=rounds,
     )
 
 
 def _learn(case: Case, state: State, found: Outcome, without: frozenset[Rule]) -> bool:
     """Change caps and losses for the next program; tell whether anything changed."""
-    changed = _lower_caps(case, state, found)
-    return _lose(case, state, found, without) or changed
+    loose = _loose(case, state, found.units, found.servers, found.busy)
+    if loose.any():
+        lower_caps(case, state, loose, found.servers)
+    return _lose(case, state, found, without) or bool(loose.any())
 
 
-def _lower_caps(case: Case, state: State, found: Outcome) -> bool:
-    """Lower the caps of pools that came out with fewer servers than their caps are for."""
-    waits = wait_share(found.servers, found.busy, case.cv2)
-    loose = (found.units > 0) & (waits > state.wait * (1.0 + _CLOSE) + 1e-9)
-    if not loose.any():
-        return False
-    lower = cap(found.servers, state.wait, case.cv2)
-    state.servers = np.where(loose, np.minimum(state.servers, found.servers), state.servers)
-    state.cap = np.where(loose, np.minimum(state.cap * (1.0 - _CLOSE), lower), state.cap)
-    return True
+def _loose(case: Case, state: State, units: Numbers, servers: Numbers, busy: Numbers) -> Mask:
+    """Return the pools whose steps wait longer than they may."""
+    waits = wait_share(servers, busy, case.cv2)
+    return np.asarray((units > 0) & (waits > state.wait * (1.0 + _CLOSE) + 1e-9))
 
 
 def _lose(case: Case, state: State, found: Outcome, without: frozenset[Rule]) -> bool:
@@ -387,11 +364,3 @@ def _lose(case: Case, state: State, found: Outcome, without: frozenset[Rule]) ->
     new = [int(one) for one in np.flatnonzero(found.units > 0) if one not in state.lost]
     state.lost += new
     return bool(new)
-
-
-def least_possible(case: Case, tail: Tail, state: State, allowed: Mask) -> float:
-    """Return the 99th percentile of an agent's tasks if every step were where it is fastest."""
-    quick = fastest(case, state, allowed)
-    parts = (tail.steps, tail.first, tail.rest)
-    served = sum(float(part @ row) for part, row in zip(parts, quick, strict=True))
-    return served + tail.pause_s

@@ -146,9 +146,9 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: of it.
         offers: that it is made of.
-        usd_per_hour: None where it cannot serve all.
+        usd_per_hour: None where it cannot serve all, or was not found in time.
         meets_slo: whether it keeps the same SLOs.
-        note: where it does not, or cannot.
+        note: where it does not, cannot, or was not found, and why.
     """
 
     name: str

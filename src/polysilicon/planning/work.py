@@ -19,7 +19,6 @@ from polysilicon.placement.case import Case, Mask, case_of, start
 from polysilicon.placement.classes import StepClass, classes_of
 from polysilicon.placement.deadlines import Tail, tail_of
 from polysilicon.placement.eligible import Eligible, Site, eligible
-from polysilicon.placement.program import Numbers
 from polysilicon.placement.rates import AgentRate, Rates
 from polysilicon.placement.tasks import tasks_of
 from polysilicon.workload.groups import task_times
@@ -204,20 +203,17 @@ def _late(case: Case, members: Sequence[list[int]]) -> Mask | None:
     fastest = pairs.take(order[first])
     seconds = np.zeros((3, classes))
     seconds[:, served] = fastest.fixed_s, fastest.first_s, fastest.rest_s
-    wait = start(case).stretch
     found = np.zeros((len(members), len(case.options)), dtype=bool)
     for slo in case.policy.slo:
         tail = tail_of(case.tasks, slo.agent, seconds)
-        found |= _late_for(case, tail, slo.p99_s, members, wait)
+        found |= _late_for(case, tail, slo.p99_s, members)
     return found
 
 
-def _late_for(
-    case: Case, tail: Tail, p99_s: float, members: Sequence[list[int]], wait: Numbers
-) -> Mask:
+def _late_for(case: Case, tail: Tail, p99_s: float, members: Sequence[list[int]]) -> Mask:
     """Return which options make an agent's tasks late, shape (mixes, options)."""
     pairs, classes = case.pairs, len(case.classes.each)
-    each = tail.seconds(pairs, wait)
+    each = tail.seconds(pairs)
     best = np.full(classes, np.inf)
     np.minimum.at(best, pairs.code, each)
     best = np.where(np.isfinite(best), best, 0.0)
