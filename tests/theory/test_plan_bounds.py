@@ -9,6 +9,7 @@ import pytest
 import reference_plan
 from planned import mixed, option, problem, units
 from polysilicon.planning.answer import ConflictError
+from polysilicon.planning.clock import Clock
 from polysilicon.planning.derive import mean_of
 from polysilicon.planning.fix import cost, units_of
 from polysilicon.planning.solve import Search, solve
@@ -93,7 +94,7 @@ def test_any_demand_prices_give_a_true_bound():
     best = solve(case, gap=1e-8).cost_usd
     rng = np.random.default_rng(1)
     for _ in range(5):
-        search = Search(case, None)
+        search = Search(case, None, Clock())
         search._cut(rng.uniform(0, 2, case.demand.shape), None)
         search._cut(rng.uniform(0, 0.9, case.demand.shape), None)
         assert search.master.solve()[1] <= best
