@@ -379,8 +379,8 @@ class Master:
     def _forget(self) -> None:
         """Drop cuts that have not been tight for long."""
         status = self.highs.getBasis().row_status
-        basic = np.array([one == highspy.HighsBasisStatus.kBasic for one in status])
-        cuts = np.array([kind == "cut" for kind, *_ in self._rows])
+        basic = np.array([one == highspy.HighsBasisStatus.kBasic for one in status], dtype=bool)
+        cuts = np.array([kind == "cut" for kind, *_ in self._rows], dtype=bool)
         self._idle = np.where(basic & cuts, self._idle + 1, 0)
         gone = self._idle > _IDLE_ROUNDS
         if gone.sum() < 100:

@@ -306,9 +306,13 @@ class Search:
                 self.clock.extend(np.inf)
                 self.evaluate(x)
                 x, found = None, grace.over() or self.unserved() <= SERVED
-        self.clock.extend(np.inf)
         if not np.isfinite(self.bound):
-            self.bound = floor(self.master)
+            self.clock.extend(grace.left_s)
+            try:
+                self.bound = self.master.solve()[1]
+            except OutOfTime:
+                self.bound = floor(self.master)
+        self.clock.extend(np.inf)
 
     def _at_once(self, gap: float) -> Numbers:
         """Return what the master decides with the cuts there are, or what it decided last."""
