@@ -39,3 +39,21 @@ def test_a_dearer_vendor_takes_as_much_as_the_budget_allows():
     assert other.shares["v"] == pytest.approx(0.5, rel=1e-5)
     assert other.dearer == pytest.approx(2.4 / 2.2 - 1, rel=1e-5)
     assert not alternatives(asked, best, within=0.01, gap=1e-7)
+
+
+def test_a_vendor_that_has_little_gets_as_much_as_the_budget_allows():
+    # Half of the units may come from each of two cheap vendors; the third is 2 % dearer.
+    options = tuple(option(name, vendor=name, price=3.0, supply=20.0) for name in "uvw")
+    contracts = tuple(
+        units(name, at, term_months=2, monthly_usd=730.0 * (1.02 if name == "w" else 1.0))
+        for at, name in enumerate("uvw")
+    )
+    demand = np.full((1, 2, 2, 1), 10.0)
+    caps = {"u": 0.6, "v": 0.6}
+    asked = problem(demand, options=options, contracts=contracts, vendor_share_max=caps)
+    best = solve(asked, gap=1e-7)
+    assert "w" not in shares(asked, best)
+    found = alternatives(asked, best, within=0.05, gap=1e-7)
+    (most,) = [one for one in found if one.more and one.vendor == "w"]
+    assert most.shares == {"w": pytest.approx(1.0)}
+    assert most.dearer == pytest.approx(0.02, rel=1e-4)

@@ -51,6 +51,19 @@ def test_stop_returns_the_best_so_far_with_its_gap():
     assert answer.lower_bound_usd <= best * (1 + 1e-9) <= answer.cost_usd * (1 + 1e-7)
 
 
+@pytest.mark.parametrize("after", [0, 1, 5, 20, 50])
+def test_stop_is_heard_within_a_round(after):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > after
+
+    answer = solve(case(), gap=0.0, stop=stop)
+    assert answer.status == "stopped"
+    assert answer.lower_bound_usd <= answer.cost_usd < np.inf
+
+
 def test_no_time_at_all_still_gives_a_plan():
     answer = solve(mixed(4), gap=1e-9, time_s=0.0)
     assert answer.status == "time"

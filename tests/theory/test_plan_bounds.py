@@ -6,9 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
+import linopy_plan
 import reference_plan
 from planned import mixed, option, problem, units
+from polysilicon.planning import hours
 from polysilicon.planning.answer import ConflictError
+from polysilicon.planning.clock import Clock
 from polysilicon.planning.derive import mean_of
 from polysilicon.planning.fix import cost, units_of
 from polysilicon.planning.solve import Search, solve
@@ -33,6 +36,32 @@ def test_the_certified_cost_is_that_of_the_program_written_out(seed):
     assert answer.cost_usd == pytest.approx(expected, rel=2e-6)
     assert answer.lower_bound_usd <= expected * (1 + 1e-7)
     assert answer.gap <= 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_program_written_out_is_that_of_another_modelling_language(seed):
+    case = linopy_plan.random_case(seed)
+    assert reference_plan.cost_of(case) == pytest.approx(linopy_plan.cost_of(case), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_hours_that_are_climbed_cost_what_they_cost_written_out(seed, monkeypatch):
+    monkeypatch.setattr(hours, "MANY", 0)
+    case = linopy_plan.random_case(seed)
+    answer = solve(case, gap=1e-7)
+    assert answer.cost_usd == pytest.approx(reference_plan.cost_of(case), rel=2e-7)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 5, 13, 20, 28, 42])
+@pytest.mark.parametrize("time_s", [0.0, 0.01, 0.1])
+def test_however_short_the_time_there_is_a_plan_and_a_true_bound(seed, time_s):
+    case = mixed(seed)
+    expected = reference_plan.cost_of(case)
+    assert expected is not None
+    answer = solve(case, gap=1e-9, time_s=time_s)
+    assert answer.seconds < time_s + 5
+    assert answer.lower_bound_usd <= expected * (1 + 1e-7)
+    assert answer.cost_usd >= expected * (1 - 1e-7)
 
 
 def test_no_scenario_no_contract_shape_is_missing_from_the_random_problems():
@@ -93,7 +122,7 @@ def test_any_demand_prices_give_a_true_bound():
     best = solve(case, gap=1e-8).cost_usd
     rng = np.random.default_rng(1)
     for _ in range(5):
-        search = Search(case, None)
+        search = Search(case, None, Clock())
         search._cut(rng.uniform(0, 2, case.demand.shape), None)
         search._cut(rng.uniform(0, 0.9, case.demand.shape), None)
         assert search.master.solve()[1] <= best

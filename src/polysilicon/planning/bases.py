@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polysilicon.errors import PolysiliconError
+from polysilicon.planning.clock import Clock
 from polysilicon.planning.problem import Numbers
 from polysilicon.planning.supply import Codes
 
@@ -81,13 +82,16 @@ class Pool:
         """Those that are known, shape (J, m)."""
         return self._bases[: len(self.known)]
 
-    def solve(self, cost: Numbers, right: Numbers, start: Codes) -> tuple[Numbers, Numbers, Codes]:
+    def solve(
+        self, cost: Numbers, right: Numbers, start: Codes, clock: Clock
+    ) -> tuple[Numbers, Numbers, Codes]:
         """Solve hours of the same prices.
 
         Args:
             cost: shape (n + m,).
             right: of all hours, shape (m, N).
             start: basis to begin with by hour, -1 for none, shape (N,).
+            clock: says when to give up.
 
         Returns:
             Prices of rows, shape (m, N), values of all columns, shape (n + m, N), and the optimal
@@ -99,6 +103,7 @@ class Pool:
         slack = PRIMAL * max(1.0, float(np.abs(right).max(initial=1.0)))
         left, steps = np.arange(hours), _Steps(self, cost)
         for _ in range(_MOST_PIVOTS):
+            clock.check()
             still = []
             for one, some in _grouped(at[left], left):
                 found = self._inverse[one] @ right[:, some]
@@ -114,6 +119,7 @@ class Pool:
                 return prices, values, at
             left = np.concatenate(still)
         for hour in left.tolist():
+            clock.check()
             at[hour] = one = self.keep(self._ask(cost, right[:, hour]))
             prices[:, hour] = steps.prices(one)
             values[self._bases[one], hour] = np.maximum(self._inverse[one] @ right[:, hour], 0.0)

@@ -77,7 +77,7 @@ def collect(problem: Problem, ways: Ways, book: Book, master: Master, found: Cer
             problem.hours,
             problem.money,
         ),
-        duals=tuple(_duals(master)),
+        duals=tuple(_duals(master, found.x)),
         warm=Warm(
             prices=found.prices,
             units={key: float(found.x[at]) for key, at in book.orders.items() if found.x[at] > 0},
@@ -231,7 +231,7 @@ def _options(problem: Problem, ways: Ways, value: Numbers) -> Numbers:
     return found
 
 
-def _duals(master: Master) -> list[Dual]:
+def _duals(master: Master, x: Numbers) -> list[Dual]:
     """Return what the limits that bind cost."""
     found = []
     for rule, price in master.tight():
@@ -239,14 +239,13 @@ def _duals(master: Master) -> list[Dual]:
         if isinstance(rule, Limit) or rule.kind != "vendor":
             usd = abs(price)
         else:
-            usd = abs(price) * 0.01 * _committed(master, rule)
+            usd = abs(price) * 0.01 * _committed(master, rule, x)
         found.append(Dual(kind=rule.kind, subject=rule.subject, month=month, usd=usd))
     return found
 
 
-def _committed(master: Master, rule: Any) -> float:
-    """Return all commitment dollars of the last solution."""
-    x = master.values(np.asarray(master.highs.getSolution().col_value))
+def _committed(master: Master, rule: Any, x: Numbers) -> float:
+    """Return all commitment dollars."""
     book = master.book
     return sum(float(x[at]) * book.dollars(book.columns[at]) for at, _ in rule.terms if x[at] > 0)
 

@@ -7,7 +7,6 @@ and E. W. Dravnieks, ORSA Journal on Computing 3(2), 1991).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -15,6 +14,7 @@ import numpy as np
 
 from polysilicon.errors import PolysiliconError
 from polysilicon.planning.answer import ConflictError, Rule
+from polysilicon.planning.clock import Clock
 from polysilicon.planning.problem import INF, Contract, Problem, SpendContract
 
 _TIME_S = 20.0
@@ -126,9 +126,9 @@ def _short(problem: Problem) -> np.ndarray | None:
     from polysilicon.planning.linear import InfeasibleMaster  # noqa: PLC0415
     from polysilicon.planning.solve import Search  # noqa: PLC0415
 
-    search = Search(problem, None)
+    search = Search(problem, None, Clock(_TIME_S))
     try:
-        search.run(1e-3, time.perf_counter() + _TIME_S, None, None)
+        search.run(1e-3, None)
     except InfeasibleMaster:
         return None
     return search.shortfall()

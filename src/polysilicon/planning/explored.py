@@ -42,7 +42,7 @@ def explore(
     if len(problem.scenarios) == 1 or left_s <= 0 or (stop is not None and stop()):
         return Explored(alternatives=others, worth=Worth(nothing_usd=nothing))
     try:
-        found = worth(problem, answer, gap=GAP, time_s=left_s)
+        found = worth(problem, answer, gap=GAP, time_s=left_s, stop=stop)
     except PolysiliconError:  # its time was too short: the plan stands without it
         return Explored(alternatives=others, worth=Worth(nothing_usd=nothing))
     mean = found.stochastic_solution_usd
@@ -60,7 +60,7 @@ def explore(
 def _alternatives(
     problem: Problem, answer: Answer, time_s: float, stop: Callable[[], bool] | None
 ) -> list[Alternative]:
-    """Return plans with less of a vendor that cost little more, the cheapest first."""
+    """Return plans with less or more of a vendor that cost little more, the cheapest first."""
     if len({option.vendor for option in problem.options}) == 1:
         return []
     try:
@@ -69,7 +69,7 @@ def _alternatives(
         return []
     found = [
         Alternative(
-            name=f"as little as possible with {one.vendor}",
+            name=f"as {'much' if one.more else 'little'} as possible with {one.vendor}",
             cost_usd=one.answer.cost_usd,
             extra=one.dearer,
             share=one.shares,

@@ -1,8 +1,10 @@
-"""Exact dispatch of every hour: all hours of a kind are solved by the few bases they share.
+"""Exact dispatch of every hour.
 
-Hours differ in their right side (demand, capacity), less often in prices, hardly ever in their
-matrix. A basis of the linear program in `supply` is optimal wherever its prices are dual feasible
-and its solution is not negative, so a basis found for one hour is tried on all others by two
+Where each way to serve draws on one limit, hours are climbed (`climb`), which is fastest. Where
+some draw on two, and where there are few hours, all hours of a kind are solved by the few bases
+they share: hours differ in their right side (demand, capacity), less often in prices, hardly ever
+in their matrix. A basis of the linear program in `supply` is optimal wherever its prices are dual
+feasible and its solution is not negative, so a basis found for one hour is tried on all others by
 matrix products. HiGHS is asked only for hours that no known basis fits; capacities change from one
 plan to the next, dual feasibility does not, and the bases stay.
 
@@ -11,13 +13,21 @@ Symbols: m = K + rows that have capacity anywhere, n = K + their columns.
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from polysilicon.planning.bases import Pool
+from polysilicon.planning.climb import UNKNOWN, Result, climb, ready
+from polysilicon.planning.climb import Ways as Climbed
+from polysilicon.planning.clock import Clock
 from polysilicon.planning.problem import Numbers, Problem
 from polysilicon.planning.supply import Codes, Ways
+
+MANY = 500_000
+"""Hours times rows from which on it is worth while to have the climb compiled."""
 
 _MOST_NUMBERS = 24_000_000
 """Inverses of bases held at once, as numbers."""
@@ -55,6 +65,7 @@ class Scaled(msgspec.Struct, frozen=True, kw_only=True):
         matrix: distinct matrices, each of shape (m, n + m); slacks are the last m columns.
         which: matrix of each cell, shape (S, T).
         cost: shape (S, T, n + m).
+        simple: whether no column draws on two rows.
     """
 
     rows: Codes
@@ -65,6 +76,7 @@ class Scaled(msgspec.Struct, frozen=True, kw_only=True):
     matrix: tuple[Numbers, ...]
     which: Codes
     cost: Numbers
+    simple: bool
 
 
 def useful(ways: Ways) -> npt.NDArray[np.bool_]:
@@ -123,6 +135,7 @@ def scale(problem: Problem, ways: Ways, rows: Codes) -> Scaled:
         matrix=tuple(matrices),
         which=which.reshape(s, t),
         cost=cost,
+        simple=not len(doubled),
     )
 
 
@@ -132,17 +145,25 @@ class Hours:
     Args:
         problem: whose hours.
         ways: to serve them.
+        clock: says when to give up.
     """
 
-    def __init__(self, problem: Problem, ways: Ways) -> None:
-        self.problem, self.ways = problem, ways
+    def __init__(self, problem: Problem, ways: Ways, clock: Clock) -> None:
+        self.problem, self.ways, self.clock = problem, ways, clock
         self._scaled: Scaled | None = None
         self._pools: dict[int, Pool] = {}
+        self._ends: dict[int, Codes] = {}
         columns = np.flatnonzero(useful(ways))
         self._worth = np.zeros(len(ways.rows), dtype=bool)
         self._worth[ways.first[columns]] = True
         self._worth[ways.second[columns][ways.second[columns] >= 0]] = True
         self._worth &= ~ways.monthly
+        s, t, h, k = problem.shape
+        self._climbs = k > 0 and s * t * h * int(self._worth.sum()) > MANY
+        if self._climbs:
+            started = time.perf_counter()
+            ready()
+            clock.allow(time.perf_counter() - started)
 
     def prepare(self, capacity: Numbers) -> Scaled:
         """Return the program over all rows that have or had capacity."""
@@ -155,6 +176,8 @@ class Hours:
                 rows = np.union1d(rows, known.rows)
         self._scaled = scale(self.problem, self.ways, rows)
         self._pools = {}
+        if known is not None:
+            self._ends = {b: _moved(ends, known, self._scaled) for b, ends in self._ends.items()}
         return self._scaled
 
     def dispatch(
@@ -182,22 +205,26 @@ class Hours:
         right[..., k:] = np.moveaxis(capacity[made.rows] / made.size, 0, 2)[:, :, None, :]
         prices = np.zeros((s, t, b, m))
         n = made.cost.shape[2] - m
-        total = np.zeros((s, t, n)) if work else None
-        for cells in _alike(made):
+        total = np.zeros((s, t, n))
+        left = np.arange(s * t)
+        if made.simple and self._climbs:
+            left = self._climb(made, right, weight, prices, total)
+        for cells in _alike(made, left):
+            self.clock.check()
             pool = self._pool(int(made.which.flat[cells[0]]), m, k)
             at = np.unravel_index(cells, (s, t))
             last = pool.last.setdefault(b, np.full((s * t, b), -1, dtype=np.int64))
             found, values, bases = pool.solve(
-                made.cost[at][0], right[at].reshape(-1, m).T, last[cells].ravel()
+                made.cost[at][0], right[at].reshape(-1, m).T, last[cells].ravel(), self.clock
             )
             last[cells] = bases.reshape(len(cells), b)
             prices[at] = found.T.reshape(len(cells), b, m)
-            if total is not None:
+            if work:
                 hourly = values[:n].T.reshape(len(cells), b, n)
                 total[at] = np.einsum("cbn,cb->cn", hourly, weight[at])
         usd = np.einsum("stbm,stbm,stb->st", prices, right, weight) * made.money
         rows = np.moveaxis(prices[..., k:], 3, 0) * made.money / made.size[..., None]
-        served, beyond = self._unscaled(made, total)
+        served, beyond = self._unscaled(made, total if work else None)
         return Dispatch(
             usd=usd,
             prices=np.maximum(prices[..., :k] * made.money / made.unit, 0.0),
@@ -206,6 +233,36 @@ class Hours:
             work=served,
             beyond=beyond,
         )
+
+    def _climb(
+        self, made: Scaled, right: Numbers, weight: Numbers, prices: Numbers, total: Numbers
+    ) -> Codes:
+        """Serve all hours by climbing; return the cells (as flat indices) where that failed."""
+        s, t, b, m = right.shape
+        k, n = len(made.unit), total.shape[2]
+        at = np.searchsorted(made.rows, self.ways.first[made.columns])
+        start = np.searchsorted(at, np.arange(len(made.rows) + 1))
+        cls = self.ways.cls[made.columns]
+        use = np.array([one[k + at, np.arange(k, n)] for one in made.matrix])
+        if b not in self._ends:
+            self._ends[b] = np.full((s, t, b, k, 3), UNKNOWN, dtype=np.int64)
+        done = np.zeros((s, t, b))
+        for month in range(t):
+            self.clock.check()
+            cost = made.cost[:, month, :n]
+            ends = np.ascontiguousarray(self._ends[b][:, month])
+            made_of = np.concatenate([cost[:, k:], cost[:, :k]], axis=1)
+            found = Result(np.zeros((s, b, m)), np.zeros((s, n)), np.zeros((s, b)))
+            climb(
+                np.ascontiguousarray(right[:, month]),
+                np.ascontiguousarray(weight[:, month]),
+                Climbed(start, cls, 1.0 / use[made.which[:, month]], made_of),
+                ends,
+                found,
+            )
+            self._ends[b][:, month], prices[:, month] = ends, found.prices
+            total[:, month], done[:, month] = found.total, found.done
+        return np.flatnonzero(done.min(axis=2).ravel() == 0)
 
     def _unscaled(
         self, made: Scaled, total: Numbers | None
@@ -233,10 +290,28 @@ class Hours:
         return pool
 
 
-def _alike(made: Scaled) -> list[Codes]:
-    """Return the cells (as flat indices) of the same matrix and prices, together."""
+def _moved(ends: Codes, before: Scaled, after: Scaled) -> Codes:
+    """Return what hours ended with, counted in rows and columns of another program."""
+    moved = []
+    for old, new in ((before.rows, after.rows), (before.columns, after.columns)):
+        place = np.minimum(np.searchsorted(new, old), max(len(new) - 1, 0))
+        there = new[place] == old if len(new) else np.zeros(len(old), dtype=bool)
+        # Below 0 are ceilings, floors and units that stand idle, which are the same everywhere.
+        moved.append(np.append(np.where(there, place, UNKNOWN), np.arange(-9, 0)))
+    found = ends.copy()
+    tied = ends[..., 0] >= 0
+    found[..., 0] = moved[0][ends[..., 0]]
+    found[..., 1] = np.where(tied, moved[1][ends[..., 1]], ends[..., 1])
+    found[..., 2] = np.where(tied, moved[1][ends[..., 2]], -1)
+    found[(found == UNKNOWN).any(axis=(3, 4)), 0, 0] = UNKNOWN
+    return found
+
+
+def _alike(made: Scaled, cells: Codes) -> list[Codes]:
+    """Return cells (as flat indices) of the same matrix and prices, together."""
     flat = made.cost.reshape(-1, made.cost.shape[2])
     groups: dict[bytes, list[int]] = {}
-    for cell, row in enumerate(flat):
-        groups.setdefault(row.tobytes() + made.which.flat[cell].tobytes(), []).append(cell)
-    return [np.array(cells) for cells in groups.values()]
+    for cell in cells.tolist():
+        key = flat[cell].tobytes() + made.which.flat[cell].tobytes()
+        groups.setdefault(key, []).append(cell)
+    return [np.array(some) for some in groups.values()]

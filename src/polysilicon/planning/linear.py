@@ -7,8 +7,11 @@ from typing import Any
 import highspy
 
 from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.planning.clock import Clock
 
 TOLERANCE = 1e-9
+
+_SLICE_S = 2.0
 
 
 class InfeasibleMaster(PolysiliconError):  # noqa: N818
@@ -37,8 +40,33 @@ def check(highs: Any, status: Any) -> None:
             "some contract earns more than it costs without being used",
             mend="check its salvage value, resale prices and credits",
         )
-    if status not in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kTimeLimit):
+    if status != highspy.HighsModelStatus.kOptimal:
         raise PolysiliconError(f"HiGHS: {highs.modelStatusToString(status)} in the master program")
+
+
+def run(highs: Any, clock: Clock) -> None:
+    """Solve, as long as the clock allows.
+
+    Raises:
+        OutOfTime: that did not suffice.
+        PolysiliconError: as `check`.
+    """
+    anew = False
+    while True:
+        # In slices, each from where the last one stood, so that a stop is heard. The limit is on
+        # all runs together.
+        highs.setOptionValue("time_limit", highs.getRunTime() + min(clock.left_s, _SLICE_S))
+        highs.run()
+        status = highs.getModelStatus()
+        if status == highspy.HighsModelStatus.kOptimal:
+            return
+        clock.check()
+        if status != highspy.HighsModelStatus.kTimeLimit:
+            if anew:
+                check(highs, status)
+            # Simplex may lose its way from where it stood; from the beginning it finds it.
+            highs.clearSolver()
+            anew = True
 
 
 def new() -> Any:

@@ -20,13 +20,10 @@ from typing import Any
 import highspy
 import numpy as np
 
+from polysilicon.planning.clock import Clock
 from polysilicon.planning.columns import Book
-from polysilicon.planning.linear import TOLERANCE, InfeasibleMaster, check, new
-from polysilicon.planning.problem import (
-    INF,
-    Numbers,
-    Problem,
-)
+from polysilicon.planning.linear import TOLERANCE, InfeasibleMaster, new, run
+from polysilicon.planning.problem import INF, Numbers, Problem
 from polysilicon.planning.rows import Flat, Limit, sizes, terms
 from polysilicon.planning.supply import Codes
 from polysilicon.planning.value import Cut
@@ -48,6 +45,9 @@ class Master:
         limits: gives the limits that an answer breaks; called with x, shape (N,).
         every: whether to let all columns in at once.
         money: a dollar amount about as large as the answer; all numbers are scaled with it.
+        clock: says when to give up.
+
+    `feasible` is the last answer that kept all limits, even if it is not the best.
     """
 
     def __init__(
@@ -58,7 +58,10 @@ class Master:
         *,
         every: bool,
         money: float,
+        clock: Clock,
     ) -> None:
+        self.clock = clock
+        self.feasible: Numbers | None = None
         self.problem, self.book, self.limits, self.money = problem, book, limits, money
         s, t = problem.shape[:2]
         count = max(1, min(t, _MOST_THETAS // s))
@@ -86,6 +89,7 @@ class Master:
         self._all_units = book.flat("units", range(len(columns)))
         self.inside = np.zeros(0, dtype=np.int64)
         self.cuts: list[tuple[Numbers, Numbers]] = []
+        self._tight: list[tuple[Any, float]] = []
         self._rows: list[tuple[str, Any, Any, float]] = []
         self._idle = np.zeros(0, dtype=np.int64)
         self._start()
@@ -106,7 +110,7 @@ class Master:
         # Months cost nothing less than 0, but where dollar contracts pay for reservations.
         least = -_FAR if any(row.kind == "cover" for row in self.book.ways.rows) else 0.0
         low = np.concatenate([np.full(s * g, least), [-_FAR if risk > 0 else 0.0], np.zeros(s)])
-        self._base = len(costs)
+        self.base = len(costs)
         empty = np.zeros(0)
         none = np.zeros(len(costs), dtype=np.int32)
         high = np.full(len(costs), INF)
@@ -234,7 +238,7 @@ class Master:
             scale = 1.0 / max(ends) if max(ends) > 1e-9 else 1.0
         dense, low, high = dense * scale, low * scale, high * scale
         there = np.flatnonzero(dense)
-        places = np.concatenate([head, self._base + there]).astype(np.int32)
+        places = np.concatenate([head, self.base + there]).astype(np.int32)
         self.highs.addRow(low, high, len(places), places, np.concatenate([factors, dense[there]]))
         self._rows.append((kind, one, extra, scale))
         self._idle = np.append(self._idle, 0)
@@ -265,10 +269,15 @@ class Master:
     # ---- solving ----------------------------------------------------------------------------
 
     def solve(self) -> tuple[Numbers, float]:
-        """Solve with parts of units; return x, shape (N,), and the objective: a true bound."""
+        """Solve with parts of units; return x, shape (N,), and the objective: a true bound.
+
+        Raises:
+            InfeasibleMaster: no plan keeps all rules.
+            OutOfTime: the clock said so.
+        """
         for _ in range(1000):
             try:
-                self._run()
+                run(self.highs, self.clock)
             except InfeasibleMaster:
                 mending = self._mending()
                 if not len(mending):
@@ -279,35 +288,36 @@ class Master:
             x = self.values(found)
             broken = self.limits(x)
             for limit in broken:
-                self._add_limit(limit)
+                self.add_limit(limit)
             if broken:
                 continue
+            self.feasible = x
             better = self._better()
             if not len(better):
                 break
             self.include(better)
+        self._keep_tight()
         self._forget()
         return x, self.money * float(self.highs.getInfo().objective_function_value)
 
-    def _add_limit(self, limit: Limit) -> None:
+    def add_limit(self, limit: Limit) -> None:
+        """Add a limit that an answer broke."""
         values = self._limit_row(limit, self.inside)
         self._add("limit", None, values, low=limit.low, high=limit.high, extra=limit)
 
     def values(self, found: Numbers) -> Numbers:
         """Return the values of all columns from those of the solver."""
         x = np.zeros(len(self.book.columns))
-        x[self.inside] = found[self._base :] * self.size[self.inside]
+        x[self.inside] = found[self.base :] * self.size[self.inside]
         return np.clip(x, self.low, self.high)
 
-    def _run(self) -> None:
-        self.highs.run()
-        status = self.highs.getModelStatus()
-        if status != highspy.HighsModelStatus.kOptimal:
-            # Simplex may lose its way from where it stood; from the beginning it finds it.
-            self.highs.clearSolver()
-            self.highs.run()
-            status = self.highs.getModelStatus()
-        check(self.highs, status)
+    def _keep_tight(self) -> None:
+        duals = np.asarray(self.highs.getSolution().row_dual)
+        self._tight = [
+            (extra, float(dual) * scale * self.money)
+            for dual, (kind, _, extra, scale) in zip(duals, self._rows, strict=True)
+            if kind in ("limit", "tie") and extra.kind and abs(dual) > TOLERANCE
+        ]
 
     def _better(self) -> Codes:
         """Return columns outside whose reduced cost is below 0, the best first."""
@@ -369,8 +379,8 @@ class Master:
     def _forget(self) -> None:
         """Drop cuts that have not been tight for long."""
         status = self.highs.getBasis().row_status
-        basic = np.array([one == highspy.HighsBasisStatus.kBasic for one in status])
-        cuts = np.array([kind == "cut" for kind, *_ in self._rows])
+        basic = np.array([one == highspy.HighsBasisStatus.kBasic for one in status], dtype=bool)
+        cuts = np.array([kind == "cut" for kind, *_ in self._rows], dtype=bool)
         self._idle = np.where(basic & cuts, self._idle + 1, 0)
         gone = self._idle > _IDLE_ROUNDS
         if gone.sum() < 100:
@@ -384,36 +394,6 @@ class Master:
             if number not in kept:
                 self.cuts[number] = (np.zeros(0), np.zeros(0))
 
-    def whole_units(self, gap: float, limit_s: float) -> tuple[Numbers, float]:
-        """Solve with whole units; return x and a bound."""
-        while True:
-            highs = new()
-            highs.passModel(self.highs.getLp())
-            some = self._base + np.flatnonzero(self.whole[self.inside])
-            kinds = [highspy.HighsVarType.kInteger] * len(some)
-            for at, kind in zip(some.tolist(), kinds, strict=True):
-                highs.changeColIntegrality(at, kind)
-            highs.setOptionValue("presolve", "choose")
-            highs.setOptionValue("mip_rel_gap", gap)
-            highs.setOptionValue("mip_abs_gap", 0.0)
-            highs.setOptionValue("time_limit", max(limit_s, 1.0))
-            highs.run()
-            info = highs.getInfo()
-            if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-                check(highs, highs.getModelStatus())
-            x = self.values(np.asarray(highs.getSolution().col_value))
-            x[self.whole] = np.round(x[self.whole])
-            broken = self.limits(x)
-            if not broken:
-                return x, self.money * float(info.mip_dual_bound)
-            for limit in broken:
-                self._add_limit(limit)
-
     def tight(self) -> list[tuple[Any, float]]:
         """Return limits and named ties that bind in the last solve, with their duals in dollars."""
-        duals = np.asarray(self.highs.getSolution().row_dual)
-        return [
-            (extra, float(dual) * scale * self.money)
-            for dual, (kind, _, extra, scale) in zip(duals, self._rows, strict=True)
-            if kind in ("limit", "tie") and extra.kind and abs(dual) > TOLERANCE
-        ]
+        return self._tight

@@ -41,6 +41,7 @@ def dispatch(hours: Hours, capacity: Numbers, demand: Numbers, weight: Numbers) 
     row_prices[np.searchsorted(rows, found.rows)] = found.row_prices
     result = msgspec.structs.replace(found, rows=rows, row_prices=row_prices)
     for one, month in cells.astype(int).tolist():
+        hours.clock.check()
         _cell(ways, made, (one, month), (capacity, demand, weight), result)
     return result
 

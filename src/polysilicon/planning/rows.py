@@ -1,4 +1,4 @@
-"""Rows of the master program that are found on the way, and the usual sizes of its columns."""
+"""Rows of the master program that are found on the way; usual sizes of its columns and cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polysilicon.planning.problem import (
     SpendContract,
     UnitContract,
 )
-from polysilicon.planning.supply import Codes
+from polysilicon.planning.supply import Codes, Ways
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,3 +77,26 @@ def sizes(problem: Problem, book: Book, money: float) -> Numbers:
         else:
             found[at] = money / problem.shape[1]
     return np.where(found > 0, found, 1.0)
+
+
+def usual_cost(problem: Problem, ways: Ways) -> float:
+    """Return a dollar amount about as large as the cost."""
+    hours, found = float(problem.hours.sum()), 0.0
+    month = hours / problem.shape[1]
+    for cls in range(problem.shape[3]):
+        prices = [
+            float(np.median(price[np.isfinite(price)])) / one.work[cls]
+            for one in problem.options
+            if one.work[cls] > 0
+            for price in (problem.path(one.on_demand_usd_per_h),)
+            if np.isfinite(price).any()
+        ]
+        for contract in problem.contracts:
+            if isinstance(contract, UnitContract):
+                work = problem.options[contract.option].work[cls] * contract.per_unit
+                fees = np.mean(contract.monthly_usd)
+                fees += np.mean(contract.upfront_usd) / contract.term_months
+                prices += [float(fees / month / work)] if work > 0 and fees > 0 else []
+        price = float(np.median(prices)) if prices else float(ways.penalty[cls]) / 100.0
+        found += price * float(problem.demand[..., cls].mean()) * hours
+    return found if found > 0 else 1.0

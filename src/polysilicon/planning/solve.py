@@ -12,15 +12,16 @@ Rockafellar and S. Uryasev, Journal of Risk 2(3), 2000.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
+from polysilicon.errors import PolysiliconError
 from polysilicon.planning import months
 from polysilicon.planning.answer import Answer, Progress, Warm, gap_of
 from polysilicon.planning.check import check
+from polysilicon.planning.clock import Clock, OutOfTime, Stop
 from polysilicon.planning.collect import Certificate, collect
 from polysilicon.planning.columns import Book
 from polysilicon.planning.conflict import refusal
@@ -28,14 +29,18 @@ from polysilicon.planning.hours import Dispatch, Hours
 from polysilicon.planning.limits import Limits
 from polysilicon.planning.linear import InfeasibleMaster
 from polysilicon.planning.master import Master
-from polysilicon.planning.problem import Numbers, Problem, UnitContract
+from polysilicon.planning.problem import Numbers, Problem
 from polysilicon.planning.risk import risky
+from polysilicon.planning.rows import usual_cost
 from polysilicon.planning.supply import UNMET, ways
 from polysilicon.planning.value import cut
+from polysilicon.planning.whole import floor, nearly, whole_units
 
 BLOCKS = 3
 _INSIDE = 0.5
 """Weight of the best plan so far in the point that is cut."""
+
+LATE = "no plan that serves all demand was found in time; allow more"
 
 SERVED = 1e-6
 """Demand that must be served is, but for this share of a month's mean."""
@@ -48,7 +53,9 @@ _MOST_COARSE = 60
 _KEPT = 5
 """Rounds of prices that a warm start gets."""
 
-Stop = Callable[[], bool]
+_GRACE_S = 3.0
+"""Seconds after time is up to find a plan where there is none yet."""
+
 Status = Literal["optimal", "time", "stopped"]
 
 
@@ -68,12 +75,13 @@ def solve(
         gap: relative, at which to stop.
         time_s: seconds after which to stop.
         progress: told after each round.
-        stop: asked after each round.
+        stop: asked often; True ends the search as time does.
         warm: what an earlier solve of a similar problem left.
 
     Raises:
         InputError: numbers that make no sense.
         ConflictError: no plan exists.
+        PolysiliconError: none was found in time.
     """
     found = attempt(problem, gap=gap, time_s=time_s, progress=progress, stop=stop, warm=warm)
     if found is None:
@@ -90,17 +98,23 @@ def attempt(
     stop: Stop | None = None,
     warm: Warm | None = None,
 ) -> Answer | None:
-    """Return what `solve` does; None, and not why, where there is no plan."""
-    started = time.perf_counter()
+    """Return what `solve` does; None, and not why, where there is no plan.
+
+    Raises:
+        PolysiliconError: none was found in time.
+    """
+    clock = Clock(time_s, stop)
     check(problem)
-    search = Search(problem, warm)
+    search = Search(problem, warm, clock)
     try:
-        status = search.run(gap, started + time_s, progress, stop)
+        status = search.run(gap, progress)
     except InfeasibleMaster:
         return None
     if search.unserved() > SERVED:
+        if status != "optimal":
+            raise PolysiliconError(LATE)
         return None
-    return search.answer(status, time.perf_counter() - started)
+    return search.answer(status)
 
 
 class Search:
@@ -109,16 +123,23 @@ class Search:
     Args:
         problem: what is planned.
         warm: what an earlier solve left.
+        clock: says when to end.
     """
 
-    def __init__(self, problem: Problem, warm: Warm | None) -> None:
+    def __init__(self, problem: Problem, warm: Warm | None, clock: Clock) -> None:
+        self.clock = clock
         self.problem, self.ways = problem, ways(problem)
         self.book = Book(problem, self.ways)
         self.limits = Limits(problem, self.ways, self.book)
-        self.hours = Hours(problem, self.ways)
+        self.hours = Hours(problem, self.ways, clock)
         every = any(column.whole for column in self.book.columns)
         self.master = Master(
-            problem, self.book, self.limits.broken, every=every, money=self._money()
+            problem,
+            self.book,
+            self.limits.broken,
+            every=every,
+            money=usual_cost(problem, self.ways),
+            clock=clock,
         )
         self.cost, self.bound = np.inf, -np.inf
         self.best: Numbers | None = None
@@ -128,33 +149,9 @@ class Search:
         self.coarse = self.integer = False
         self.whole = bool(self.master.whole.any())
         self.prices: list[Numbers] = []
-        self.started = time.perf_counter()
         self._first: Numbers | None = None
         self._known = [] if warm is None else self._fitting(warm)
         self._blocks = _blocks(problem)
-
-    def _money(self) -> float:
-        """Return a dollar amount about as large as the cost."""
-        problem = self.problem
-        hours, found = float(problem.hours.sum()), 0.0
-        month = hours / problem.shape[1]
-        for cls in range(problem.shape[3]):
-            prices = [
-                float(np.median(price[np.isfinite(price)])) / one.work[cls]
-                for one in problem.options
-                if one.work[cls] > 0
-                for price in (problem.path(one.on_demand_usd_per_h),)
-                if np.isfinite(price).any()
-            ]
-            for contract in problem.contracts:
-                if isinstance(contract, UnitContract):
-                    work = problem.options[contract.option].work[cls] * contract.per_unit
-                    fees = np.mean(contract.monthly_usd)
-                    fees += np.mean(contract.upfront_usd) / contract.term_months
-                    prices += [float(fees / month / work)] if work > 0 and fees > 0 else []
-            price = float(np.median(prices)) if prices else float(self.ways.penalty[cls]) / 100.0
-            found += price * float(problem.demand[..., cls].mean()) * hours
-        return found if found > 0 else 1.0
 
     def _fitting(self, warm: Warm) -> list[Numbers]:
         """Take over what is of use here from an earlier solve."""
@@ -222,33 +219,31 @@ class Search:
         self.master.add_cut(made)
         self.prices = [*self.prices[-_KEPT + 1 :], made.prices]
 
-    def run(
-        self,
-        gap: float,
-        until: float,
-        progress: Callable[[Progress], None] | None,
-        stop: Stop | None,
-    ) -> Status:
+    def run(self, gap: float, progress: Callable[[Progress], None] | None) -> Status:
         """Search until the gap is closed, time is up, or somebody says stop."""
-        self._begin()
-        while True:
-            self.round += 1
-            before = (self.cost, self.bound)
-            reached = self._step(gap, until)
-            if progress is not None:
-                progress(self._progress())
-            if not self.coarse and reached <= gap and (self.integer or not self.whole):
-                if gap <= _SMALLEST or self.unserved() <= SERVED:
-                    return "optimal"
-                # So little is not served that its penalty is lost in the gap.
-                gap = max(gap / 30, _SMALLEST)
-            self._turn(gap, reached, until)
-            if stop is not None and stop():
-                return self._last("stopped", gap)
-            if time.perf_counter() > until:
-                return self._last("time", gap)
-            moved = (self.cost, self.bound) != before
-            self.weight = 1 - _INSIDE if moved else min(1.0, self.weight + 0.25)
+        half_s = self.clock.left_s / 2
+        try:
+            self._begin()
+            while True:
+                self.round += 1
+                before = (self.cost, self.bound)
+                reached = self._step(gap)
+                if progress is not None:
+                    progress(self._progress())
+                if not self.coarse and reached <= gap and (self.integer or not self.whole):
+                    if gap <= _SMALLEST or self.unserved() <= SERVED:
+                        self.clock.extend(np.inf)
+                        return "optimal"
+                    # So little is not served that its penalty is lost in the gap.
+                    gap = max(gap / 30, _SMALLEST)
+                self._turn(gap, reached, late=self.clock.seconds > half_s)
+                self.clock.check()
+                moved = (self.cost, self.bound) != before
+                self.weight = 1 - _INSIDE if moved else min(1.0, self.weight + 0.25)
+        except OutOfTime:
+            status: Status = "stopped" if self.clock.stopped else "time"
+        self._last(gap)
+        return status
 
     def _begin(self) -> None:
         """Make the first cuts: from an earlier solve, or from nothing bought."""
@@ -262,10 +257,10 @@ class Search:
             nothing = np.where(np.isfinite(self.master.low), self.master.low, 0.0)
             self.evaluate(nothing, blocks=self.coarse)
 
-    def _step(self, gap: float, until: float) -> float:
+    def _step(self, gap: float) -> float:
         """Solve the master, dispatch what it decided; return the gap."""
         if self.integer:
-            x, bound = self.master.whole_units(gap / 4, until - time.perf_counter())
+            x, bound = whole_units(self.master, gap / 4, self.clock.left_s)
         else:
             x, bound = self.master.solve()
         self.bound = max(self.bound, bound)
@@ -278,11 +273,10 @@ class Search:
         self.centre = self.best
         return gap_of(self.cost, self.bound)
 
-    def _turn(self, gap: float, reached: float, until: float) -> None:
+    def _turn(self, gap: float, reached: float, *, late: bool) -> None:
         """Go on from blocks to hours, and from parts of units to whole ones."""
         enough = reached <= max(gap / 2, 1e-9)
         if self.coarse:
-            late = time.perf_counter() > (self.started + until) / 2
             self.coarse = not (enough or late or self.round > _MOST_COARSE)
         elif self.whole and not self.integer and enough:
             self.integer, self.cost, self.best = True, np.inf, None
@@ -290,23 +284,50 @@ class Search:
     def _progress(self) -> Progress:
         return Progress(
             round=self.round,
-            seconds=time.perf_counter() - self.started,
+            seconds=self.clock.seconds,
             cost_usd=self.cost,
             lower_bound_usd=self.bound,
         )
 
-    def _last(self, status: Status, gap: float) -> Status:
-        """See to it that there is an answer, and in whole units."""
-        if self.best is None and self.centre is not None:
-            self.evaluate(self.centre)
-        if self.whole and not self.integer:
-            x, _ = self.master.whole_units(gap, 5.0)
+    def _last(self, gap: float) -> None:
+        """See to it that there is an answer, in whole units, and a bound.
+
+        Raises:
+            PolysiliconError: even what is found at once takes too long.
+        """
+        grace = Clock(_GRACE_S)
+        if self.best is None or (self.whole and not self.integer):
             self.cost, self.best = np.inf, None
-            self.evaluate(x)
-        elif self.best is None:
-            x, _ = self.master.whole_units(gap, 5.0)
-            self.evaluate(x)
-        return status
+            x = None if self.whole or not np.isfinite(self.bound) else self.centre
+            found = False
+            while not found:
+                self.clock.extend(grace.left_s)
+                x = self._at_once(gap) if x is None else x
+                self.clock.extend(np.inf)
+                self.evaluate(x)
+                x, found = None, grace.over() or self.unserved() <= SERVED
+        if not np.isfinite(self.bound):
+            self.clock.extend(grace.left_s)
+            try:
+                self.bound = self.master.solve()[1]
+            except OutOfTime:
+                self.bound = floor(self.master)
+        self.clock.extend(np.inf)
+
+    def _at_once(self, gap: float) -> Numbers:
+        """Return what the master decides with the cuts there are, or what it decided last."""
+        x = self.centre
+        try:
+            x, bound = self.master.solve()
+            self.bound = max(self.bound, bound)
+        except OutOfTime:
+            x = self.master.feasible if x is None else x
+        if self.whole:
+            x = np.zeros_like(self.master.low) if x is None else x
+            return nearly(self.master, x, gap, max(self.clock.left_s / 2, 0.5))
+        if x is None:
+            raise PolysiliconError(LATE)
+        return x
 
     def final(self) -> tuple[Numbers, Dispatch]:
         """Return the best plan's capacity and dispatch, with what serves what."""
@@ -335,7 +356,7 @@ class Search:
         asked = np.maximum(self.problem.demand.mean(axis=(0, 1, 2)), 1e-300)
         return float((self.shortfall() / asked)[:, must].max())
 
-    def answer(self, status: Status, seconds: float) -> Answer:
+    def answer(self, status: Status) -> Answer:
         """Return the answer with all that is told about it."""
         assert self.best is not None
         capacity, found = self.final()
@@ -350,7 +371,7 @@ class Search:
                 dispatch=found,
                 bound=min(self.bound, self.cost),
                 status=status,
-                seconds=seconds,
+                seconds=self.clock.seconds,
                 rounds=self.round,
                 prices=tuple(self.prices),
             ),

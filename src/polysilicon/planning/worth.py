@@ -13,11 +13,12 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from polysilicon.errors import InfeasibleError
+from polysilicon.errors import InfeasibleError, PolysiliconError
 from polysilicon.planning.answer import Answer
+from polysilicon.planning.clock import Stop
 from polysilicon.planning.derive import mean_of, only
 from polysilicon.planning.fix import cost, units_of
-from polysilicon.planning.problem import Numbers, Problem, UnitContract
+from polysilicon.planning.problem import Numbers, Problem
 from polysilicon.planning.solve import solve
 
 
@@ -40,7 +41,14 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     regret_usd: Numbers
 
 
-def worth(problem: Problem, answer: Answer, *, gap: float = 0.001, time_s: float = 60.0) -> Worth:
+def worth(
+    problem: Problem,
+    answer: Answer,
+    *,
+    gap: float = 0.001,
+    time_s: float = 60.0,
+    stop: Stop | None = None,
+) -> Worth:
     """Return what an answer is worth beside plans for single scenarios and for the mean.
 
     Costs are means over scenarios; `cost_usd` of the answer is used where its risk weight is 0.
@@ -50,14 +58,23 @@ def worth(problem: Problem, answer: Answer, *, gap: float = 0.001, time_s: float
         answer: priced as it is.
         gap: of each smaller solve.
         time_s: of all of them.
+        stop: ends it.
+
+    Raises:
+        PolysiliconError: there was no time for the gap; what a worse plan tells is of no worth.
     """
     s = problem.shape[0]
     neutral = msgspec.structs.replace(problem, risk_weight=0.0)
     share = time_s / (s + 2)
-    alone = np.array(
-        [solve(only(neutral, [one]), gap=gap, time_s=share).lower_bound_usd for one in range(s)]
-    )
-    middle = solve(mean_of(neutral), gap=gap, time_s=share)
+
+    def best(case: Problem) -> Answer:
+        found = solve(case, gap=gap, time_s=share, stop=stop)
+        if found.status != "optimal":
+            raise PolysiliconError("no time for what the plan is worth; allow more")
+        return found
+
+    alone = np.array([best(only(neutral, [one])).lower_bound_usd for one in range(s)])
+    middle = best(mean_of(neutral))
     try:
         mean_plan = cost(neutral, units_of(middle), gap=gap, time_s=share).mean_usd
     except InfeasibleError:
@@ -70,26 +87,3 @@ def worth(problem: Problem, answer: Answer, *, gap: float = 0.001, time_s: float
         stochastic_solution_usd=max(mean_plan - here, 0.0),
         regret_usd=np.maximum(answer.scenario_usd - alone, 0.0),
     )
-
-
-def utilisation(problem: Problem, contract: UnitContract, order: int = 0) -> float:
-    """Return the utilisation above which a unit contract pays against on-demand.
-
-    Its payments over the term, upfront price included, per hour of service, over the mean
-    on-demand price in its months; above 1 it never pays.
-
-    Args:
-        problem: with the option's prices; means are over scenarios.
-        contract: for units.
-        order: month of the order.
-    """
-    option = problem.options[contract.option]
-    t = problem.shape[1]
-    price = problem.probability @ problem.path(option.on_demand_usd_per_h)
-    first = min(order + contract.lead_months, t - 1)
-    served = price[first : max(min(first + contract.term_months, t), first + 1)]
-    at = min(order, t - 1)
-    upfront = float(problem.by_month(contract.upfront_usd)[at])
-    monthly = float(problem.by_month(contract.monthly_usd)[at])
-    hours = float(problem.month_hours.mean()) * contract.per_unit * option.availability
-    return (upfront / contract.term_months + monthly) / (hours * float(served.mean()))
