@@ -203,7 +203,7 @@ def _one_spend(problem: Problem, book: Book, at: int, x: Numbers) -> Spend:
             carried[one.scenario, one.month] += x[place]
     committed = np.zeros(periods)
     for period, usd in enumerate(contract.commitment_usd):
-        start = signed.order + period * contract.period_months
+        start = signed.order + contract.lead_months + period * contract.period_months
         months = range(max(start, 0), min(start + contract.period_months, t))
         committed[period] = usd * len(months) / contract.period_months * x[at]
         if contract.tiers and months:

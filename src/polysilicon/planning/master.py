@@ -14,6 +14,7 @@ cut are left out and priced between solves.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,14 +23,11 @@ import numpy as np
 
 from polysilicon.planning.columns import Book
 from polysilicon.planning.linear import TOLERANCE, InfeasibleMaster, check, new
-from polysilicon.planning.problem import (
-    INF,
-    Numbers,
-    Problem,
-)
+from polysilicon.planning.problem import INF, Numbers, Problem
 from polysilicon.planning.rows import Flat, Limit, sizes, terms
 from polysilicon.planning.supply import Codes
 from polysilicon.planning.value import Cut
+from polysilicon.planning.whole import whole
 
 _FAR = 1e6
 """More than any cost, in units of `Master.money`: free columns mislead the simplex method."""
@@ -385,27 +383,18 @@ class Master:
                 self.cuts[number] = (np.zeros(0), np.zeros(0))
 
     def whole_units(self, gap: float, limit_s: float) -> tuple[Numbers, float]:
-        """Solve with whole units; return x and a bound."""
+        """Solve with whole units, within some seconds where that can be; return x and a bound."""
+        until = time.perf_counter() + max(limit_s, 1.0)
+        places = self._base + np.flatnonzero(self.whole[self.inside])
         while True:
-            highs = new()
-            highs.passModel(self.highs.getLp())
-            some = self._base + np.flatnonzero(self.whole[self.inside])
-            kinds = [highspy.HighsVarType.kInteger] * len(some)
-            for at, kind in zip(some.tolist(), kinds, strict=True):
-                highs.changeColIntegrality(at, kind)
-            highs.setOptionValue("presolve", "choose")
-            highs.setOptionValue("mip_rel_gap", gap)
-            highs.setOptionValue("mip_abs_gap", 0.0)
-            highs.setOptionValue("time_limit", max(limit_s, 1.0))
-            highs.run()
-            info = highs.getInfo()
-            if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-                check(highs, highs.getModelStatus())
-            x = self.values(np.asarray(highs.getSolution().col_value))
+            self._run()
+            parts = np.asarray(self.highs.getSolution().col_value)
+            found, bound = whole(self.highs.getLp(), places, parts, gap, until)
+            x = self.values(found)
             x[self.whole] = np.round(x[self.whole])
             broken = self.limits(x)
             if not broken:
-                return x, self.money * float(info.mip_dual_bound)
+                return x, self.money * bound
             for limit in broken:
                 self._add_limit(limit)
 
