@@ -98,3 +98,46 @@ def test_the_months_of_a_drawdown_that_begins_later(tmp_path):
 def test_used_of_a_drawdown_is_what_is_not_lost(tmp_path):
     (one,) = solved(tmp_path, NEED + draw(8, 4, "headroom = 0.5")).plan.commitments
     assert one.utilisation == pytest.approx(10 / 12)
+
+
+def test_money_by_month_is_the_cost_in_todays_dollars(tmp_path):
+    rate = NEED.replace('hours = "mean"', 'hours = "mean"\ndiscount_rate = 0.1')
+    scenarios = "".join(
+        f'[[scenario]]\nname = "{factor}"\nprobability = 0.5\ndemand = {factor}\n'
+        for factor in (0.5, 1.5)
+    )
+    plan = solved(tmp_path, rate + draw(5, 7, "headroom = 0.2") + scenarios).plan
+    assert plan.worth_of_month[6] == pytest.approx(1.1**-0.5)
+    parts = [money.present(plan.worth_of_month) for money in plan.money]
+    for scenario, each, money in zip(plan.scenarios, parts, plan.money, strict=True):
+        assert sum(each.values()) == pytest.approx(scenario.cost_usd, rel=1e-6)
+        now = zip(money.months, plan.worth_of_month, strict=True)
+        assert sum(usd * worth for usd, worth in now) == pytest.approx(scenario.cost_usd, rel=1e-6)
+    mean = sum(one.probability * one.cost_usd for one in plan.scenarios)
+    assert plan.mean_usd == plan.cost_usd == pytest.approx(mean)
+    left = sum(0.5 * each["on_demand"] for each in parts)
+    assert plan.left_usd == pytest.approx(left)
+    assert plan.left_share == pytest.approx(left / mean)
+    # What is drawn is told apart from what is lost.
+    assert parts[0]["spend"] > 0
+    assert parts[0]["committed"] > 0
+    assert parts[1]["committed"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_capital_of_owned_machines_bears_interest_once(tmp_path):
+    rack = """
+[[offer]]
+name = "own/rack"
+regions = ["here"]
+rented = false
+work = { work = 1.0 }
+[[contract]]
+shape = "owned"
+name = "racks"
+offers = ["own/*"]
+last_order = 1
+machine = { capex_usd = 12000, life_years = 2, residual_share = 0.1, discount_rate = 0.1 }
+"""
+    plan = solved(tmp_path, NEED + rack).plan
+    # Half of the life lies in the horizon.
+    assert plan.cost_usd == pytest.approx(10 * 12000 * (1 - 0.1 / 1.1**2) / 2, rel=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -65,6 +66,7 @@ def collect(problem: Problem, ways: Ways, book: Book, master: Master, found: Cer
         rights=_used(book, found.x),
         spend=tuple(_spends(problem, book, found.x)),
         fixed_usd=fixed,
+        drawn_usd=_fixed(problem, book, found.x, ("draw", "band")),
         served=tuple(_served(problem, ways, found)),
         scenario_usd=scenario,
         mean_usd=float(problem.probability @ scenario),
@@ -99,12 +101,12 @@ def _common(problem: Problem, book: Book, x: Numbers) -> float:
     )
 
 
-def _fixed(problem: Problem, book: Book, x: Numbers) -> Numbers:
-    """Return what commitments cost besides use, shape (S, T)."""
+def _fixed(problem: Problem, book: Book, x: Numbers, kinds: Sequence[str] = ()) -> Numbers:
+    """Return what columns cost by scenario and month, shape (S, T); those of some kinds only."""
     s, t = problem.shape[:2]
     found = np.zeros((s, t))
     for at, column in enumerate(book.columns):
-        if x[at] == 0:
+        if x[at] == 0 or (kinds and column.kind not in kinds):
             continue
         if column.usd is not None:
             some = slice(None) if column.scenario < 0 else column.scenario

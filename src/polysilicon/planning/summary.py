@@ -72,11 +72,10 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
     money = _money(composed, answer)
     probability = problem.probability
     left = sum(
-        float(probability @ one.usd.sum(axis=1))
+        float(probability @ one.usd @ problem.money)
         for one in answer.served
         if one.kind in ("on_demand", "spot")
     )
-    total = float(sum(p * sum(m.months) for p, m in zip(probability, money, strict=True)))
     regret: list[float | None] = [*explored.regret_usd] or [None] * len(problem.scenarios)
     return Plan(
         title=composed.file.title,
@@ -102,8 +101,9 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
         commitments=commitments,
         money=money,
         needs=_needs(composed, answer),
+        worth_of_month=problem.money.tolist(),
         left_usd=left,
-        left_share=left / total if total > 0 else 0.0,
+        left_share=left / answer.mean_usd if answer.mean_usd > 0 else 0.0,
         drawdown=_drawn(composed, answer),
         rights=_rights(composed, answer),
         vendors=_shares(commitments, "vendor"),
@@ -233,8 +233,10 @@ def _money(composed: Composed, answer: Answer) -> list[Money]:
     return [
         Money(
             scenario=name,
-            committed=(answer.fixed_usd[at] + by_kind["dollars"][at]).tolist(),
-            spend=by_kind["spend"][at].tolist(),
+            committed=(
+                answer.fixed_usd[at] - answer.drawn_usd[at] + by_kind["dollars"][at]
+            ).tolist(),
+            spend=(answer.drawn_usd[at] + by_kind["spend"][at]).tolist(),
             on_demand=by_kind["on_demand"][at].tolist(),
             spot=by_kind["spot"][at].tolist(),
             running=by_kind["committed"][at].tolist(),
