@@ -73,8 +73,8 @@ def composed(folder, text: str) -> Composed:
     return compose(read_problem(path), source(path), catalog.shipped())
 
 
-def solved(folder, text: str, changes: tuple[str, ...] = ()) -> PlanFile:
-    """Return the plan for a problem, to a gap of a millionth."""
+def solved(folder, text: str, changes: tuple[str, ...] = (), gap: float = 1e-6) -> PlanFile:
+    """Return the plan for a problem, to a gap of a millionth unless it is told."""
     path = write(folder, text)
-    effort = Effort(gap=1e-6, time_s=20.0)
+    effort = Effort(gap=gap, time_s=20.0)
     return planned(read_problem(path), changes, source(path), catalog.shipped(), effort)

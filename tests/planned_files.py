@@ -72,9 +72,9 @@ def a_plan() -> Plan:
                           busiest=ones,
                           supplied=[Supplied(by="three years", kind="committed", vendor="own",
                                              share=1.0, work=ones)])],
-        left_usd=4800.0, left_share=0.12, drawdown=[], rights=[], vendors={"own": 1.0},
-        regions={"us-east-1": 1.0}, alternatives=[], duals=[], break_even=[], worth=Worth(),
-        facts=[], notes=[],
+        worth_of_month=ones, left_usd=4800.0, left_share=0.12, drawdown=[], rights=[],
+        vendors={"own": 1.0}, regions={"us-east-1": 1.0}, alternatives=[], duals=[],
+        break_even=[], worth=Worth(), facts=[], notes=[],
     )  # fmt: skip
 
 

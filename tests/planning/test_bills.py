@@ -91,6 +91,8 @@ def test_a_bill_tells_what_ran_and_how_it_was_paid(tmp_path):
         ("2026-12-01T00:00:00Z", "soon", "'soon' is no moment"),
         (f"{4 * HOURS}", "many", "row 2, ConsumedQuantity: 'many' is no number"),
         ("InstanceType", "Colour", "no row is a machine's use"),
+        ("2026-12-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "is no moment"),
+        (f"{4 * HOURS}", f"-{4 * HOURS}", "m9g.48xlarge us-east-1 ran less than no hours"),
     ],
 )
 def test_a_bill_that_cannot_be_read_is_named(tmp_path, old, new, said):
@@ -140,6 +142,28 @@ def test_cover_names_what_is_signed_too_much_and_too_little(tmp_path):
     under = seen_of_bill(read_bill(bill(tmp_path, december(6, 0, 4))), plan, CALENDAR)
     assert under.coverage[0].words.startswith("under-committed: 4.0 units")
     assert over.notes == ["tax: $35.00"]
+
+
+def test_cover_names_what_is_signed_and_not_in_the_bill(tmp_path):
+    text = PROBLEM + RENTED.replace("m9g.48xlarge", "m8g.24xlarge")
+    plan = solved(tmp_path, text.replace("2000", "1000")).plan
+    machines = sum(one.machines for one in plan.commitments if one.offer == "aws/m9g.48xlarge")
+    assert machines > 0
+    rows = [("Committed", HOURS, 1, "m8g.24xlarge", "Used", "Usage")]
+    seen = seen_of_bill(read_bill(bill(tmp_path, rows)), plan, CALENDAR)
+    (told,) = [one for one in seen.coverage if one.offer == "aws/m9g.48xlarge"]
+    assert told.planned == pytest.approx(machines)
+    assert "of the plan are not signed" in told.words
+
+
+def test_a_purchase_for_years_does_not_make_the_bill_longer(tmp_path):
+    path = bill(tmp_path, [*december(4, 1, 2), ("Standard", 0, 9000, "", "", "Purchase")])
+    lines = path.read_text().splitlines()
+    lines[-1] = lines[-1].replace("2027-01-01", "2029-12-01")
+    path.write_text("\n".join(lines))
+    found = read_bill(path)
+    assert found.hours == HOURS
+    assert found.left_out_usd["purchase"] == 9000.0
 
 
 def test_steps_of_a_run_are_usage_too(tmp_path):

@@ -180,3 +180,18 @@ def test_a_plan_file_that_somebody_changed_is_refused(tmp_path, old, new):
     path.write_text(text.replace(old, new))
     with pytest.raises(InputError, match="a broken plan file"):
         read_plan(path)
+
+
+def test_orders_are_signed_in_whole_machines_where_that_is_as_good(tmp_path):
+    # 1,500.3 of each month: what lies above whole machines is bought by the hour, and counts.
+    many = SMALL.replace("amount = 10", "amount = 1500.3")
+    (one,) = solved(tmp_path, many, gap=0.01).plan.commitments
+    assert one.units in {1500, 1501}
+    assert not one.held
+    few = solved(tmp_path, SMALL.replace("amount = 10", "amount = 1.3"), gap=1e-6).plan
+    assert few.commitments[0].units == pytest.approx(1.3)
+    exact = solved(tmp_path, many, gap=1e-6).plan.cost_usd
+    rounded = solved(tmp_path, many, gap=0.01).plan
+    assert exact <= rounded.cost_usd <= exact * 1.01
+    assert rounded.lower_bound_usd <= exact
+    assert sum(rounded.money[0].months) == pytest.approx(rounded.cost_usd, rel=1e-6)

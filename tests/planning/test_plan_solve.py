@@ -9,9 +9,11 @@ import pytest
 from planned import mixed, option, problem, units
 from polysilicon.errors import InputError
 from polysilicon.planning.answer import ConflictError
+from polysilicon.planning.clock import OutOfTime
 from polysilicon.planning.derive import only
 from polysilicon.planning.problem import INF, Cap, Held, Redundancy, SpendContract
 from polysilicon.planning.solve import solve
+from polysilicon.planning.whole import whole_units
 
 replace = msgspec.structs.replace
 
@@ -70,6 +72,44 @@ def test_no_time_at_all_still_gives_a_plan():
     racks = [one.units for one in answer.bought if one.contract == 3]
     assert all(count == round(count) for count in racks)
     assert answer.lower_bound_usd <= answer.cost_usd
+
+
+def test_what_is_promised_already_is_paid_though_nothing_of_it_is_used():
+    # Where no hours are averaged, the first dispatch is of nothing bought: it is no plan.
+    bill = SpendContract(
+        name="bill", program="bill", vendor="v", options=(0,), rate_usd_per_h=(2.0,), orders=(),
+        period_months=2, commitment_usd=(100.0, 300.0), headroom=1.0,
+    )  # fmt: skip
+    demand = np.full((1, 4, 1, 1), 2.0)
+    held = (Held(contract=0, order=0, units=1.0),)
+    answer = solve(problem(demand, options=(option(),), contracts=(bill,), held=held), gap=1e-9)
+    # Its 400 dollars buy 200 unit-hours, at twice the price.
+    assert answer.cost_usd == pytest.approx(4 * 730 * 2 - 200 + 400)
+
+
+def test_a_plan_cheaper_than_redundancy_is_no_plan():
+    demand = np.full((1, 2, 1, 1), 2.0)
+    rule = (Redundancy(by="vendor", demand=demand[0, :, 0]),)
+    dear = tuple(units(f"c{at}", at, term_months=2, monthly_usd=2000.0) for at in (0, 1))
+    options = (option("a", vendor="v"), option("b", vendor="w"))
+    asked = problem(demand, options=options, contracts=dear, redundancy=rule)
+    # Two units of either vendor, whatever is lost; by the hour they would cost half as much.
+    assert solve(asked, gap=1e-9).cost_usd == pytest.approx(2 * 2 * 2 * 2000)
+
+
+def test_whole_units_without_a_search_are_rounded(monkeypatch):
+    def no_search(master, gap, limit_s, fixed=None):
+        if fixed is None:
+            raise OutOfTime("no whole units were found in time")
+        return whole_units(master, gap, limit_s, fixed)
+
+    for module in ("solve", "whole"):
+        monkeypatch.setattr(f"polysilicon.planning.{module}.whole_units", no_search)
+    asked = case(contracts=tuple(replace(one, whole=True) for one in case().contracts))
+    answer = solve(asked, gap=0.0, time_s=0.0)
+    assert answer.status == "time"
+    assert all(one.units == round(one.units) > 0 for one in answer.bought)
+    assert 0 < answer.gap <= 1
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 10, 14, 28])

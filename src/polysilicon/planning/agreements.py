@@ -11,7 +11,7 @@ from polysilicon.errors import InputError
 from polysilicon.planning.dates import Calendar
 from polysilicon.planning.market import Market, terms_of
 from polysilicon.planning.money_terms import dollars_of, spend_of
-from polysilicon.planning.problem import INF, Contract, Held, SpendContract, UnitContract
+from polysilicon.planning.problem import INF, Contract, Held, UnitContract
 from polysilicon.planning.shapes import Contract as Asked
 from polysilicon.planning.shapes import Drawdown, HourlyDollars, Signed, TakeOrPay, Units
 from polysilicon.planning.unit_terms import units_of
@@ -97,7 +97,7 @@ def _is_of(one: Signed, contract: Contract, market: Market) -> bool:
 def _held(one: Signed, place: int, contract: Contract, calendar: Calendar, where: str) -> Held:
     """Return what is in force of a contract."""
     order = calendar.place(one.order, f"{where}, signed")
-    lead = 0 if isinstance(contract, SpendContract) else contract.lead_months
+    lead = contract.lead_months
     if order >= 0:
         mend = "what is signed was ordered before the first month: 0, -1, … or a date"
         raise InputError(f"signed in month {one.order}", where=where, mend=mend)

@@ -60,7 +60,8 @@ def shares(problem: Problem, answer: Answer) -> dict[str, float]:
         usd = float(one.usd.clip(min=0.0).sum())
         if isinstance(contract, SpendContract):
             first, last = service(contract, one.order, problem.shape[1])
-            months = range(first - one.order, last - one.order)
+            start = one.order + contract.lead_months
+            months = range(first - start, last - start)
             size = contract.period_months
             usd = one.units * sum(contract.commitment_usd[m // size] / size for m in months)
         vendor = vendor_of(problem, contract)

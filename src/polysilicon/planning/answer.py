@@ -231,8 +231,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         bought: all orders, also held ones; those of no units are left out.
         rights: used, by scenario.
         spend: drawdown of spend contracts.
-        fixed_usd: of all commitments by scenario and month, rights and shortfalls with them, shape
-            (S, T); the use at spend contracts' rates is in `served`.
+        fixed_usd: of all commitments by scenario and month, rights, shortfalls and use at spend
+            contracts' rates with them, shape (S, T).
+        drawn_usd: of it, use at spend contracts' rates, likewise.
         served: who serves what.
         scenario_usd: all costs of each scenario, shape (S,).
         mean_usd: over scenarios.
@@ -253,6 +254,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     rights: tuple[Used, ...]
     spend: tuple[Spend, ...]
     fixed_usd: Numbers
+    drawn_usd: Numbers
     served: tuple[Served, ...]
     scenario_usd: Numbers
     mean_usd: float

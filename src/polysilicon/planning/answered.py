@@ -17,6 +17,7 @@ from polysilicon.planning.compose import Composed, Source, compose
 from polysilicon.planning.conflict_words import conflict_words
 from polysilicon.planning.explored import explore
 from polysilicon.planning.file import ProblemFile
+from polysilicon.planning.machines import in_machines
 from polysilicon.planning.plan_file import Kept, PlanFile
 from polysilicon.planning.solve import solve
 from polysilicon.planning.summary import plan_of
@@ -77,6 +78,9 @@ def planned(
         )
     except ConflictError as error:
         raise conflict_words(error, composed) from error
+    answer = in_machines(
+        composed.problem, answer, gap=effort.gap, time_s=effort.time_s / 4, stop=effort.stop
+    )
     explored = explore(composed, answer, effort.explore_s, effort.stop)
     plan = plan_of(composed, answer, explored)
     return PlanFile(

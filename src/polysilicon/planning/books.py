@@ -57,7 +57,7 @@ def _period(
     signed = book.columns[at]
     contract = book.problem.contracts[signed.contract]
     assert isinstance(contract, SpendContract)
-    start = signed.order + period * contract.period_months
+    start = signed.order + contract.lead_months + period * contract.period_months
     months = range(max(start, 0), min(start + contract.period_months, book.problem.shape[1]))
     if not months:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -65,6 +66,7 @@ def collect(problem: Problem, ways: Ways, book: Book, master: Master, found: Cer
         rights=_used(book, found.x),
         spend=tuple(_spends(problem, book, found.x)),
         fixed_usd=fixed,
+        drawn_usd=_fixed(problem, book, found.x, ("draw", "band")),
         served=tuple(_served(problem, ways, found)),
         scenario_usd=scenario,
         mean_usd=float(problem.probability @ scenario),
@@ -99,12 +101,12 @@ def _common(problem: Problem, book: Book, x: Numbers) -> float:
     )
 
 
-def _fixed(problem: Problem, book: Book, x: Numbers) -> Numbers:
-    """Return what commitments cost besides use, shape (S, T)."""
+def _fixed(problem: Problem, book: Book, x: Numbers, kinds: Sequence[str] = ()) -> Numbers:
+    """Return what columns cost by scenario and month, shape (S, T); those of some kinds only."""
     s, t = problem.shape[:2]
     found = np.zeros((s, t))
     for at, column in enumerate(book.columns):
-        if x[at] == 0:
+        if x[at] == 0 or (kinds and column.kind not in kinds):
             continue
         if column.usd is not None:
             some = slice(None) if column.scenario < 0 else column.scenario
@@ -203,7 +205,7 @@ def _one_spend(problem: Problem, book: Book, at: int, x: Numbers) -> Spend:
             carried[one.scenario, one.month] += x[place]
     committed = np.zeros(periods)
     for period, usd in enumerate(contract.commitment_usd):
-        start = signed.order + period * contract.period_months
+        start = signed.order + contract.lead_months + period * contract.period_months
         months = range(max(start, 0), min(start + contract.period_months, t))
         committed[period] = usd * len(months) / contract.period_months * x[at]
         if contract.tiers and months:

@@ -313,7 +313,10 @@ class Book:
         if isinstance(contract, SpendContract):
             first, last = service(contract, column.order, months)
             steps = contract.period_months
-            shares = ((month - column.order) // steps for month in range(first, last))
+            shares = (
+                (month - column.order - contract.lead_months) // steps
+                for month in range(first, last)
+            )
             return sum(contract.commitment_usd[period] / steps for period in shares)
         paid = column.usd
         if paid is None:  # it is paid in tiers

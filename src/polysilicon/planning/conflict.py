@@ -57,7 +57,7 @@ def without(problem: Problem, left_out: Sequence[Rule]) -> Problem:
     def contract(one: Contract) -> Contract:
         if ("most", one.name) in gone:
             one = msgspec.structs.replace(one, most=INF)
-        if ("lead", one.name) in gone and not isinstance(one, SpendContract):
+        if ("lead", one.name) in gone:
             one = msgspec.structs.replace(one, lead_months=0)
         return one
 

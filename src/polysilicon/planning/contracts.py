@@ -22,8 +22,7 @@ from polysilicon.planning.problem import (
 
 def service(contract: Contract, order: int, months: int) -> tuple[int, int]:
     """Return the first month of service and the month after the last, within the horizon."""
-    lead = 0 if isinstance(contract, SpendContract) else contract.lead_months
-    first = order + lead
+    first = order + contract.lead_months
     return min(max(first, 0), months), min(max(first + contract.term_months, 0), months)
 
 

@@ -17,7 +17,7 @@ from polysilicon.catalog.catalog import Catalog
 from polysilicon.cost.kinds import REFERENCE
 from polysilicon.errors import InputError
 from polysilicon.planning.dates import Calendar
-from polysilicon.planning.focus import Bill
+from polysilicon.planning.focus import Bill, Ran
 from polysilicon.planning.needs import Need
 from polysilicon.planning.plan import Plan
 from polysilicon.workload.groups import task_times
@@ -172,8 +172,14 @@ def seen_of_bill(bill: Bill, plan: Plan, calendar: Calendar) -> Seen:
     if unbilled:
         names = ", ".join(dict.fromkeys(offer for offer, _ in unbilled))
         notes.append(f"the bill is not of {names}: use there is taken to be as planned")
+    signed = {
+        (one.offer, one.region)
+        for one in plan.commitments
+        if one.vendor in billed and (one.offer, one.region) in expected
+    }
     coverage = [
-        _coverage(plan, calendar, offer, region, months, bill) for offer, region in sorted(bill.ran)
+        _coverage(plan, calendar, offer, region, months, bill)
+        for offer, region in sorted({*bill.ran, *signed})
     ]
     seen = {need: value for need, value in used.items() if need in told}
     return Seen(first=first, last=last, used=seen, coverage=coverage, notes=notes)
@@ -199,7 +205,7 @@ def _coverage(
     plan: Plan, calendar: Calendar, offer: str, region: str, months: slice, bill: Bill
 ) -> Coverage:
     """Return how commitments cover an offer."""
-    ran = bill.ran[offer, region]
+    ran = bill.ran.get((offer, region), Ran())
     planned = 0.0
     for one in plan.commitments:
         if one.offer == offer and one.region == region:

@@ -110,7 +110,8 @@ def read_bill(path: Path) -> Bill:
                 if rows.line_num > MOST_ROWS:
                     raise InputError(f"more than {MOST_ROWS:,} rows", where=where)
                 span = _read_row(row, ran, left, f"{where}, row {rows.line_num}")
-                times = [min([*times[:1], span[0]]), max([*times[1:], span[1]])]
+                if row["ChargeCategory"] != "Purchase":  # that of a term may last for years
+                    times = [min([*times[:1], span[0]]), max([*times[1:], span[1]])]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read: {error}", where=where) from error
     if not times or times[1] <= times[0]:
@@ -119,6 +120,10 @@ def read_bill(path: Path) -> Bill:
         told = ", ".join(left) or "no rows"
         mend = "SkuPriceDetails must tell the InstanceType"
         raise InputError(f"no row is a machine's use: {told}", where=where, mend=mend)
+    for (offer, region), one in ran.items():
+        if min(one.committed_h, one.unused_h, one.on_demand_h, one.spot_h) < -1e-6:
+            mend = "it lacks the rows that its corrections are of"
+            raise InputError(f"{offer} {region} ran less than no hours", where=where, mend=mend)
     return Bill(begin=times[0], end=times[1], ran=ran, left_out_usd=left)
 
 
@@ -200,11 +205,11 @@ def _moment(row: Mapping[str, str | None], name: str, where: str) -> datetime:
     """Return a moment; without a zone it is of UTC."""
     try:
         found = datetime.fromisoformat(row[name] or "")
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         mend = "give a moment such as 2026-11-01T00:00:00Z"
         raise InputError(f"{row[name]!r} is no moment", where=f"{where}, {name}",
                          mend=mend) from None  # fmt: skip
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def _number(row: Mapping[str, str | None], name: str, where: str) -> float:

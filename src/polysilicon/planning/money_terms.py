@@ -102,7 +102,8 @@ def spend_of(
         rate_usd_per_h=(),
         commitment_usd=(),
         period_months=asked.period_months,
-        orders=tuple(o + asked.lead_months for o in terms.orders),
+        orders=terms.orders,
+        lead_months=asked.lead_months,
         whole=asked.whole,
         most=asked.most,
     )

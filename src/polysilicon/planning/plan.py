@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -56,7 +58,7 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         scenario: its name.
-        committed: fixed, with rights and shortfalls.
+        committed: fixed, with rights and shortfalls, and hours that dollar contracts pay for.
         spend: use at rates of drawdown and take-or-pay contracts.
         on_demand: use by the hour.
         spot: use of the spot market.
@@ -77,6 +79,17 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
         """All dollars of each month."""
         parts = (self.committed, self.spend, self.on_demand, self.spot, self.running, self.unmet)
         return [sum(each) for each in zip(*parts, strict=True)]
+
+    def present(self, worth: Sequence[float]) -> dict[str, float]:
+        """Return all dollars by what they are for, as they count in the cost.
+
+        Args:
+            worth: of a dollar of each month.
+        """
+        return {
+            name: sum(usd * much for usd, much in zip(getattr(self, name), worth, strict=True))
+            for name in ("committed", "spend", "on_demand", "spot", "running", "unmet")
+        }
 
 
 class Supplied(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,7 +297,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         commitments: orders and what is held.
         money: dollars by month and scenario.
         needs: who serves what.
-        left_usd: paid by the hour, mean over scenarios; spot included.
+        worth_of_month: what a dollar of each month counts in the cost.
+        left_usd: paid by the hour, mean over scenarios, spot included; as it counts in the cost.
         left_share: of all dollars.
         drawdown: of contracts about money spent.
         rights: used, by scenario.
@@ -316,6 +330,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     commitments: list[Commitment]
     money: list[Money]
     needs: list[NeedServed]
+    worth_of_month: list[float]
     left_usd: float
     left_share: float
     drawdown: list[Drawn]

@@ -103,7 +103,7 @@ def _check(plan: Plan, where: str) -> None:
     for one in plan.commitments:
         told += [one.order_month, one.start_month, one.end_month]
     told += [one.start_month for one in plan.drawdown]
-    lengths = [len(m.committed) for m in plan.money]
+    lengths = [len(plan.worth_of_month), *(len(m.committed) for m in plan.money)]
     for money in plan.money:
         parts = (money.spend, money.on_demand, money.spot, money.running, money.unmet)
         lengths += [len(part) for part in parts]

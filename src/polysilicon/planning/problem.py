@@ -214,7 +214,8 @@ class SpendContract(msgspec.Struct, frozen=True, kw_only=True, tag="spend"):
         vendor: for shares.
         options: indices of eligible options, shape (n,).
         rate_usd_per_h: of one unit of each under the contract, each broadcasts to (S, T).
-        orders: months in which service can begin, rising.
+        orders: months in which it can be ordered, rising.
+        lead_months: from order to the first period.
         commitment_usd: of each period (a ramp where they differ); their number is the term.
         period_months: of one period.
         headroom: spend at these rates is possible up to 1 + headroom times the period's commitment;
@@ -236,6 +237,7 @@ class SpendContract(msgspec.Struct, frozen=True, kw_only=True, tag="spend"):
     commitment_usd: tuple[float, ...]
     period_months: int = 12
     orders: tuple[int, ...] = (0,)
+    lead_months: int = 0
     headroom: float = 0.0
     excess_carried: float = 0.0
     shortfall_credit: float = 0.0

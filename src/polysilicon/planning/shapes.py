@@ -239,7 +239,8 @@ class TakeOrPay(_Common, frozen=True, kw_only=True, tag="take-or-pay"):
 class OwnedHardware(_Common, frozen=True, kw_only=True, tag="owned"):
     """Machines that are bought; the term is their life.
 
-    The capital less what they sell for at the end counts as paid upfront; space, staff and idle
+    The capital less what they sell for at the end counts as paid upfront, without interest, which
+    the horizon's discount rate is for; space, staff and idle
     power every month, and the power of work while they work.
 
     Attributes:

@@ -189,10 +189,15 @@ class Search:
             return months.dispatch(self.hours, self.capacity(x), demand, weight)
         return self.hours.dispatch(self.capacity(x), demand, weight)
 
-    def evaluate(self, x: Numbers, *, blocks: bool = False) -> float:
+    def evaluate(self, x: Numbers, *, blocks: bool = False, plan: bool = True) -> float:
         """Dispatch a plan, give the master its cuts; return what the plan costs.
 
         The cost of a plan by blocks is a lower bound on its cost, and is not kept.
+
+        Args:
+            x: values of all columns.
+            blocks: whether to dispatch blocks of hours.
+            plan: whether they keep all rules; else they only give cuts.
         """
         found = self._dispatch(x, blocks=blocks)
         prices = found.prices
@@ -206,7 +211,7 @@ class Search:
         usd = found.usd * self.problem.money
         scenario = usd.sum(axis=1) + x @ self.master.own
         cost = float(self.master.fixed @ x) + risky(self.problem, scenario)
-        if not blocks and cost < self.cost:
+        if plan and not blocks and cost < self.cost:
             self.cost, self.best, self._final = cost, x, None
         return cost
 
@@ -255,7 +260,15 @@ class Search:
         if not self._known:
             self.coarse = self.problem.shape[2] > BLOCKS
             nothing = np.where(np.isfinite(self.master.low), self.master.low, 0.0)
-            self.evaluate(nothing, blocks=self.coarse)
+            self.evaluate(nothing, blocks=self.coarse, plan=self._allowed(nothing))
+
+    def _allowed(self, x: Numbers) -> bool:
+        """Tell whether values keep all rules; to buy nothing may break a promise that is held."""
+        for tie in self.book.ties:
+            total = sum(x[column] * factor for column, factor in tie.terms)
+            if not tie.low - SERVED <= total <= tie.high + SERVED:
+                return False
+        return not self.limits.broken(x)
 
     def _step(self, gap: float) -> float:
         """Solve the master, dispatch what it decided; return the gap."""

@@ -72,11 +72,10 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
     money = _money(composed, answer)
     probability = problem.probability
     left = sum(
-        float(probability @ one.usd.sum(axis=1))
+        float(probability @ one.usd @ problem.money)
         for one in answer.served
         if one.kind in ("on_demand", "spot")
     )
-    total = float(sum(p * sum(m.months) for p, m in zip(probability, money, strict=True)))
     regret: list[float | None] = [*explored.regret_usd] or [None] * len(problem.scenarios)
     return Plan(
         title=composed.file.title,
@@ -102,8 +101,9 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
         commitments=commitments,
         money=money,
         needs=_needs(composed, answer),
+        worth_of_month=problem.money.tolist(),
         left_usd=left,
-        left_share=left / total if total > 0 else 0.0,
+        left_share=left / answer.mean_usd if answer.mean_usd > 0 else 0.0,
         drawdown=_drawn(composed, answer),
         rights=_rights(composed, answer),
         vendors=_shares(commitments, "vendor"),
@@ -197,9 +197,10 @@ def _spending(composed: Composed, answer: Answer, at: int) -> Commitment:
     assert isinstance(contract, SpendContract)
     places = [composed.places[option] for option in contract.options]
     committed = float(drawn.commitment_usd.sum())
-    spent = float(problem.probability @ drawn.spend_usd.sum(axis=1))
-    last = min(drawn.order + contract.term_months, calendar.months)
-    months = max(last - max(drawn.order, 0), 1)
+    short = float(problem.probability @ drawn.shortfall_usd.sum(axis=1))
+    start = drawn.order + contract.lead_months
+    last = min(start + contract.term_months, calendar.months)
+    months = max(last - max(start, 0), 1)
     return Commitment(
         contract=composed.agreements.asked[drawn.contract].name,
         shape=shape_of(composed.agreements.asked[drawn.contract]),
@@ -208,15 +209,15 @@ def _spending(composed: Composed, answer: Answer, at: int) -> Commitment:
         vendor=contract.vendor,
         program=contract.program,
         order_month=calendar.name(drawn.order),
-        start_month=calendar.name(drawn.order),
-        end_month=calendar.name(drawn.order + contract.term_months - 1),
+        start_month=calendar.name(start),
+        end_month=calendar.name(start + contract.term_months - 1),
         term_months=contract.term_months,
         units=drawn.units,
         unit="contracts",
         machines=0.0,
         usd_per_month=committed / months,
         usd=committed,
-        utilisation=min(spent / committed, 1.0) if committed > 0 else None,
+        utilisation=1.0 - min(short / committed, 1.0) if committed > 0 else None,
         whole=contract.whole,
         held=drawn.order < 0,
         basis=composed.agreements.basis[drawn.contract],
@@ -232,8 +233,10 @@ def _money(composed: Composed, answer: Answer) -> list[Money]:
     return [
         Money(
             scenario=name,
-            committed=(answer.fixed_usd[at] + by_kind["dollars"][at]).tolist(),
-            spend=by_kind["spend"][at].tolist(),
+            committed=(
+                answer.fixed_usd[at] - answer.drawn_usd[at] + by_kind["dollars"][at]
+            ).tolist(),
+            spend=(answer.drawn_usd[at] + by_kind["spend"][at]).tolist(),
             on_demand=by_kind["on_demand"][at].tolist(),
             spot=by_kind["spot"][at].tolist(),
             running=by_kind["committed"][at].tolist(),
@@ -309,7 +312,9 @@ def _drawn(composed: Composed, answer: Answer) -> list[Drawn]:
     return [
         Drawn(
             contract=composed.agreements.asked[one.contract].name,
-            start_month=composed.calendar.name(one.order),
+            start_month=composed.calendar.name(
+                one.order + composed.problem.contracts[one.contract].lead_months
+            ),
             commitment_usd=one.commitment_usd.tolist(),
             spend_usd=(probability @ one.spend_usd).tolist(),
             shortfall_usd=(probability @ one.shortfall_usd).tolist(),

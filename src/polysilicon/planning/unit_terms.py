@@ -89,15 +89,19 @@ def _ratio(market: Market, first: int, other: int) -> float:
 
 
 def _owned(asked: OwnedHardware, common: UnitContract) -> UnitContract:
-    """Return machines that are bought."""
+    """Return machines that are bought.
+
+    Capital is paid with the order. Interest is no part of it, for the horizon's discount rate says
+    what money is worth that is paid earlier; that of the machine is for what it sells for.
+    """
     one = asked.machine
     kw = one.busy_w / 1000.0
     idle = one.idle_w / 1000.0 * one.pue * one.usd_per_kwh * HOURS_PER_MONTH
     staff = one.capex_usd * one.operations_share / MONTHS_PER_YEAR
-    capital = one.capital_usd_per_year() * one.life_years
+    left = one.residual_share * (1.0 + one.discount_rate) ** -one.life_years
     return msgspec.structs.replace(
         common,
-        upfront_usd=capital,
+        upfront_usd=one.capex_usd * (1.0 - left),
         monthly_usd=kw * one.colocation_usd_per_kw_month + idle + staff,
         whole=asked.whole,
     )

@@ -103,7 +103,7 @@ def _costs(plan: Plan) -> list[str]:
         )
     worth = plan.worth
     if worth.stochastic_usd == 0:
-        lines.append("A plan for the mean of the scenarios costs no more on average.")
+        lines.append("A plan for the mean of the scenarios costs no more.")
     elif worth.stochastic_usd is not None:
         lines.append(
             f"Reckoning with scenarios saves {money(worth.stochastic_usd)} over a plan for the"

@@ -27,10 +27,11 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         wait_and_see_usd: of each scenario planned by itself, shape (S,).
-        mean_plan_usd: the plan for the mean, priced on all scenarios; inf where it leaves demand
-            that must be served.
+        mean_plan_usd: the plan for the mean, priced on all scenarios by the problem's own weight of
+            risk; inf where it leaves demand that must be served.
         perfect_information_usd: what it is worth to know the scenario, at the most by the gaps.
-        stochastic_solution_usd: what it is worth not to plan for the mean only.
+        stochastic_solution_usd: what it is worth not to plan for the mean only, by the problem's
+            own weight of risk.
         regret_usd: of the plan in each scenario, against the plan for it alone; shape (S,).
     """
 
@@ -51,7 +52,7 @@ def worth(
 ) -> Worth:
     """Return what an answer is worth beside plans for single scenarios and for the mean.
 
-    Costs are means over scenarios; `cost_usd` of the answer is used where its risk weight is 0.
+    What it is worth to know is a mean over scenarios; plans are compared by the weight of risk.
 
     Args:
         problem: that the answer is of.
@@ -76,7 +77,7 @@ def worth(
     alone = np.array([best(only(neutral, [one])).lower_bound_usd for one in range(s)])
     middle = best(mean_of(neutral))
     try:
-        mean_plan = cost(neutral, units_of(middle), gap=gap, time_s=share).mean_usd
+        mean_plan = cost(problem, units_of(middle), gap=gap, time_s=share).cost_usd
     except InfeasibleError:
         mean_plan = float("inf")
     here = answer.mean_usd
@@ -84,6 +85,6 @@ def worth(
         wait_and_see_usd=alone,
         mean_plan_usd=mean_plan,
         perfect_information_usd=max(here - float(problem.probability @ alone), 0.0),
-        stochastic_solution_usd=max(mean_plan - here, 0.0),
+        stochastic_solution_usd=max(mean_plan - answer.cost_usd, 0.0),
         regret_usd=np.maximum(answer.scenario_usd - alone, 0.0),
     )

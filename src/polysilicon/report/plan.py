@@ -16,6 +16,15 @@ from polysilicon.report.terminal import BLANK, escape, house_table, share, space
 
 _ROWS = 16
 
+PARTS = {
+    "committed": "fixed",
+    "spend": "drawn",
+    "on_demand": "by the hour",
+    "spot": "spot",
+    "running": "power",
+    "unmet": "undone",
+}
+
 
 def dollars(value: float | None) -> str:
     """Return dollars, or a blank."""
@@ -75,32 +84,35 @@ def _commitments(plan: Plan) -> Table:
 
 
 def _money(plan: Plan) -> Table:
-    """Return dollars by scenario, with a column for each month."""
-    table = house_table("Dollars", "scenario")
-    for name in ("probability", "cost", "fixed", "by the hour", "regret"):
+    """Return dollars by scenario, which its parts sum to, and the months as a line."""
+    rows = [
+        (told, paid, paid.present(plan.worth_of_month))
+        for told, paid in zip(plan.scenarios, plan.money, strict=True)
+    ]
+    rows.sort(key=lambda row: -row[0].cost_usd)
+    parts = [name for name in PARTS if any(now[name] >= 0.5 for *_, now in rows)]
+    table = house_table("Dollars")
+    table.add_column("scenario", min_width=12)
+    for name in ("chance", "cost", *(PARTS[part] for part in parts), "regret"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("by month", no_wrap=True)
-    rows = list(zip(plan.scenarios, plan.money, strict=True))
-    rows.sort(key=lambda row: -row[0].cost_usd)
-    for told, paid in rows[:8]:
-        by_hour = sum(paid.on_demand) + sum(paid.spot) + sum(paid.spend)
+    for told, paid, now in rows[:8]:
         table.add_row(
             escape(told.scenario),
             f"{told.probability:.2f}",
             dollars(told.cost_usd),
-            dollars(sum(paid.committed)),
-            dollars(by_hour),
+            *(dollars(now[part]) for part in parts),
             dollars(told.regret_usd),
-            spark(_quarters(paid.months)),
+            spark(_spans(paid.months, max(32 - 6 * len(parts), 8))),
         )
     if len(rows) > 8:
-        table.add_row(f"{len(rows) - 8} cheaper ones", *([""] * 6))
+        table.add_row(f"{len(rows) - 8} cheaper ones", *([""] * (len(parts) + 4)))
     return table
 
 
-def _quarters(values: list[float]) -> list[float]:
-    """Return means of so many months that thirty columns are enough."""
-    width = -(-len(values) // 30)
+def _spans(values: list[float], most: int) -> list[float]:
+    """Return means of so many months that some columns are enough."""
+    width = -(-len(values) // most)
     parts = [values[at : at + width] for at in range(0, len(values), width)]
     return [sum(part) / len(part) for part in parts]
 

@@ -119,7 +119,9 @@ def money_chart(plan: Plan) -> Markup:
 
 def fan_chart(plan: Plan) -> Markup:
     """Return all dollars up to each month: the range over scenarios, its middle half, the mean."""
-    totals = np.array([list(accumulate(one.months)) for one in plan.money])
+    totals = np.array(
+        [list(accumulate(np.multiply(one.months, plan.worth_of_month))) for one in plan.money]
+    )
     probability = np.array([one.probability for one in plan.scenarios])
     scale = max(float(totals.max()), 1e-9)
     months, shapes = calendar(plan), []
