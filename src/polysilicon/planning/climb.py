@@ -29,9 +29,7 @@ from polysilicon.schedule.types import compiled, part
 
 CEILING, FLOOR, UNKNOWN = -1, -2, -9
 
-_MOST_STEPS = 400
-_SMALL = 1e-9
-_AGREE = 1e-8
+_MOST_STEPS, _SMALL, _AGREE = 400, 1e-9, 1e-8
 
 
 class Ways(NamedTuple):
@@ -238,10 +236,9 @@ def _leaving(here: _Corner, ways: Ways, right: Numbers) -> int:
             size = max(size, abs(here.matrix[j, i]))
         if amount[j] * size < worst:
             found, swap, worst = j, False, amount[j] * size
-        if basis[j, 0] >= 0:
-            left = _left(here, basis[j, 0], right[k + basis[j, 0]]) * size
-            if left < worst:
-                found, swap, worst = j, True, left
+        left = _left(here, basis[j, 0], right[k + basis[j, 0]]) * size if basis[j, 0] >= 0 else 0.0
+        if left < worst:
+            found, swap, worst = j, True, left
     if swap:
         row = basis[found, 0]
         amount[found] = _left(here, row, right[k + row])
@@ -363,8 +360,8 @@ def climb(right: Numbers, weight: Numbers, ways: Ways, state: Codes, result: Res
         result: written.
     """
     k, rows = state.shape[2], len(ways.start) - 1
-    basis = np.full((k, 3), UNKNOWN, np.int64)
-    key, by, after = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows)
+    basis, after = np.full((k, 3), UNKNOWN, np.int64), np.empty(rows)
+    key, by = np.empty(rows, np.int64), np.empty(rows, np.int64)
     vectors, squares = np.empty((3, k)), np.empty((2, k, k))
     here = _Corner(
         basis, key, vectors[0], vectors[1], vectors[2], squares[0], squares[1], after, by
@@ -387,8 +384,7 @@ def climb(right: Numbers, weight: Numbers, ways: Ways, state: Codes, result: Res
             )  # fmt: skip
             result.done[cell, hour] = 1.0 if solved else 0.0
             for j in range(k):
-                if basis[j, 0] >= 0:
-                    basis[j, 2] = key[basis[j, 0]]
+                basis[j, 2] = key[basis[j, 0]] if basis[j, 0] >= 0 else -1
             if not solved:
                 basis[0, 0] = UNKNOWN
             last[:] = basis

@@ -90,8 +90,8 @@ def useful(ways: Ways) -> npt.NDArray[np.bool_]:
 def scale(problem: Problem, ways: Ways, rows: Codes) -> Scaled:
     """Return the hourly program over some rows."""
     s, t, _, k = problem.shape
-    unit = problem.demand.mean(axis=(0, 1, 2))
-    unit = np.where(unit > 0, unit, 1.0)
+    mean = problem.demand.mean(axis=(0, 1, 2))
+    unit = np.where(mean > 0, mean, 1.0)
     money = float(np.median(ways.ceiling * unit[:, None, None])) or 1.0
     there = np.isin(ways.first, rows) & useful(ways)
     there &= (ways.second < 0) | np.isin(ways.second, rows)
@@ -117,15 +117,14 @@ def scale(problem: Problem, ways: Ways, rows: Codes) -> Scaled:
     for kind in kinds:
         matrix = np.zeros((m, n + m))
         matrix[np.arange(k), np.arange(k)] = 1.0
-        own = np.flatnonzero(cls >= 0)
-        matrix[cls[own], k + own] = 1.0
+        matrix[cls[cls >= 0], k + np.flatnonzero(cls >= 0)] = 1.0
         matrix[k + at, k + np.arange(len(columns))] = kind[: len(columns)]
         matrix[k + at2, k + doubled] = kind[len(columns) :][doubled]
         matrix[np.arange(m), n + np.arange(m)] = np.where(np.arange(m) < k, -1.0, 1.0)
         matrices.append(matrix)
-    cost = np.zeros((s, t, n + m))
-    cost[:, :, :k] = np.moveaxis(ways.ceiling * unit[:, None, None], 0, 2) / money
-    cost[:, :, k:n] = np.moveaxis(ways.cost[columns] * size_of, 0, 2) / money
+    ceilings, costs = ways.ceiling * unit[:, None, None], ways.cost[columns] * size_of
+    priced = np.moveaxis(np.concatenate([ceilings, costs]), 0, 2) / money
+    cost = np.concatenate([priced, np.zeros((s, t, m))], axis=2)
     return Scaled(
         rows=rows,
         columns=columns,
@@ -213,11 +212,7 @@ class Hours:
             self.clock.check()
             pool = self._pool(int(made.which.flat[cells[0]]), m, k)
             at = np.unravel_index(cells, (s, t))
-            last = pool.last.setdefault(b, np.full((s * t, b), -1, dtype=np.int64))
-            found, values, bases = pool.solve(
-                made.cost[at][0], right[at].reshape(-1, m).T, last[cells].ravel(), self.clock
-            )
-            last[cells] = bases.reshape(len(cells), b)
+            found, values = _by_bases(pool, made.cost[at][0], right[at], cells, s * t, self.clock)
             prices[at] = found.T.reshape(len(cells), b, m)
             if work:
                 hourly = values[:n].T.reshape(len(cells), b, n)
@@ -288,6 +283,17 @@ class Hours:
         if len(pool.known) > pool.most:
             pool.clear()
         return pool
+
+
+def _by_bases(
+    pool: Pool, cost: Numbers, right: Numbers, cells: Codes, count: int, clock: Clock
+) -> tuple[Numbers, Numbers]:
+    """Solve the hours of some cells, each from the basis it had last; return prices and values."""
+    b, m = right.shape[1:]
+    last = pool.last.setdefault(b, np.full((count, b), -1, dtype=np.int64))
+    found, values, bases = pool.solve(cost, right.reshape(-1, m).T, last[cells].ravel(), clock)
+    last[cells] = bases.reshape(len(cells), b)
+    return found, values
 
 
 def _moved(ends: Codes, before: Scaled, after: Scaled) -> Codes:

@@ -312,13 +312,15 @@ class Search:
         if self.best is None or (self.whole and not self.integer):
             self.cost, self.best = np.inf, None
             x = None if self.whole or not np.isfinite(self.bound) else self.centre
-            found = False
+            tried, found = 0, False
             while not found:
                 self.clock.extend(grace.left_s)
                 x = self._at_once(gap) if x is None else x
                 self.clock.extend(np.inf)
                 self.evaluate(x)
-                x, found = None, grace.over() or self.unserved() <= SERVED
+                # The first has often no cuts to go by, and so no bound.
+                x, tried = None, tried + 1
+                found = grace.over() or (tried > 1 and self.unserved() <= SERVED)
         if not np.isfinite(self.bound):
             self.clock.extend(grace.left_s)
             try:
