@@ -51,6 +51,9 @@ def units_of(
     if isinstance(asked, OwnedHardware):
         return _owned(asked, common), "given"
     fraction(asked.upfront_share, "upfront_share", where)
+    if asked.tiers and (asked.sell or asked.exchange):
+        mend = "leave one out: fees that a sale ends would be told at the first price"
+        raise InputError("it has tiers and a right to sell or exchange", where=where, mend=mend)
     usd, basis = _price(asked, option, market, where)
     mw = _mw(asked, place, where)
     monthly = usd * HOURS_PER_MONTH
