@@ -122,14 +122,14 @@ def _end_beeai(observations: list[Any]) -> None:
     BeeAI records `tool.search.start-12` and `tool.search.finish-12` as observations that both end
     when the run does.
     """
-    ended: dict[tuple[Any, str], Any] = {}
-    begun: list[tuple[tuple[Any, str], dict[str, Any]]] = []
+    ended: dict[tuple[str, str], Any] = {}
+    begun: list[tuple[tuple[str, str], dict[str, Any]]] = []
     for each in observations:
         name = each.get("name") if isinstance(each, dict) else None
         found = BEEAI_BOUND.fullmatch(name[-LONGEST_ID:]) if isinstance(name, str) else None
         if found is None:
             continue
-        key = (_of(each, "traceId", "trace_id"), f"{found[1]}-{found[3]}")
+        key = (str(_of(each, "traceId", "trace_id")), f"{found[1]}-{found[3]}")
         if found[2] == "start":
             begun.append((key, each))
         else:
