@@ -174,9 +174,9 @@ def _of_document(where: str, held: Any, findings: Findings) -> Iterator[tuple[st
             for scope in listed(resource, "scopeSpans"):
                 for span in listed(scope, "spans"):
                     if isinstance(span, dict):
-                        none = span.get("attributes") is None
-                        told = [] if none else listed(span, "attributes")
-                        pairs = [a for a in told if isinstance(a, dict)]
+                        told = span.get("attributes")
+                        pairs = told if isinstance(told, list) else []
+                        pairs = [a for a in pairs if isinstance(a, dict)]
                         yield where, {str(a.get("key")): _json_value(a.get("value")) for a in pairs}
                     else:
                         findings.bad("a span is no object", where=where)
