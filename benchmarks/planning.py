@@ -110,16 +110,45 @@ def changes(asked: Problem) -> dict[str, Problem]:
     }
 
 
+def harder() -> dict[str, Problem]:
+    """Return problems of the same size whose hours are all unlike each other."""
+    asked = problem(20, 60, 24, 240, classes=3)
+    rng = np.random.default_rng(7)
+    path = np.exp(np.cumsum(rng.normal(0, 0.02, asked.shape[:2]), axis=1))
+    noisy = tuple(
+        replace(one, on_demand_usd_per_h=one.on_demand_usd_per_h * path, supply=one.supply / 4)
+        for one in asked.options
+    )
+    spots = tuple(
+        replace(
+            one,
+            spot_usd_per_h=one.on_demand_usd_per_h * rng.uniform(0.3, 0.6),
+            spot_limit=float(rng.uniform(5, 40)),
+            spot_efficiency=0.9,
+        )
+        for one in asked.options
+    )
+    demand = asked.demand * np.exp(rng.normal(0, 0.2, asked.demand.shape))
+    return {
+        "3 classes, prices by scenario, noisy, supply / 4, CVaR": replace(
+            asked, demand=demand, options=noisy, cvar_alpha=0.9, risk_weight=0.5
+        ),
+        "3 classes, 240 limited spot markets": replace(asked, options=spots),
+    }
+
+
 def speed(console: Console) -> None:
-    """Print how long the large plan and its what-ifs take."""
+    """Print how long the large plan, its what-ifs, and harder plans from nothing take."""
     asked = problem(20, 60, 24, 240)
     table = Table(title="28,800 hours x 240 options", title_justify="left", box=None)
     for head in ("", "seconds", "rounds", "cost $M", "certified gap", "memory GB"):
         table.add_column(head, justify="right" if head else "left")
     base = None
-    for name, case in {"from nothing": asked, **changes(asked)}.items():
+    whatifs, more = changes(asked), harder()
+    for name, case in {"from nothing": asked, **whatifs, **more}.items():
+        warm = base.warm if base is not None and name in whatifs else None
         started = time.perf_counter()
-        answer = solve(case, gap=GAP, time_s=300, warm=None if base is None else base.warm)
+        answer = solve(case, gap=GAP, time_s=300, warm=warm)
         seconds = time.perf_counter() - started
         base = base or answer
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
