@@ -16,6 +16,9 @@ from polysilicon.placement.program import Numbers, Program
 CLOSE = 2e-6
 """Tolerance, relative to what is compared."""
 
+_TRACE = 1e-3
+"""Units or shares that are compared with where there are none."""
+
 
 class Duals(msgspec.Struct, frozen=True, kw_only=True):
     """Dual values of a relaxation, all in the objective's unit.
@@ -60,10 +63,16 @@ def faults(program: Program, units: Numbers, share: Numbers) -> list[str]:
         found.append(f"a pool has {float(over.max()):.3g} units too few")
     sums = program.sums(units, share)
     for row, total in zip(program.rows, sums, strict=True):
-        size = max(abs(row.limit), _size(row.units, units), _size(row.pairs, share), 1e-9)
+        # Under a limit of nothing, rounding leaves a trace of a unit or of a share.
+        trace = _TRACE * max(_largest(row.units), _largest(row.pairs))
+        size = max(abs(row.limit), _size(row.units, units), _size(row.pairs, share), trace)
         if total - row.limit > 10 * CLOSE * size:
             found.append(f"{row.name}: {total:.6g} is above {row.limit:.6g}")
     return found
+
+
+def _largest(weights: Numbers | None) -> float:
+    return 0.0 if weights is None else float(np.abs(weights).max(initial=0.0))
 
 
 def _size(weights: Numbers | None, values: Numbers) -> float:
