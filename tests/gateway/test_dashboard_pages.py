@@ -172,6 +172,7 @@ def test_it_works_without_script(browser: Browser, busy: Served) -> None:
         expect(page.get_by_role("table", name="Steps in the order")).to_contain_text("far")
         expect(page.get_by_role("link", name="Reload")).to_be_visible()
         expect(page.get_by_role("button", name="Pause updates")).to_be_hidden()
+        assert page.url.startswith(f"{busy.address}/task?id=")
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, busy: Served) -> None:
@@ -235,6 +236,7 @@ def test_a_running_task_grows(browser: Browser, busy: Served) -> None:
             row = page.get_by_role("row").filter(has_text="long")
             expect(row).to_contain_text("chat, chat")
         expect(row).to_contain_text("ok")
+        assert row.count() == 1
 
 
 def test_a_task_is_cancelled_with_and_without_script(browser: Browser, tmp_path: Path) -> None:
@@ -284,6 +286,7 @@ def test_it_says_when_the_gateway_is_gone(browser: Browser, tmp_path: Path) -> N
             expect(page.get_by_role("status")).to_have_text("Live")
         expect(page.get_by_role("status")).to_have_text("The gateway does not answer; trying again")
         expect(page.get_by_role("heading", name="Pools")).to_be_visible()
+        assert page.get_by_role("heading", name="Pools").count() == 1
     finally:
         context.close()
 

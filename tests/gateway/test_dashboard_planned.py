@@ -72,6 +72,7 @@ def test_files_in_the_folder_are_shown_when_they_come(browser: Browser, tmp_path
         (tmp_path / "gateway/plan.json").write_text("[" * 100_000)
         page = reader.go("/plan")
         expect(page.get_by_role("note")).to_contain_text("plan.json: it is no plan file")
+        assert page.get_by_role("note").count() == 1
 
 
 @pytest.mark.parametrize("option", ["placement", "plan"])

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Protocol
 
-from starlette.types import Receive
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
 
 from polysilicon.catalog.policy import Objective
 from polysilicon.errors import EngineError, StepError, nearest
+from polysilicon.gateway.about import about
 from polysilicon.gateway.access import Caller
-from polysilicon.gateway.errors import ApiError, CallerLeftError
+from polysilicon.gateway.errors import NOTES, ApiError, CallerLeftError
+from polysilicon.gateway.guard import CALLER
 from polysilicon.gateway.outside import Asked
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.pools import RunningPool
@@ -34,6 +38,32 @@ _MOST_WAITING = 1000
 _RETRY_S = 2.0
 _MOST_NAMES = 20
 _MOST_NAME_CHARS = 64
+
+
+class _Body(Protocol):
+    """What all requests for work of a model have."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def metadata(self) -> Mapping[str, object] | None: ...
+
+
+def asked_in(scope: Scope, body: _Body, *, kind: Kind, name: str) -> Asked:
+    """Return what a request asks for.
+
+    Raises:
+        ApiError: 400; what it says of itself makes no sense.
+    """
+    return Asked(
+        request=scope[NOTES]["request"],
+        caller=scope[CALLER],
+        kind=kind,
+        name=name,
+        model=body.model,
+        about=about(Headers(scope=scope), body.metadata),
+    )
 
 
 @dataclass(slots=True)

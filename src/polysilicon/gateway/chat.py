@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from polysilicon.errors import EngineError
 from polysilicon.gateway import bodies, events, tools
-from polysilicon.gateway.about import about
 from polysilicon.gateway.bodies import ChatBody, CompletionBody, Json, Raws
-from polysilicon.gateway.calls import Placed, run, unless_left
+from polysilicon.gateway.calls import Placed, asked_in, run, unless_left
 from polysilicon.gateway.errors import NOTES, ApiError, log, of_error
-from polysilicon.gateway.guard import CALLER
 from polysilicon.gateway.outside import Asked
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.engines.forward import Answer
@@ -222,6 +219,26 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and 0 <= value < 2**53 else None
 
 
+async def replied(job: Job, reply: Reply, begin: Begin, write: Write) -> Placed | None:
+    """Answer through `begin` and `write`; None where it broke off, of which the caller was told.
+
+    Raises:
+        PolysiliconError: it failed before anything was sent.
+    """
+    try:
+        placed = await answered(job, begin, write)
+    except Exception as error:
+        if not reply.begun:
+            raise
+        await reply.broken(error)
+        return None
+    except asyncio.CancelledError:
+        await reply.cut_off(draining=job.gateway.draining)
+        raise
+    reply.note(placed)
+    return placed
+
+
 class Completions:
     """The endpoint of both kinds of completions, as an ASGI application.
 
@@ -243,30 +260,15 @@ class Completions:
     def _job(self, scope: Scope, content: bytes) -> Job:
         body = bodies.decoded(content, self._kind)
         fields = bodies.decoded(content, Raws)
-        asked = Asked(
-            request=scope[NOTES]["request"],
-            caller=scope[CALLER],
-            kind="llm",
-            name=self._name,
-            model=body.model,
-            about=about(Headers(scope=scope), body.metadata),
-        )
+        asked = asked_in(scope, body, kind="llm", name=self._name)
         gateway: Gateway = scope["app"].state.gateway
         return Job(gateway=gateway, path=self._path, fields=fields, body=body, asked=asked)
 
     async def _answer(self, job: Job, reply: Reply) -> None:
         """Answer, with what it cost at its end."""
-        try:
-            placed = await answered(job, reply.begin, reply.write)
-        except Exception as error:
-            if not reply.begun:
-                raise
-            await reply.broken(error)
+        placed = await replied(job, reply, reply.begin, reply.write)
+        if placed is None:
             return
-        except asyncio.CancelledError:
-            await reply.cut_off(draining=job.gateway.draining)
-            raise
-        reply.note(placed)
         if not job.streams:
             job.reply["usage"] = job.usage | placed.costs()
             await reply.whole(job.reply, placed)

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,13 +16,10 @@ from starlette.types import Receive, Scope, Send
 
 from polysilicon.errors import EngineError
 from polysilicon.gateway import bodies
-from polysilicon.gateway.about import about
 from polysilicon.gateway.bodies import Json, Raws
-from polysilicon.gateway.calls import VIRTUAL, Placed, models, run, unless_left
+from polysilicon.gateway.calls import VIRTUAL, Placed, asked_in, models, run, unless_left
 from polysilicon.gateway.chat import Reply, refusal
-from polysilicon.gateway.errors import NOTES, ApiError
-from polysilicon.gateway.guard import CALLER
-from polysilicon.gateway.outside import Asked
+from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
 from polysilicon.runtime.context import LEXICAL
 from polysilicon.runtime.engines.lexical import embed as embed_words
@@ -65,15 +61,9 @@ class Embeddings:
         body = bodies.decoded(content, EmbeddingBody)
         fields = bodies.decoded(content, Raws)
         lexical = body.model == LEXICAL
-        asked = Asked(
-            request=scope[NOTES]["request"],
-            caller=scope[CALLER],
-            kind="embed",
-            name="embed",
-            model=body.model,
-            about=about(Headers(scope=scope), body.metadata),
-            resource="cpu" if lexical else "engine",
-        )
+        asked = asked_in(scope, body, kind="embed", name="embed")
+        if lexical:
+            asked.resource = "cpu"
         gateway: Gateway = scope["app"].state.gateway
 
         async def answer() -> None:

@@ -54,7 +54,6 @@ class Tasks:
 
     def __init__(self) -> None:
         self._scopes: OrderedDict[tuple[str, ...], Scope] = OrderedDict()
-        self._rng = random.Random()  # noqa: S311 - spreads retries
 
     def scope(self, asked: Asked, policy: Policy, now_s: float, *, named: bool) -> Scope:
         """Return the line of steps that a call belongs to.
@@ -67,12 +66,12 @@ class Tasks:
         """
         about = asked.about
         if not about.task:
-            return Scope(_state(asked, asked.request, policy, now_s, self._rng))
+            return Scope(_state(asked, asked.request, policy, now_s))
         key = (asked.caller.name, about.task, asked.agent, about.data_class or "")
         scope = self._scopes.get(key)
         if scope is None:
             task_id = f"{asked.caller.name}/{about.task}" if named else about.task
-            scope = self._scopes[key] = Scope(_state(asked, task_id, policy, now_s, self._rng))
+            scope = self._scopes[key] = Scope(_state(asked, task_id, policy, now_s))
             if len(self._scopes) > _MOST_TASKS:
                 self._scopes.popitem(last=False)
         self._scopes.move_to_end(key)
@@ -81,15 +80,13 @@ class Tasks:
         return scope
 
 
-def _state(
-    asked: Asked, task_id: str, policy: Policy, now_s: float, rng: random.Random
-) -> TaskState:
+def _state(asked: Asked, task_id: str, policy: Policy, now_s: float) -> TaskState:
     slo = policy.slo_of(asked.agent)
     return TaskState(
         task_id=task_id,
         agent=asked.agent,
         arrival_s=now_s,
-        rng=rng,
+        rng=random.Random(task_id),  # noqa: S311 - spreads retries
         klass=schedule.INTERACTIVE if slo and slo.interactive else schedule.BATCH,
         deadline_s=_deadline(asked, policy),
         data_class=asked.about.data_class,

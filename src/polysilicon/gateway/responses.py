@@ -6,24 +6,18 @@ Input items, instructions, functions, `text.format` and streaming are known. Not
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import time
 from typing import Annotated, Any
 
 import msgspec
-from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from polysilicon.gateway import bodies, events
-from polysilicon.gateway.about import about
 from polysilicon.gateway.bodies import ChatBody, Json, Raws, Tokens
-from polysilicon.gateway.calls import Placed, unless_left
-from polysilicon.gateway.chat import Job, Reply, answered
-from polysilicon.gateway.errors import NOTES, ApiError
-from polysilicon.gateway.guard import CALLER
-from polysilicon.gateway.outside import Asked
+from polysilicon.gateway.calls import Placed, asked_in, unless_left
+from polysilicon.gateway.chat import Job, Reply, replied
+from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.state import Gateway
 from polysilicon.gateway.written import Written
 
@@ -145,14 +139,7 @@ class Responses:
         content = await bodies.body_of(receive)
         body = bodies.decoded(content, ResponseBody)
         fields = as_chat(body, bodies.decoded(content, Raws))
-        asked = Asked(
-            request=scope[NOTES]["request"],
-            caller=scope[CALLER],
-            kind="llm",
-            name="chat",
-            model=body.model,
-            about=about(Headers(scope=scope), body.metadata),
-        )
+        asked = asked_in(scope, body, kind="llm", name="chat")
         gateway: Gateway = scope["app"].state.gateway
         chat = bodies.decoded(msgspec.json.encode(fields), ChatBody)
         job = Job(gateway=gateway, path="chat/completions", fields=fields, body=chat, asked=asked)
@@ -161,7 +148,7 @@ class Responses:
 
 async def _answer(job: Job, body: ResponseBody, reply: Reply) -> None:
     """Answer, as a stream or whole."""
-    written = Written(_head(body))
+    written = Written(_head(body, job.gateway.wall()))
 
     async def begin(placed: Placed) -> None:
         await reply.begin(placed)
@@ -172,17 +159,9 @@ async def _answer(job: Job, body: ResponseBody, reply: Reply) -> None:
         if lines:
             await reply.write(_lines(lines))
 
-    try:
-        placed = await answered(job, begin, write)
-    except Exception as error:
-        if not reply.begun:
-            raise
-        await reply.broken(error)
+    placed = await replied(job, reply, begin, write)
+    if placed is None:
         return
-    except asyncio.CancelledError:
-        await reply.cut_off(draining=job.gateway.draining)
-        raise
-    reply.note(placed)
     lines = written.take(job.reply) if job.reply else []
     lines += written.end(_usage(job.usage, placed))
     if job.streams:
@@ -192,12 +171,12 @@ async def _answer(job: Job, body: ResponseBody, reply: Reply) -> None:
         await reply.whole(written.response, placed)
 
 
-def _head(body: ResponseBody) -> Json:
+def _head(body: ResponseBody, now_s: float) -> Json:
     """Return what a response has from the beginning."""
     return {
         "id": f"resp_{secrets.token_hex(16)}",
         "object": "response",
-        "created_at": int(time.time()),
+        "created_at": int(now_s),
         "status": "in_progress",
         "error": None,
         "incomplete_details": None,

@@ -24,7 +24,7 @@ from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.feed import Feed
 from polysilicon.gateway.metrics import Metrics, StateCollector
 from polysilicon.gateway.outside import Tasks as OutsideTasks
-from polysilicon.gateway.tasks.service import Tasks
+from polysilicon.gateway.tasks.service import Tasks, Wall
 from polysilicon.gateway.totals import Totals
 from polysilicon.gateway.traces.store import TraceStore
 from polysilicon.runtime.context import Resources
@@ -112,6 +112,7 @@ class Gateway:
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
         metrics: what Prometheus scrapes.
+        wall: the time of day.
         outside: tasks of agents that run elsewhere and call `/v1`.
         forwarders: connections to the engines' endpoints.
         tasks: the tasks of `/v1/tasks`; None before they are served.
@@ -133,6 +134,7 @@ class Gateway:
     clock: Callable[[], float]
     audit: Audit
     metrics: Metrics
+    wall: Wall = time.time
     outside: OutsideTasks = field(default_factory=OutsideTasks)
     forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
     tasks: Tasks | None = None

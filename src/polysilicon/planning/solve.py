@@ -20,6 +20,7 @@ import numpy as np
 from polysilicon.errors import PolysiliconError
 from polysilicon.planning import months
 from polysilicon.planning.answer import Answer, Progress, Warm, gap_of
+from polysilicon.planning.blocks import BLOCKS, blocks_of
 from polysilicon.planning.check import check
 from polysilicon.planning.clock import Clock, OutOfTime, Stop
 from polysilicon.planning.collect import Certificate, collect
@@ -36,7 +37,6 @@ from polysilicon.planning.supply import UNMET, ways
 from polysilicon.planning.value import cut
 from polysilicon.planning.whole import floor, nearly, whole_units
 
-BLOCKS = 3
 _INSIDE = 0.5
 """Weight of the best plan so far in the point that is cut."""
 
@@ -151,7 +151,7 @@ class Search:
         self.prices: list[Numbers] = []
         self._first: Numbers | None = None
         self._known = [] if warm is None else self._fitting(warm)
-        self._blocks = _blocks(problem)
+        self._blocks = blocks_of(problem)
 
     def _fitting(self, warm: Warm) -> list[Numbers]:
         """Take over what is of use here from an earlier solve."""
@@ -391,19 +391,3 @@ class Search:
                 prices=tuple(self.prices),
             ),
         )
-
-
-def _blocks(problem: Problem) -> tuple[Numbers, Numbers, np.ndarray]:
-    """Return averaged demand of blocks of hours, hours of each, and the block of each hour."""
-    s, t, h, k = problem.shape
-    size = np.maximum(problem.demand.mean(axis=(0, 1, 2)), 1e-300)
-    load = (problem.demand / size).sum(axis=3)
-    rank = load.argsort(axis=2).argsort(axis=2)
-    block = rank * BLOCKS // h
-    demand, weight = np.zeros((s, t, BLOCKS, k)), np.zeros((s, t, BLOCKS))
-    for one in range(BLOCKS):
-        on = (block == one) * problem.hours
-        weight[:, :, one] = on.sum(axis=2)
-        total = np.einsum("sth,sthk->stk", on, problem.demand)
-        demand[:, :, one] = total / np.maximum(weight[:, :, one], 1e-300)[..., None]
-    return demand, weight, block

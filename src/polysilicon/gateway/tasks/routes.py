@@ -97,6 +97,7 @@ async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
         Register(gateway.folder),
         gateway.feed,
         bounds=Bounds(at_once=settings.tasks_at_once, waiting=settings.tasks_waiting),
+        wall=gateway.wall,
     )
     runner_of_steps = gateway.runner
     runner_of_steps.on_begin = _both(runner_of_steps.on_begin, tasks.step_begun)
