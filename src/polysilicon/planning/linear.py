@@ -69,16 +69,27 @@ def run(highs: Any, clock: Clock) -> None:
             anew = True
 
 
-def new() -> Any:
-    """Return a solver: quiet, one thread."""
+def opened(primal: float, dual: float) -> Any:
+    """Return a solver: quiet, one thread.
+
+    Args:
+        primal: tolerance.
+        dual: likewise.
+    """
     highs = highspy.Highs()
     for name, value in (
         ("output_flag", False),
         ("threads", 1),
         ("presolve", "off"),
-        ("primal_feasibility_tolerance", TOLERANCE),
-        ("dual_feasibility_tolerance", TOLERANCE),
-        ("mip_feasibility_tolerance", 1e-9),
+        ("primal_feasibility_tolerance", primal),
+        ("dual_feasibility_tolerance", dual),
     ):
         highs.setOptionValue(name, value)
+    return highs
+
+
+def new() -> Any:
+    """Return a solver for the master program."""
+    highs = opened(TOLERANCE, TOLERANCE)
+    highs.setOptionValue("mip_feasibility_tolerance", TOLERANCE)
     return highs

@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.planning import months
 from polysilicon.planning.answer import Answer, Progress, Warm, gap_of
 from polysilicon.planning.blocks import BLOCKS, blocks_of
 from polysilicon.planning.check import check
@@ -30,6 +29,7 @@ from polysilicon.planning.hours import Dispatch, Hours
 from polysilicon.planning.limits import Limits
 from polysilicon.planning.linear import InfeasibleMaster
 from polysilicon.planning.master import Master
+from polysilicon.planning.months import Months
 from polysilicon.planning.problem import Numbers, Problem
 from polysilicon.planning.risk import risky
 from polysilicon.planning.rows import usual_cost
@@ -132,6 +132,7 @@ class Search:
         self.book = Book(problem, self.ways)
         self.limits = Limits(problem, self.ways, self.book)
         self.hours = Hours(problem, self.ways, clock)
+        self.months = Months(self.hours)
         every = any(column.whole for column in self.book.columns)
         self.master = Master(
             problem,
@@ -186,7 +187,7 @@ class Search:
         if blocks:
             demand, weight = self._blocks[0], self._blocks[1]
         if self.ways.monthly.any():
-            return months.dispatch(self.hours, self.capacity(x), demand, weight)
+            return self.months.dispatch(self.capacity(x), demand, weight)
         return self.hours.dispatch(self.capacity(x), demand, weight)
 
     def evaluate(self, x: Numbers, *, blocks: bool = False, plan: bool = True) -> float:
@@ -349,7 +350,7 @@ class Search:
         if self._final is None:
             assert self.best is not None
             capacity, hours = self.capacity(self.best), self.problem.hours[None]
-            found = months.dispatch(self.hours, capacity, self.problem.demand, hours)
+            found = self.months.dispatch(capacity, self.problem.demand, hours)
             self._final = capacity, found
         return self._final
 
