@@ -11,7 +11,8 @@ from polysilicon.planning.clock import Clock
 
 TOLERANCE = 1e-9
 
-_SLICE_S = 2.0
+_SLICE_S = 0.5
+"""A stop is heard after so long, where the solver does not ask."""
 
 
 class InfeasibleMaster(PolysiliconError):  # noqa: N818
@@ -23,6 +24,11 @@ INFEASIBLE = (
     highspy.HighsModelStatus.kUnboundedOrInfeasible,
 )
 UNBOUNDED = (highspy.HighsModelStatus.kUnbounded,)
+LIMITED = (
+    highspy.HighsModelStatus.kTimeLimit,
+    highspy.HighsModelStatus.kInterrupt,
+    highspy.HighsModelStatus.kNotset,
+)
 
 
 def check(highs: Any, status: Any) -> None:
@@ -67,6 +73,17 @@ def run(highs: Any, clock: Clock) -> None:
             # Simplex may lose its way from where it stood; from the beginning it finds it.
             highs.clearSolver()
             anew = True
+
+
+def stopped_by(highs: Any, clock: Clock) -> None:
+    """Let a clock end a branch and bound, which cannot go on from where it was stopped."""
+    highs.setOptionValue("time_limit", clock.left_s)
+
+    def asked(event: Any) -> None:
+        if clock.over():
+            event.interrupt()
+
+    highs.cbMipInterrupt.subscribe(asked)
 
 
 def opened(primal: float, dual: float) -> Any:

@@ -37,7 +37,7 @@ class Months:
         self._shared: dict[tuple[int, int], _Shared] = {}
 
     def dispatch(self, capacity: Numbers, demand: Numbers, weight: Numbers) -> Dispatch:
-        """Serve demand at the least cost, with money for spend contracts; tell what serves it.
+        """Serve demand at the least cost, with money for spend contracts.
 
         Args:
             capacity: of each row in each cell, dollars of the month for spend rows; shape
@@ -45,7 +45,7 @@ class Months:
             demand: shape (S, T, B, K).
             weight: hours of each, broadcasts to (S, T, B).
         """
-        found = self.hours.dispatch(capacity, demand, weight, work=True)
+        found = self.hours.dispatch(capacity, demand, weight)
         spent = self.hours.ways.monthly
         cells = np.argwhere((capacity[spent] > 0).any(axis=0)) if spent.any() else np.zeros((0, 2))
         if not len(cells):
@@ -102,8 +102,6 @@ class Months:
         result.usd[cell] = usd * longest * made.money
         result.prices[cell] = np.maximum(each[:, :k] * made.money / made.unit, 0.0)
         result.row_prices[:, *cell] = np.maximum(-each[:, k:].T * made.money / size[:, None], 0.0)
-        assert result.work is not None
-        assert result.beyond is not None
         y = y * longest
         cls = ways.cls[made.columns]
         result.work[:, *cell] = 0.0

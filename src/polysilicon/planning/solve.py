@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 
 from polysilicon.errors import PolysiliconError
 from polysilicon.planning.answer import Answer, Progress, Warm, gap_of
@@ -25,6 +26,7 @@ from polysilicon.planning.clock import Clock, OutOfTime, Stop
 from polysilicon.planning.collect import Certificate, collect
 from polysilicon.planning.columns import Book
 from polysilicon.planning.conflict import refusal
+from polysilicon.planning.floor import floor
 from polysilicon.planning.hours import Dispatch, Hours
 from polysilicon.planning.limits import Limits
 from polysilicon.planning.linear import InfeasibleMaster
@@ -35,7 +37,7 @@ from polysilicon.planning.risk import risky
 from polysilicon.planning.rows import usual_cost
 from polysilicon.planning.supply import UNMET, ways
 from polysilicon.planning.value import cut
-from polysilicon.planning.whole import floor, nearly, whole_units
+from polysilicon.planning.whole import nearly, whole_units
 
 _INSIDE = 0.5
 """Weight of the best plan so far in the point that is cut."""
@@ -53,7 +55,7 @@ _MOST_COARSE = 60
 _KEPT = 5
 """Rounds of prices that a warm start gets."""
 
-_GRACE_S = 3.0
+_GRACE_S = 2.0
 """Seconds after time is up to find a plan where there is none yet."""
 
 Status = Literal["optimal", "time", "stopped"]
@@ -144,7 +146,7 @@ class Search:
         )
         self.cost, self.bound = np.inf, -np.inf
         self.best: Numbers | None = None
-        self._final: tuple[Numbers, Dispatch] | None = None
+        self._final: tuple[Numbers, Dispatch, Numbers] | None = None
         self.centre: Numbers | None = None
         self.weight, self.round = 1.0, 0
         self.coarse = self.integer = False
@@ -181,14 +183,13 @@ class Search:
         found[found < 1e-12 * np.maximum(scale, 1e-300)] = 0.0
         return found
 
-    def _dispatch(self, x: Numbers, *, blocks: bool) -> Dispatch:
-        """Serve all hours, or blocks of hours."""
+    def _dispatch(self, x: Numbers, *, blocks: bool) -> tuple[Numbers, Dispatch]:
+        """Serve all hours, or blocks of hours; return capacity and what serves what."""
         demand, weight = self.problem.demand, self.problem.hours[None]
         if blocks:
             demand, weight = self._blocks[0], self._blocks[1]
-        if self.ways.monthly.any():
-            return self.months.dispatch(self.capacity(x), demand, weight)
-        return self.hours.dispatch(self.capacity(x), demand, weight)
+        capacity = self.capacity(x)
+        return capacity, self.months.dispatch(capacity, demand, weight)
 
     def evaluate(self, x: Numbers, *, blocks: bool = False, plan: bool = True) -> float:
         """Dispatch a plan, give the master its cuts; return what the plan costs.
@@ -200,30 +201,31 @@ class Search:
             blocks: whether to dispatch blocks of hours.
             plan: whether they keep all rules; else they only give cuts.
         """
-        found = self._dispatch(x, blocks=blocks)
+        capacity, found = self._dispatch(x, blocks=blocks)
         prices = found.prices
         if blocks:
             at = self._blocks[2][..., None]
             prices = np.take_along_axis(prices, at, axis=2)
             if self.ways.second.max(initial=-1) >= 0:
                 spread = np.take_along_axis(found.row_prices, at[..., 0][None], axis=3)
-                found = Dispatch(usd=found.usd, prices=prices, rows=found.rows, row_prices=spread)
-        self._cut(prices, found)
+                found = replace(found, prices=prices, row_prices=spread)
+        value = self._cut(prices, found)
         usd = found.usd * self.problem.money
         scenario = usd.sum(axis=1) + x @ self.master.own
         cost = float(self.master.fixed @ x) + risky(self.problem, scenario)
         if plan and not blocks and cost < self.cost:
-            self.cost, self.best, self._final = cost, x, None
+            self.cost, self.best, self._final = cost, x, (capacity, found, value)
         return cost
 
-    def _cut(self, prices: Numbers, found: Dispatch | None) -> None:
+    def _cut(self, prices: Numbers, found: Dispatch | None) -> Numbers:
+        """Give the master the cut of some prices; return what a unit of each row saves."""
         made = cut(self.problem, self.ways, prices, found)
         worth = self.problem.money
-        made = type(made)(
-            base=made.base * worth, value=made.value * worth[:, None], prices=made.prices
-        )
+        value = made.value
+        made = replace(made, base=made.base * worth, value=value * worth[:, None])
         self.master.add_cut(made)
         self.prices = [*self.prices[-_KEPT + 1 :], made.prices]
+        return value
 
     def run(self, gap: float, progress: Callable[[Progress], None] | None) -> Status:
         """Search until the gap is closed, time is up, or somebody says stop."""
@@ -274,7 +276,7 @@ class Search:
     def _step(self, gap: float) -> float:
         """Solve the master, dispatch what it decided; return the gap."""
         if self.integer:
-            x, bound = whole_units(self.master, gap / 4, self.clock.left_s)
+            x, bound = whole_units(self.master, gap / 4, self.clock)
         else:
             x, bound = self.master.solve()
         self.bound = max(self.bound, bound)
@@ -312,23 +314,32 @@ class Search:
         grace = Clock(_GRACE_S)
         if self.best is None or (self.whole and not self.integer):
             self.cost, self.best = np.inf, None
-            x = None if self.whole or not np.isfinite(self.bound) else self.centre
-            tried, found = 0, False
-            while not found:
-                self.clock.extend(grace.left_s)
-                x = self._at_once(gap) if x is None else x
-                self.clock.extend(np.inf)
-                self.evaluate(x)
-                # The first has often no cuts to go by, and so no bound.
-                x, tried = None, tried + 1
-                found = grace.over() or (tried > 1 and self.unserved() <= SERVED)
+            self._first_plan(gap, grace)
+            self.bound = max(self.bound, floor(self.master))
         if not np.isfinite(self.bound):
             self.clock.extend(grace.left_s)
             try:
                 self.bound = self.master.solve()[1]
             except OutOfTime:
                 self.bound = floor(self.master)
+            if not np.isfinite(self.bound):
+                raise PolysiliconError(LATE)
         self.clock.extend(np.inf)
+
+    def _first_plan(self, gap: float, grace: Clock) -> None:
+        """Find a plan at once; the second attempt, which has cuts to go by, if there is time."""
+        x = None if self.whole or not np.isfinite(self.bound) else self.centre
+        while self.best is None or not grace.over():
+            again = self.best is not None
+            self.clock.extend(grace.left_s)
+            x = self._at_once(gap) if x is None else x
+            self.clock.extend(np.inf)
+            if again and grace.over():
+                return
+            self.evaluate(x)
+            if again and self.unserved() <= SERVED:
+                return
+            x = None
 
     def _at_once(self, gap: float) -> Numbers:
         """Return what the master decides with the cuts there are, or what it decided last."""
@@ -345,13 +356,9 @@ class Search:
             raise PolysiliconError(LATE)
         return x
 
-    def final(self) -> tuple[Numbers, Dispatch]:
-        """Return the best plan's capacity and dispatch, with what serves what."""
-        if self._final is None:
-            assert self.best is not None
-            capacity, hours = self.capacity(self.best), self.problem.hours[None]
-            found = self.months.dispatch(capacity, self.problem.demand, hours)
-            self._final = capacity, found
+    def final(self) -> tuple[Numbers, Dispatch, Numbers]:
+        """Return the best plan's capacity, its dispatch, and what a unit of each row saves."""
+        assert self._final is not None
         return self._final
 
     def shortfall(self) -> Numbers:
@@ -359,8 +366,7 @@ class Search:
 
         It is that of the worst scenario.
         """
-        _, found = self.final()
-        assert found.beyond is not None
+        _, found, _ = self.final()
         lost = np.where(self.ways.ceiling_kind == UNMET, found.beyond, 0.0)
         return np.asarray(lost.max(axis=1).T / self.problem.month_hours[:, None])
 
@@ -375,7 +381,7 @@ class Search:
     def answer(self, status: Status) -> Answer:
         """Return the answer with all that is told about it."""
         assert self.best is not None
-        capacity, found = self.final()
+        capacity, found, value = self.final()
         return collect(
             self.problem,
             self.ways,
@@ -385,6 +391,7 @@ class Search:
                 x=self.best,
                 capacity=capacity,
                 dispatch=found,
+                value=value,
                 bound=min(self.bound, self.cost),
                 status=status,
                 seconds=self.clock.seconds,
