@@ -1,9 +1,10 @@
 """A lower bound on the cost of any plan that needs no solving.
 
 Prices of demand at which no order saves more than it costs are feasible for the dual of the whole
-program: demand is worth at least that much. They are made from what demand costs by the hour. The
-worth of an order is homogeneous in prices, so where each price is scaled by the least ratio of cost
-to worth of all orders that can serve it, none is worth more than it costs.
+program: demand is worth at least that much. They are made from what demand costs by the hour, with
+and without markets that are limited. The worth of an order is homogeneous in prices (or less), so
+where each price is scaled by the least ratio of cost to worth of all orders that can serve it, none
+is worth more than it costs.
 
 All scenarios count by their chance here: a cost that weighs the dear ones more is no less.
 """
@@ -16,6 +17,7 @@ import numpy as np
 from polysilicon.planning.entries import Chosen
 from polysilicon.planning.master import Master
 from polysilicon.planning.problem import Numbers, Problem
+from polysilicon.planning.supply import Ways
 from polysilicon.planning.value import cut
 
 
@@ -26,15 +28,26 @@ def floor(master: Master) -> float:
         return -np.inf
     chosen = master.entries.of(np.arange(len(master.price)))
     usd = master.fixed + master.own @ problem.probability
-    prices = np.moveaxis(ways.ceiling, 0, 2)[:, :, None, :]
-    # Prices are the same in all hours of a month: so an hour stands for all.
-    hour = _hour(master)
-    saved = _saved(master, chosen, cut(hour, ways, prices).value)
-    scale = _scale(master, chosen, usd, saved)
-    found = cut(hour, ways, prices * scale[None, :, None, :])
-    base = float(problem.probability @ (found.base * problem.money).sum(axis=1))
-    bound = base + _least(master, usd - _saved(master, chosen, found.value))
-    return max(bound, _least(master, usd))
+    # Prices are the same in all hours of a month, so an hour stands for all.
+    hour, found = _hour(master), [_least(master, usd)]
+    for ceiling in (ways.ceiling, _dearest(ways)):
+        prices = np.moveaxis(ceiling, 0, 2)[:, :, None, :]
+        saved = _saved(master, chosen, cut(hour, ways, prices).value)
+        prices = prices * _scale(master, chosen, usd, saved)[None, :, None, :]
+        made = cut(hour, ways, prices)
+        base = float(problem.probability @ (made.base * problem.money).sum(axis=1))
+        found.append(base + _least(master, usd - _saved(master, chosen, made.value)))
+    return max(found)
+
+
+def _dearest(ways: Ways) -> Numbers:
+    """Return prices at which no limited market earns a rent either, shape (K, S, T)."""
+    found = ways.ceiling.copy()
+    limited = np.flatnonzero((ways.limit > 0).any(axis=(1, 2)))
+    for column in np.flatnonzero(np.isin(ways.first, limited)).tolist():
+        least = found[ways.cls[column]]
+        np.minimum(least, ways.cost[column], out=least)
+    return found
 
 
 def _hour(master: Master) -> Problem:
