@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ import pytest
 from planned import mixed, option, problem, units
 from polysilicon.errors import InputError
 from polysilicon.planning.answer import ConflictError
-from polysilicon.planning.clock import OutOfTime
+from polysilicon.planning.clock import Clock, OutOfTime
 from polysilicon.planning.derive import only
-from polysilicon.planning.problem import INF, Cap, Held, Redundancy, SpendContract
-from polysilicon.planning.solve import solve
+from polysilicon.planning.problem import INF, Cap, Held, Redundancy, Right, SpendContract
+from polysilicon.planning.solve import Search, solve
 from polysilicon.planning.whole import whole_units
 
 replace = msgspec.structs.replace
@@ -95,6 +97,35 @@ def test_a_plan_cheaper_than_redundancy_is_no_plan():
     asked = problem(demand, options=options, contracts=dear, redundancy=rule)
     # Two units of either vendor, whatever is lost; by the hour they would cost half as much.
     assert solve(asked, gap=1e-9).cost_usd == pytest.approx(2 * 2 * 2 * 2000)
+
+
+def test_a_stop_is_heard_within_branch_and_bound():
+    # Many racks of nearly the same worth: a search that takes minutes to its end.
+    rng = np.random.default_rng(7)
+    options = tuple(option(f"o{at}", supply=float(rng.integers(2, 9))) for at in range(40))
+    racks = tuple(
+        units(
+            f"c{at}", at, orders=(0, 1), term_months=6, whole=True,
+            per_unit=float(rng.uniform(1, 3)), monthly_usd=float(rng.uniform(500, 800)),
+        )
+        for at in range(40)
+    )  # fmt: skip
+    asked = problem(rng.uniform(5, 150, (3, 6, 6, 1)), options=options, contracts=racks)
+    search = Search(asked, None, Clock())
+    for _ in range(8):
+        search.evaluate(search.master.solve()[0])
+    told = []
+
+    def stop():
+        told.append(time.perf_counter())
+        return len(told) > 20
+
+    clock = Clock(60.0, stop)
+    x, bound = whole_units(search.master, 0.0, clock)
+    assert clock.status == "stopped"
+    assert len(told) < 40
+    assert (x[search.master.whole] == np.round(x[search.master.whole])).all()
+    assert bound <= search.evaluate(x)
 
 
 def test_whole_units_without_a_search_are_rounded(monkeypatch):
@@ -211,6 +242,15 @@ def test_conflicts_of_shares_and_redundancy_are_named():
             "choose one",
         ),
         ({"contracts": (units("a", salvage_usd=99.0, term_months=9),)}, "earns more"),
+        (
+            {
+                "contracts": (
+                    units("a", term_months=4, monthly_usd=50.0, rights=(
+                        Right(kind="sell", months=(2,), usd=130.0),)),
+                )
+            },
+            "order of month 1 that is sold in month 3 earns 30 dollars a unit",
+        ),
     ],
 )  # fmt: skip
 def test_numbers_that_make_no_sense_are_named(change, said):

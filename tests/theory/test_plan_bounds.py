@@ -15,6 +15,7 @@ from polysilicon.planning.clock import Clock
 from polysilicon.planning.derive import mean_of
 from polysilicon.planning.fix import cost, units_of
 from polysilicon.planning.floor import floor
+from polysilicon.planning.problem import Held, SpendContract, Tier
 from polysilicon.planning.solve import Search, solve
 from polysilicon.planning.worth import worth
 
@@ -155,7 +156,22 @@ def test_a_plan_costs_the_same_when_it_is_priced_again():
     for seed in (2, 14, 36):
         case = mixed(seed)
         answer = solve(case, gap=1e-6)
-        if any(one.name == "tiered" for one in case.contracts):
-            continue
         again = cost(case, units_of(answer), gap=1e-7)
         assert again.cost_usd == pytest.approx(answer.cost_usd, rel=1e-5)
+
+
+def test_orders_in_tiers_are_priced_again_one_by_one():
+    # Two orders of 6, each half as dear above 4, and a contract that their fees count for.
+    demand = np.array([6.0, 12.0, 12.0]).reshape(1, 3, 1, 1)
+    steps = units(
+        orders=(0, 1), term_months=3, monthly_usd=100.0, tiers=(Tier(above=4.0, factor=0.5),)
+    )
+    bill = SpendContract(
+        name="bill", program="bill", vendor="v", options=(0,), rate_usd_per_h=(1.0,), orders=(),
+        period_months=3, commitment_usd=(3000.0,), counting=(0,), headroom=1.0,
+    )  # fmt: skip
+    held = (Held(contract=1, order=0, units=1.0),)
+    case = problem(demand, options=(option(),), contracts=(steps, bill), held=held)
+    answer = solve(case, gap=1e-9)
+    assert {one.order for one in answer.bought if not one.held} == {0, 1}
+    assert cost(case, units_of(answer)).cost_usd == pytest.approx(answer.cost_usd, rel=1e-6)
