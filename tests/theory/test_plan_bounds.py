@@ -161,11 +161,12 @@ def test_a_plan_costs_the_same_when_it_is_priced_again():
 
 
 def test_orders_in_tiers_are_priced_again_one_by_one():
-    # Two orders of 6, each half as dear above 4, and a contract that their fees count for.
-    demand = np.array([6.0, 12.0, 12.0]).reshape(1, 3, 1, 1)
+    # Two orders of 8, each half as dear above 4, and a contract that their fees count for.
+    demand = np.array([8.0, 16.0, 16.0]).reshape(1, 3, 1, 1)
     steps = units(
-        orders=(0, 1), term_months=3, monthly_usd=100.0, tiers=(Tier(above=4.0, factor=0.5),)
-    )
+        orders=(0, 1), term_months=3, monthly_usd=100.0, most=8.0,
+        tiers=(Tier(above=4.0, factor=0.5),),
+    )  # fmt: skip
     bill = SpendContract(
         name="bill", program="bill", vendor="v", options=(0,), rate_usd_per_h=(1.0,), orders=(),
         period_months=3, commitment_usd=(3000.0,), counting=(0,), headroom=1.0,
