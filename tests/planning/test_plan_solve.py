@@ -14,7 +14,8 @@ from polysilicon.planning.answer import ConflictError
 from polysilicon.planning.clock import Clock, OutOfTime
 from polysilicon.planning.derive import only
 from polysilicon.planning.problem import INF, Cap, Held, Redundancy, Right, SpendContract
-from polysilicon.planning.solve import Search, solve
+from polysilicon.planning.search import Search
+from polysilicon.planning.solve import solve
 from polysilicon.planning.whole import whole_units
 
 replace = msgspec.structs.replace
@@ -99,6 +100,16 @@ def test_a_plan_cheaper_than_redundancy_is_no_plan():
     assert solve(asked, gap=1e-9).cost_usd == pytest.approx(2 * 2 * 2 * 2000)
 
 
+@pytest.mark.parametrize(("demand", "machines"), [(0.03, 1), (10.02, 11), (300.2, 301)])
+def test_a_whole_machine_is_bought_for_little_that_must_be_served(demand, machines):
+    # In one of 24 hours a little more is asked for than the machines before the last one do.
+    load = np.full((2, 1, 24, 1), machines - 1.0)
+    load[1, 0, 3] = demand
+    racks = (units(term_months=1, whole=True, monthly_usd=500.0),)
+    asked = problem(load, options=(option(price=INF),), contracts=racks)
+    assert solve(asked, gap=1e-6).cost_usd == pytest.approx(500.0 * machines)
+
+
 def test_a_stop_is_heard_within_branch_and_bound():
     rng = np.random.default_rng(7)
     options = tuple(
@@ -130,7 +141,7 @@ def test_whole_units_without_a_search_are_rounded(monkeypatch):
             raise OutOfTime("no whole units were found in time")
         return whole_units(master, gap, limit_s, fixed)
 
-    for module in ("solve", "whole"):
+    for module in ("search", "whole"):
         monkeypatch.setattr(f"polysilicon.planning.{module}.whole_units", no_search)
     asked = case(contracts=tuple(replace(one, whole=True) for one in case().contracts))
     answer = solve(asked, gap=0.0, time_s=0.0)

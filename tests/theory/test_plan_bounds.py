@@ -16,7 +16,8 @@ from polysilicon.planning.derive import mean_of
 from polysilicon.planning.fix import cost, units_of
 from polysilicon.planning.floor import floor
 from polysilicon.planning.problem import Held, SpendContract, Tier
-from polysilicon.planning.solve import Search, solve
+from polysilicon.planning.search import Search
+from polysilicon.planning.solve import solve
 from polysilicon.planning.worth import worth
 
 SEEDS = [

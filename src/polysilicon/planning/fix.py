@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from polysilicon.planning.answer import Answer
+from polysilicon.planning.clock import Stop
 from polysilicon.planning.problem import Contract, Held, Problem, SpendContract
 from polysilicon.planning.solve import solve
 
@@ -56,7 +57,14 @@ def _counting(contract: Contract, same: list[tuple[int, int]]) -> Contract:
     return msgspec.structs.replace(contract, counting=(*contract.counting, *more))
 
 
-def cost(problem: Problem, units: Units, *, gap: float = 1e-6, time_s: float = 60.0) -> Answer:
+def cost(
+    problem: Problem,
+    units: Units,
+    *,
+    gap: float = 1e-6,
+    time_s: float = 60.0,
+    stop: Stop | None = None,
+) -> Answer:
     """Return what a plan costs on a problem, which may be of other scenarios than it was made for.
 
     Args:
@@ -64,8 +72,9 @@ def cost(problem: Problem, units: Units, *, gap: float = 1e-6, time_s: float = 6
         units: of each contract and order.
         gap: where rights and books are decided.
         time_s: likewise.
+        stop: ends that.
 
     Raises:
         ConflictError: the plan leaves demand that must be served, or breaks a limit.
     """
-    return solve(fixed(problem, units), gap=gap, time_s=time_s)
+    return solve(fixed(problem, units), gap=gap, time_s=time_s, stop=stop)
