@@ -67,10 +67,10 @@ def _band(plan: Plan) -> str:
 
 def _tiles(plan: Plan) -> list[tuple[str, str, str]]:
     """Return the main figures: name, figure, what it means."""
+    ends = f"{money(plan.low_usd)} to {money(plan.high_usd)}"
     found = [
         ("cost", money(plan.cost_usd), f"{plan.months} months from {plan.start_month}"),
-        ("band", _band(plan), f"{money(plan.low_usd)} to {money(plan.high_usd)}, with all seconds "
-         "at the ends of their bands"),
+        ("band", _band(plan), f"{ends}, with all seconds at the ends of their bands"),
         ("certified gap", f"{plan.gap:.2%}", "no plan is cheaper by more"),
         ("left by the hour", share(plan.left_share), f"{money(plan.left_usd)}, spot included"),
     ]  # fmt: skip
