@@ -250,7 +250,10 @@ def page(rows: list[Row], told: list[str]) -> str:
 
 def played(found: Placement) -> str:
     """Return what the slowest tasks took on the fleet that was found."""
-    words = ", ".join(f"{one.agent} {units.seconds(one.p99_s)}" for one in found.slo)
+    words = ", ".join(
+        f"{agent} {units.seconds(one.foreseen_s if one.checked_s is None else one.checked_s)}"
+        for agent, one in found.slo.items()
+    )
     return words if found.checked else f"{words}: misses it"
 
 
