@@ -167,6 +167,7 @@ class Context:
             arguments=request,
             timeout_s=timeout_s,
             retries=retries,
+            hedge=on_token is None,
         )
         return await self._resources.runner.run(self._scope, call, work, ChatResult)
 
