@@ -130,7 +130,8 @@ class Attempts:
                 other = choose(call, task, without=left.failed)
                 if other is not None:
                     return other
-                returns = failure.down and pool.gates[call.resource].health.answered
+                answered = pool.gates[call.resource].health.answered
+                returns = failure.down and answered and not call.once
                 if returns and left.waits_on(time.monotonic()):
                     await self._back_off(job, min(left.waits - 1, _MOST_DOUBLINGS))
                     left.failed.clear()
