@@ -219,7 +219,7 @@ class Attempts:
         if other is None:
             return None
         gate = other.pool.gates[job.call.resource]
-        if not gate.has_room or not gate.health.up(time.monotonic()):
+        if not gate.has_room(job.task) or not gate.health.up(time.monotonic()):
             self.dispatcher.settle(other, None)
             return None
         await gate.enter(job.task)

@@ -36,6 +36,10 @@ class Waiter(Protocol):
     prompts: dict[str, int]
 
 
+_Entry = tuple[asyncio.Future[None], Waiter, float]
+"""Who waits: its turn, its task, since when."""
+
+
 class _Pauses:
     """How long tasks stay away from an engine after steps of each name, and whether they return."""
 
@@ -73,6 +77,8 @@ class Gate:
         batch: learns how many at once still pay; None where each has a core of its own.
         holds: slots have a cache that is lost to whoever takes them, so that one may be kept for
             a task that paused.
+        front: so many steps that somebody waits for enter beyond the cap: what they run on goes
+            before whatever is under way, and that does not go on until they have ended.
     """
 
     def __init__(
@@ -82,8 +88,10 @@ class Gate:
         batch: Batch | None = None,
         *,
         holds: bool = False,
+        front: int = 0,
     ) -> None:
         self.cap = cap
+        self._front = front
         self.running = 0
         self.mean_s = 0.0
         self.held = 0
@@ -93,7 +101,7 @@ class Gate:
         self._kept: dict[int, asyncio.TimerHandle] = {}
         self._means: dict[str, float] = {}
         self._times: dict[str, deque[float]] | None = {} if batch is not None else None
-        self._waiting: list[tuple[asyncio.Future[None], Waiter, float]] = []
+        self._waiting: list[_Entry] = []
 
     @property
     def waiting(self) -> int:
@@ -105,10 +113,13 @@ class Gate:
         """How many may run at once: the slots, or as many as still pay."""
         return min(self.cap, self.batch.most)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether a step would enter at once."""
-        return self.running + len(self._kept) < self.limit and not self._waiting
+    def _limit_of(self, task: Waiter) -> int:
+        return self.limit + (self._front if task.klass == schedule.INTERACTIVE else 0)
+
+    def has_room(self, task: Waiter) -> bool:
+        """Tell whether a step of a task would enter at once."""
+        taken = self.running + len(self._kept)
+        return taken < self._limit_of(task) and (taken >= self.limit or not self._waiting)
 
     async def enter(self, task: Waiter) -> None:
         """Wait for room; whoever enters must call `leave`."""
@@ -118,7 +129,7 @@ class Gate:
                 self.held += 1
                 self.running += 1
                 return
-        if self.has_room:
+        if self.has_room(task):
             self.running += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -185,21 +196,26 @@ class Gate:
         """Let as many in as there is room for."""
         # Who was cancelled while waiting may not have taken itself off the list yet.
         self._waiting = [entry for entry in self._waiting if not entry[0].done()]
-        taken = self.running + len(self._kept)
-        for _ in range(schedule.admit(taken, len(self._waiting), self.limit)):
-            turn, _, _ = self._waiting.pop(self._next())
+        while self._waiting:
+            taken, entries = self.running + len(self._kept), self._waiting
+            if not schedule.admit(taken, len(entries), self.limit):
+                entries = [e for e in entries if e[1].klass == schedule.INTERACTIVE]
+                if not schedule.admit(taken, len(entries), self.limit + self._front):
+                    return
+            entry = entries[self._next(entries)]
+            self._waiting.remove(entry)
             self.running += 1
-            turn.set_result(None)
+            entry[0].set_result(None)
 
-    def _next(self) -> int:
+    def _next(self, entries: list[_Entry]) -> int:
         """Return which of the waiting steps runs next."""
         now_s = time.monotonic()
-        tasks = [task for _, task, _ in self._waiting]
+        tasks = [task for _, task, _ in entries]
         saves = self._saves
         saved_s = [0.0] * len(tasks) if saves is None else [saves(task.prompts) for task in tasks]
         return schedule.next_step(
             np.array([task.left_s for task in tasks], np.float64),
-            np.array([since_s for _, _, since_s in self._waiting], np.float64),
+            np.array([since_s for _, _, since_s in entries], np.float64),
             np.array([task.klass for task in tasks], np.int64),
             np.array([task.deadline_s for task in tasks], np.float64) - now_s - self.mean_s,
             np.array(saved_s, np.float64),

@@ -58,7 +58,7 @@ class RunningPool:
             slots = pool.concurrency * pool.units
             self.gates["engine"] = Gate(slots, self.saved_s, Batch(slots), holds=self.in_process)
         if cores:
-            self.gates["cpu"] = Gate(cores)
+            self.gates["cpu"] = Gate(cores, front=cores)
             self.gates["wait"] = Gate(MOST_WAITING)
 
     def serves(self, kind: str, what: str, resource: str) -> bool:

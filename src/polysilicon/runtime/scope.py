@@ -77,6 +77,11 @@ class TaskState:
     def __post_init__(self) -> None:
         self.served(0.0)
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.klass == schedule.INTERACTIVE
+
     def served(self, seconds: float) -> None:
         """Note service that it has had."""
         self.attained_s += seconds
