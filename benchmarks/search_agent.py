@@ -19,9 +19,9 @@ from polysilicon.agents.researcher.corpus import read_library, read_questions
 from polysilicon.runtime import search
 from polysilicon.runtime.types import Document, Setup
 
-FOUND, KEPT = 110, 2
-SUMMARY_CHARACTERS = 500
-ANSWER_TOKENS = 16
+FOUND, KEPT = 110, 1
+SUMMARY_CHARACTERS = 250
+ANSWER_TOKENS = 8
 
 
 @lru_cache

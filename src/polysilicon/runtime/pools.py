@@ -77,7 +77,7 @@ class RunningPool:
     def load(self, resource: str, name: str = "") -> tuple[float, float, float]:
         """Return dollars a second of one step's share, mean service and queue in seconds."""
         gate = self.gates[resource]
-        queue_s = schedule.queued_s(gate.mean_s, gate.running + gate.waiting, gate.cap)
+        queue_s = schedule.queued_s(gate.mean_s, gate.running + gate.waiting, gate.limit)
         told = self.as_given.usd_per_s
         usd_per_s = self.usd_per_s / gate.cap if told is None else told
         return usd_per_s, gate.service_s(name), queue_s
