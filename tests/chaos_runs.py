@@ -46,7 +46,7 @@ concurrency = 4
 price = {{ usd_per_hour = 1.0 }}
 """
 _TASKS = 6
-_BUNDLED_TASKS = 2
+_BUNDLED_TASKS = 1
 _LIMIT_S = 180.0
 
 
