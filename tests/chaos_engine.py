@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -93,4 +92,6 @@ def _serve(port: int, count: str) -> None:
         return answer(asked)
 
     with Endpoint(counted).served(port):
-        threading.Event().wait()
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()  # whoever started it ended, however that came about
