@@ -1,4 +1,4 @@
-// Attention of few queries at once, as in decoding: online softmax (Milakov and Gimelshein 2018,
+// Attention of a few queries at once: online softmax (Milakov and Gimelshein 2018,
 // "Online normalizer calculation for softmax", algorithm 3) over blocks of 64 keys, in f32.
 //
 // ggml computes one query and one key at a time, sums the values in f16 and calls expf for each.
@@ -91,7 +91,7 @@ INLINE void add_values(const struct polysilicon_attention * a, const int rows, c
                        int64_t key, const int live[], const float weights[][POLYSILICON_KEYS],
                        floats sum[][8]) {
     for (int begin = 0; begin < parts; begin += 4) {
-        const int n = parts - begin < 4 ? parts - begin : 4;
+        const int n = parts - begin < 4 ? parts - begin : 4;  // rows * n sums stay in registers
         floats kept[POLYSILICON_ROWS][4];
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < n; c++) kept[r][c] = sum[r][begin + c];

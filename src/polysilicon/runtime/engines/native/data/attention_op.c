@@ -1,7 +1,6 @@
 // ggml's attention with the kernel of attention.c, where that can take it; ggml's own elsewhere,
 // which is compiled under the name ggml_plain_flash_attn_ext.
 #include "attention.h"
-#include "common.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-impl.h"
 
@@ -39,7 +38,7 @@ static size_t shared_bytes(const struct job * j) {
     return sizeof(float) * (size_t) (j->q->ne[1] * j->q->ne[2] * j->q->ne[3] * j->parts * (2 + j->v->ne[0]));
 }
 
-// Whether the kernel can take it: few queries, f16, sizes it knows, no bias by distance, no cap.
+// Whether the kernel can take it: f16, sizes it knows, no bias by distance, no cap.
 static int can(const struct ggml_compute_params * params, const struct job * j) {
     float others[2];
     memcpy(others, j->dst->op_params + 1, sizeof others);
@@ -51,8 +50,7 @@ static int can(const struct ggml_compute_params * params, const struct job * j) 
         && j->k->ne[2] == j->v->ne[2] && j->q->ne[3] == j->k->ne[3] && j->q->ne[3] == j->v->ne[3];
     const int masked = j->mask == NULL
         || (j->mask->type == GGML_TYPE_F16 && j->mask->ne[2] == 1 && j->mask->ne[0] >= j->k->ne[1]);
-    const int few = j->q->ne[1] < GGML_FA_TILE_Q;
-    return plain && halves && sized && shaped && masked && few
+    return plain && halves && sized && shaped && masked
         && (j->parts == 1 || shared_bytes(j) <= params->wsize);
 }
 
