@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from polysilicon import catalog, cost
 from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_running_fleet
 from polysilicon.catalog.machine import detect, local_offer
@@ -182,7 +184,8 @@ async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool
         return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
     if any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
-        setup = await asyncio.to_thread(lambda: chosen(path, here).setup)
+        found = await asyncio.to_thread(lambda: chosen(path, here).setup)
+        setup = msgspec.structs.replace(found, prompt_lookup=pool.prompt_lookup)
         engine = await asyncio.to_thread(
             open_engine, "llama.cpp", path=path, concurrency=pool.concurrency, setup=setup
         )
