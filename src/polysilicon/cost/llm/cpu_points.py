@@ -220,7 +220,6 @@ FEATURES: tuple[str, ...] = (
     "bandwidth", "bandwidth_p", "bandwidth_c", "threads", "threads_c", "year", "year_p",
     "tokens", "tokens_p", "tokens_c", "load", "load_p", "load_tokens", "load_c", "held_back",
     *(f"{isa}{tail}" for isa in ("neon", "sve", "avx512", "amx") for tail in ("", "_p", "_c")),
-    "bare", "bare_p", "bare_arm", "bare_arm_p",
 )  # fmt: skip
 """Of the law: p is log2 of parameters, c of cores; products are written side by side."""
 
@@ -244,8 +243,6 @@ def features(points: Points, words: Vocabulary) -> Numbers:
     for isa in ("neon", "sve", "avx512", "amx"):
         has = (points.isa == words.isas[isa]).astype(np.float64)
         columns += [has, has * p, has * c]
-    arm = np.isin(points.isa, [words.isas[isa] for isa in ("neon", "sve")])
-    columns += [points.bare, points.bare * p, points.bare * arm, points.bare * arm * p]
     return np.stack(columns, axis=1)
 
 
