@@ -37,10 +37,10 @@ COEFFICIENTS: tuple[str, ...] = (
 compute, memory, link: share of the peak rate that is reached; cache: time to read the cache, over
 that at the rate of weights; message_s: of one step of an all-reduce; layer_s: overhead of a layer;
 sequence: growth of that overhead with each sequence; request_s: of a request; iteration: iterations
-that a prompt waits for, over one and one for each chunk of it; interference: prefill that decodes of the batch wait for, over all of it;
-wait, wait_power: prompts that a prompt waits for, over the sequences beside it to that power;
-overlap: part of that wait in which the decodes of the waiting have not begun; queue: cycles that a
-step waits for memory, over those by Little's law.
+that a prompt waits for, over one and one for each chunk of it; interference: prefill that decodes
+of the batch wait for, over all of it; wait, wait_power: prompts that a prompt waits for, over the
+sequences beside it to that power; overlap: part of that wait in which the decodes of the waiting
+have not begun; queue: cycles that a step waits for memory, over those by Little's law.
 """
 
 CHUNK_TOKENS = 1024.0
