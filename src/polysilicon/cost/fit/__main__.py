@@ -30,7 +30,7 @@ from polysilicon.cost.llm.residuals import shapes_of
 
 SEED = 20261121
 LATER = "later rows"
-BOTH = "processor, of both tables"
+BOTH = "processor of both tables"
 HEADS = ("held_out", "group", "metric", "rows", "median_error", "mean_error", "in_band")
 
 
