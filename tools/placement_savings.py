@@ -322,7 +322,8 @@ is what their dollars compare. The placed fleet was also played by the simulator
 as they were; where these come in bursts it may miss its SLO, and what the fleet costs that `place`
 then finds, by playing, is told beside. A mix of several shapes has as many tasks of each. A gap
 says how much less a fleet could cost at most, under the same parts of the SLO. Baselines are found
-as the fleets are, with the same search over waits. One that misses the SLO is sized for its work alone, so its dollars in brackets are no saving.
+as the fleets are, with the same search over waits. One that misses the SLO is sized for its work
+alone, so its dollars in brackets are no saving.
 """
 
 FLEETS = "Models as the shapes name them; a pool of tools serves all that is not a model."
