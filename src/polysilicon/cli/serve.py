@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -94,6 +95,8 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
         served = f"{address}/v1 serves {gateway.machine.model} (pools: {names})"
         text = f"{served}; {address}/ is the dashboard; Ctrl-C ends"
         progress().print(text, markup=False, soft_wrap=True)
+        gc.collect()
+        gc.freeze()  # what is there now stays; looking through it again would hold up all calls
 
     if mcp_stdio:
         from polysilicon.gateway.mcp.server import serve_stdio  # noqa: PLC0415 - heavy

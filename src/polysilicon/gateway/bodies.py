@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from starlette.types import Receive
 
-from polysilicon.gateway import tools
+from polysilicon.gateway import bounds, tools
 from polysilicon.gateway.about import FIELDS
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.schemas import grammar
@@ -84,22 +84,21 @@ class CompletionBody(Sampling, frozen=True, kw_only=True):
 
 
 async def body_of(receive: Receive) -> bytes:
-    """Return the body of a request; the guard bounds its bytes and seconds.
+    """Return the body of a request, of JSON; the guard bounds its bytes and seconds.
 
     Raises:
-        ApiError: 400; the caller left before all of it was there.
+        ApiError: 400, 413; the caller left before all of it was there, or it holds too much.
     """
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message.get("body", b"")
-        return whole
-    pieces = []
-    while message["type"] == "http.request":
-        pieces.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(pieces)
+    pieces, more = [], True
+    while more:
         message = await receive()
-    raise ApiError(400, "the body is not whole")
+        if message["type"] != "http.request":
+            raise ApiError(400, "the body is not whole")
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    await bounds.check(body)
+    return body
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
