@@ -14,7 +14,6 @@ from starlette.types import Receive
 from polysilicon.gateway import bounds, tools
 from polysilicon.gateway.about import FIELDS
 from polysilicon.gateway.errors import ApiError
-from polysilicon.gateway.schemas import grammar
 from polysilicon.runtime.pools import RunningPool
 
 Json = dict[str, Any]
@@ -139,21 +138,21 @@ def for_endpoint(fields: Raws, model: str, *, stream: bool) -> bytes:
     return msgspec.json.encode(sent)
 
 
-def for_engine_here(fields: Raws, schema: Json | None) -> tuple[Raws, list[str]]:
+def for_engine_here(fields: Raws, grammar: str | None) -> tuple[Raws, list[str]]:
     """Return the fields that the engine in this process gets, and names of those left out.
 
     Args:
         fields: the caller's.
-        schema: JSON schema of what may be written; None for free text.
+        grammar: of what may be written; None for free text.
 
     Raises:
-        ApiError: 400; the schema cannot be held to, or there is more than text.
+        ApiError: 400; there is more than text.
     """
     kept = {name: fields[name] for name in _IN_PROCESS if name in fields}
     _check_text(fields)
     known = {*kept, "model", "metadata", "response_format", "tools", "tool_choice", "n"}
-    if schema is not None:
-        kept["grammar"] = _raw(grammar(schema))
+    if grammar is not None:
+        kept["grammar"] = _raw(grammar)
     left_out = [name for name in fields if name not in known]
     return kept, left_out
 

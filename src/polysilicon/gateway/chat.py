@@ -17,6 +17,7 @@ from polysilicon.gateway.bodies import ChatBody, CompletionBody, Json, Raws
 from polysilicon.gateway.calls import Placed, asked_in, run, unless_left
 from polysilicon.gateway.errors import NOTES, ApiError, log, of_error
 from polysilicon.gateway.outside import Asked
+from polysilicon.gateway.schemas import held_to
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.engines.forward import Answer
 from polysilicon.runtime.pools import RunningPool
@@ -78,7 +79,7 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
 
     async def work(pool: RunningPool, placed: Placed) -> None:
         assert pool.engine is not None
-        body, emulated = _for_pool(job, pool, placed)
+        body, emulated = await _for_pool(job, pool, placed)
         answer = await job.gateway.forwarder(pool.engine).post(job.path, body)
         try:
             if answer.status != 200:
@@ -101,7 +102,7 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
     return await run(job.gateway, job.asked, work)
 
 
-def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]:
+async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]:
     """Return the body that a pool's engine gets, and whether tools are emulated.
 
     Raises:
@@ -125,9 +126,25 @@ def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]
         if not pool.in_process:
             fields = bodies.with_schema(fields, schema)
     if pool.in_process:
-        fields, placed.ignored = bodies.for_engine_here(fields, schema)
+        grammar = None if schema is None else await _grammar(job, schema)
+        fields, placed.ignored = bodies.for_engine_here(fields, grammar)
     stream = job.streams and not emulated
     return bodies.for_endpoint(fields, pool.engine.model, stream=stream), emulated
+
+
+async def _grammar(job: Job, schema: Json) -> str:
+    """Return the grammar of what may be written.
+
+    Raises:
+        ApiError: 400; it cannot be held to, for which a tool is named that is the cause.
+    """
+    try:
+        return await held_to(schema, "response_format")
+    except ApiError:
+        given = job.body.tools if isinstance(job.body, ChatBody) else None
+        for at, tool in enumerate(given or ()):
+            await held_to(tool.function.parameters, f"tools[{at}].function.parameters")
+        raise
 
 
 async def refusal(answer: Answer) -> EngineError:
