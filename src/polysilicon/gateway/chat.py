@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +111,7 @@ async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes,
     fields, body, emulated = job.fields, job.body, False
     assert pool.engine is not None
     schema: Json | None = None
+    chosen = tools.Choice([], must=False)
     if bodies.emulates(pool) and isinstance(body, ChatBody):
         if (body.n or 1) > 1:
             raise ApiError(400, "this engine gives one answer to a request", param="n")
@@ -126,25 +127,23 @@ async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes,
         if not pool.in_process:
             fields = bodies.with_schema(fields, schema)
     if pool.in_process:
-        grammar = None if schema is None else await _grammar(job, schema)
+        grammar = None if schema is None else await _grammar(job, schema, chosen.tools)
         fields, placed.ignored = bodies.for_engine_here(fields, grammar)
     stream = job.streams and not emulated
     return bodies.for_endpoint(fields, pool.engine.model, stream=stream), emulated
 
 
-async def _grammar(job: Job, schema: Json) -> str:
-    """Return the grammar of what may be written.
+async def _grammar(job: Job, schema: Json, chosen: Sequence[tools.Tool]) -> str:
+    """Return the grammar of what may be written, in which each of the tools can be called.
 
     Raises:
-        ApiError: 400; it cannot be held to, for which a tool is named that is the cause.
+        ApiError: 400; it cannot be held to.
     """
-    try:
-        return await held_to(schema, "response_format")
-    except ApiError:
-        given = job.body.tools if isinstance(job.body, ChatBody) else None
-        for at, tool in enumerate(given or ()):
-            await held_to(tool.function.parameters, f"tools[{at}].function.parameters")
-        raise
+    names = [tool.function.name for tool in getattr(job.body, "tools", None) or ()]
+    for tool in chosen:
+        place = f"tools[{names.index(tool.function.name)}].function.parameters"
+        await held_to(tool.function.parameters, place)
+    return await held_to(schema, "response_format")
 
 
 async def refusal(answer: Answer) -> EngineError:

@@ -26,7 +26,8 @@ def place_of(schema: Json, reason: str) -> tuple[str, str]:
         schema: which cannot be held to.
         reason: what is wrong with it as a whole.
     """
-    place, part, left, seen = "#", schema, _MOST_TRIED, {"#"}
+    part: Any = schema
+    place, left, seen = "#", _MOST_TRIED, {"#"}
     while left > 0:
         inner = None
         for name, step, child in sorted(_children(part), key=lambda found: _refers(found[2])):

@@ -70,7 +70,7 @@ def grammar(schema: Json, param: str = "response_format") -> str:
         raise _refused(f"the schema cannot be held to: {error}", param) from error
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _grammar(text: bytes) -> str:
     """Return the grammar of a schema that is written as JSON.
 
