@@ -138,7 +138,6 @@ async def submit(request: Request) -> Response:
     asked = decoded(await body_of(request.receive), TaskRequest)
     if gateway.draining:
         raise ApiError(503, "the gateway is ending", code="draining", retry_after_s=5)
-    caller.admit()
     view, new = _tasks_of(request).accept(asked, caller, key)
     request.scope[NOTES]["task"] = view.id
     headers = {"location": f"/v1/tasks/{view.id}"}
