@@ -120,6 +120,7 @@ class Gateway:
         exporter: sends spans to `--otlp`; None where there is none.
         mcp: the sessions of `/mcp`; None before they are served.
         draining: no new calls are taken.
+        on_fleet: called after the fleet has changed.
         board: what the dashboard keeps.
     """
 
@@ -142,6 +143,7 @@ class Gateway:
     exporter: Exporter | None = None
     mcp: StreamableHTTPSessionManager | None = None
     draining: bool = False
+    on_fleet: list[Callable[[], None]] = field(default_factory=list)
     board: Board = field(init=False)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -207,6 +209,8 @@ class Gateway:
         for engine in set(self.forwarders) - {pool.engine for pool in pools if pool.engine}:
             self.forwarders.pop(engine).close()
         self.runner.dispatch_by(dispatcher)
+        for told in self.on_fleet:
+            told()
         self.feed.publish("fleet", [pool.name for pool in self.machine.pools])
 
 

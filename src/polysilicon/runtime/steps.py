@@ -22,7 +22,7 @@ from polysilicon.runtime.dispatch import Choice, Dispatcher
 from polysilicon.runtime.journal import Journal, JournalError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.results import decode_result, encode_error, encode_result
-from polysilicon.runtime.scope import ANY_MODEL, Scope, StepCall, TaskState, Usage
+from polysilicon.runtime.scope import ANY_MODEL, CHECK, Scope, StepCall, TaskState, Usage
 from polysilicon.workload.record import StepRecord
 
 T = TypeVar("T")
@@ -313,13 +313,13 @@ class StepRunner:
                 result = await work(pool, usage)
         except TimeoutError as error:
             if call.resource == "engine":
-                health.failed(time.monotonic(), probe=probe)
+                health.failed(time.monotonic(), probe=probe, doubtful=call.name != CHECK)
             raise StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s") from error
         except EngineError as error:
             if error.of_request:
                 health.succeeded()
             else:
-                health.failed(time.monotonic(), probe=probe)
+                health.failed(time.monotonic(), probe=probe, doubtful=error.doubtful)
             raise
         except BaseException:
             health.left(probe=probe)
