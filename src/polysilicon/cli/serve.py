@@ -65,6 +65,11 @@ from polysilicon.cli.output import emit_json, json_option, progress
     help="Seconds that one step may take.",
 )  # fmt: skip
 @click.option(
+    "--keep", "keep_days", type=click.FloatRange(min=0, min_open=True), default=30.0,
+    show_default=True, metavar="DAYS",
+    help="How long steps and tasks that ended are kept; their sums stay.",
+)  # fmt: skip
+@click.option(
     "--drain", "drain_s", type=click.FloatRange(min=0), default=30.0, show_default=True,
     help="Seconds that calls under way may go on after SIGTERM.",
 )  # fmt: skip

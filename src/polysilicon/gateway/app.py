@@ -20,6 +20,7 @@ from polysilicon.gateway import (
     metrics,
     openapi,
     responses,
+    retention,
 )
 from polysilicon.gateway.dashboard import routes as dashboard
 from polysilicon.gateway.dashboard.session import cookie_key
@@ -49,6 +50,7 @@ SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
     outgoing.sending_traces,  # before the tasks, so that it hears of their ends
     checks.checking,
     tasks.serving_tasks,
+    retention.forgetting,  # after the tasks, of which those under way are kept
     mcp.serving_mcp,
     traces.serving_traces,
 )  # fmt: skip
