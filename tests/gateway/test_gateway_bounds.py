@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
+import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polysilicon.gateway import bounds
+from polysilicon.gateway import bounds, guard
 from polysilicon.gateway.errors import ApiError
 from scripted_endpoint import Endpoint
 from served_gateway import endpoint_pool, serving
@@ -95,6 +98,31 @@ def test_a_bomb_of_traces_is_refused_by_a_worker(gateway: Any) -> None:
     refused = gateway.client.post("/v1/traces", content=bomb, headers=headers)
     assert refused.status_code == 413
     assert gateway.chat().status_code == 200
+
+
+def test_bodies_that_are_large_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MOST_HELD_BYTES", 100_000)
+    with serving(tmp_path, endpoint_pool("http://127.0.0.1:9/v1")) as served:
+
+        def until(status: int) -> httpx.Response:
+            for _ in range(500):
+                answer = served.client.post("/v1/chat/completions", content=b" " * 60_000)
+                if answer.status_code == status:
+                    return answer
+                time.sleep(0.02)
+            raise AssertionError(answer.text)
+
+        url = httpx.URL(served.address)
+        with socket.create_connection((url.host, url.port)) as half:
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+            half.sendall(head + b"Content-Length: 99000\r\n\r\n" + b" " * 60_000)
+            refused = until(503)
+            assert refused.json()["error"]["code"] == "overloaded"
+            assert refused.headers["retry-after"] == "1"
+            assert served.client.get("/v1/models").status_code == 200
+        until(400)  # what has ended counts no more, and these are no JSON
 
 
 @pytest.fixture(scope="module")
