@@ -117,7 +117,7 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
 @click.option("--budget", "budget_usd", type=click.FloatRange(min=0), help="Dollars a period.")
 @click.option("--period", type=click.Choice(["day", "month", "total"]), default="month")
 @click.option("--rate", "requests_per_min", type=click.FloatRange(min=1), help="Calls a minute.")
-@click.option("--at-once", type=click.IntRange(min=1), help="Calls at once.")
+@click.option("--at-once", type=click.IntRange(min=1), help="Calls at once, tasks among them.")
 @click.option(
     "--pool", "pools", multiple=True, default=("*",), help="A pool it may use; repeatable."
 )
