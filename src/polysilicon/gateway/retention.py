@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -20,6 +20,7 @@ from polysilicon.disk import write_whole
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.totals import Group, Sums, Totals
 from polysilicon.runtime.journal import Committed, Journal
+from polysilicon.workload.record import StepRecord
 
 if TYPE_CHECKING:
     from polysilicon.gateway.state import Gateway
@@ -83,6 +84,9 @@ class Retention:
     ) -> None:
         """Forget the oldest steps, a page at a time, while others have their turns.
 
+        The newest one stays, for a journal that is empty may begin its numbers anew, and those
+        steps were taken for forgotten ones.
+
         Args:
             before_s: until when steps ended that go.
             now_s: by the same clock.
@@ -94,7 +98,7 @@ class Retention:
         """
         after, more = 0, True
         while more:
-            page = self._journal.ended(after, _PAGE)
+            page = self._journal.ended(after, _PAGE + 1)[:-1]
             old = page[: max(excess, 0)]
             old += takewhile(lambda step: (step.record.end_s or 0.0) < before_s, page[len(old) :])
             more, excess = len(old) == _PAGE, excess - len(old)
@@ -114,6 +118,16 @@ class Retention:
         await asyncio.to_thread(write_whole, self._path, msgspec.json.encode(told) + b"\n")
         self._journal.forget(told.through, kept, ())
         self.until_s = now_s
+
+
+def rooted(steps: Iterable[StepRecord]) -> Iterator[StepRecord]:
+    """Yield steps, parents before children, without the parents that are forgotten."""
+    seen: set[tuple[str, str]] = set()
+    for step in steps:
+        parents = tuple(p for p in step.parent_ids if (step.task_id, p) in seen)
+        seen.add((step.task_id, step.step_id))
+        whole = len(parents) == len(step.parent_ids)
+        yield step if whole else msgspec.structs.replace(step, parent_ids=parents)
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.feed import Feed
 from polysilicon.gateway.metrics import Metrics, StateCollector
 from polysilicon.gateway.outside import Tasks as OutsideTasks
-from polysilicon.gateway.retention import Retention
+from polysilicon.gateway.retention import Retention, rooted
 from polysilicon.gateway.tasks.service import Tasks, Wall
 from polysilicon.gateway.totals import Totals
 from polysilicon.gateway.traces.store import TraceStore
@@ -347,7 +347,7 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
         gateway.access.save(gateway.access.spent())
         tasks = list(gateway.journal.tasks())
         files.write_tasks(tasks)
-        files.write_steps(gateway.journal.steps())
+        files.write_steps(rooted(gateway.journal.steps()))
         done = not gateway.journal.pending()
         wall_s = gateway.clock()
         files.write_info(
