@@ -79,10 +79,13 @@ class EngineError(StepError):
         text: in one line.
         of_request: the request is at fault, and no other engine would answer it either.
         begun: part of the answer has been handed on, so that no engine can begin it anew.
+        down: the engine cannot be reached, or went away, and may come back.
     """
 
-    def __init__(self, text: str, *, of_request: bool = False, begun: bool = False) -> None:
-        self.of_request, self.begun = of_request, begun
+    def __init__(
+        self, text: str, *, of_request: bool = False, begun: bool = False, down: bool = False
+    ) -> None:
+        self.of_request, self.begun, self.down = of_request, begun, down
         super().__init__(text)
 
 

@@ -32,10 +32,11 @@ from polysilicon.runtime.context import Resources
 from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.folder import locked
+from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.journal import Journal, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine, reopened
-from polysilicon.runtime.pools import Gate, RunningPool
+from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import ANY_MODEL, StepCall, TaskState
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Engine

@@ -19,7 +19,7 @@ from polysilicon.runtime.executor import IDEMPOTENCY_KEY, Workers, has_effects, 
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.sandboxes import open_sandbox
-from polysilicon.runtime.scope import Scope, StepCall, Usage
+from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
 from polysilicon.runtime.search import Index, open_index
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.together import together
@@ -47,22 +47,32 @@ _SANDBOX_GRACE_S = 10.0
 
 @dataclass(slots=True)
 class Resources:
-    """What the contexts of a run share; `indexes` of an agent lie in its folder."""
+    """What the contexts of a run share; `indexes` of an agent lie in its folder.
+
+    Tools of tasks that somebody waits for have workers and sandboxes of their own, which start when
+    first used and do not yield: those of the others may all be taken.
+    """
 
     runner: StepRunner
     workers: Workers
+    front: Workers
     cpu: SharedCpu
     model: str
     cores: int
     clock: Callable[[], float]
-    sandboxes: dict[str, Sandbox]
+    sandboxes: dict[tuple[str, bool], Sandbox]
     indexes: dict[Path, Index]
 
-    def sandbox(self, name: str) -> Sandbox:
-        """Return the sandbox `name`, opened at its first use."""
-        if name not in self.sandboxes:
-            self.sandboxes[name] = open_sandbox(name, self.cores)
-        return self.sandboxes[name]
+    def sandbox(self, name: str, *, front: bool = False) -> Sandbox:
+        """Return the sandbox `name`, opened at its first use; `front` for whom somebody waits."""
+        key = name, front
+        if key not in self.sandboxes:
+            self.sandboxes[key] = open_sandbox(name, self.cores)
+        return self.sandboxes[key]
+
+    def workers_for(self, task: TaskState) -> Workers:
+        """Return the worker processes for a task's functions."""
+        return self.front if task.waited_for else self.workers
 
     @asynccontextmanager
     async def engine_cpu(self, pool: RunningPool, usage: Usage) -> AsyncIterator[None]:
@@ -167,6 +177,7 @@ class Context:
             arguments=request,
             timeout_s=timeout_s,
             retries=retries,
+            hedge=on_token is None,
         )
         return await self._resources.runner.run(self._scope, call, work, ChatResult)
 
@@ -255,7 +266,7 @@ class Context:
             SandboxError: the sandbox itself failed.
         """
         bounds = limits or Limits()
-        box = self._resources.sandbox(sandbox or DEFAULT_SANDBOX)
+        box = self._resources.sandbox(sandbox or DEFAULT_SANDBOX, front=self._scope.task.waited_for)
 
         async def work(_pool: RunningPool, usage: Usage) -> CodeResult:
             result = await box.run(code, inputs or {}, bounds)
@@ -319,7 +330,8 @@ class Context:
             if waits:
                 return await _await_tool(fn, args, given, usage)
             usage.cores = 1
-            result = await self._resources.workers.call(fn, args, given, timeout_s)
+            workers = self._resources.workers_for(self._scope.task)
+            result = await workers.call(fn, args, given, timeout_s)
             usage.cpu_s = (usage.cpu_s or 0.0) + result.cpu_s
             if result.wait_s is not None:
                 usage.wait_s = (usage.wait_s or 0.0) + result.wait_s

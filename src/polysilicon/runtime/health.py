@@ -14,11 +14,13 @@ class Health:
     """What is known of an engine from how its steps ended; moments are of one steady clock.
 
     A drained engine gets a single step, the probe, after a second; each probe that fails doubles
-    the time to the next one, up to a minute. A step that succeeds makes it whole again.
+    the time to the next one, up to a minute. A step that succeeds makes it whole again; `answered`
+    tells whether one ever did.
     """
 
     def __init__(self) -> None:
         self.failures = 0
+        self.answered = False
         self._probe_at_s = 0.0
         self._pause_s = _FIRST_PROBE_S
         self._probing = False
@@ -42,6 +44,7 @@ class Health:
     def succeeded(self) -> None:
         """Note that a step went well."""
         self.failures, self._pause_s, self._probing = 0, _FIRST_PROBE_S, False
+        self.answered = True
 
     def failed(self, now_s: float, *, probe: bool = False, doubtful: bool = False) -> None:
         """Note that a step failed by its fault; those begun before it was drained tell no more.

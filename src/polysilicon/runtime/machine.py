@@ -36,13 +36,18 @@ class Machine:
     priced_as: str
     cores: int
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
-    _sandboxes: dict[str, Sandbox] = field(default_factory=dict)
+    _sandboxes: dict[tuple[str, bool], Sandbox] = field(default_factory=dict)
+    _front: Workers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._front = Workers(self.cores, yields=False)
 
     def resources(self, runner: StepRunner, clock: Callable[[], float]) -> Resources:
         """Return what the contexts of the run share."""
         return Resources(
             runner=runner,
             workers=self.workers,
+            front=self._front,
             cpu=SharedCpu(),
             model=self.model,
             cores=self.cores,
@@ -67,7 +72,8 @@ class Machine:
         """End engines, workers and sandboxes; one that fails to end does not keep the others."""
         closing = [sandbox.close() for sandbox in self._sandboxes.values()]
         engines = [_close(self.pools), *self._leaving]
-        await asyncio.gather(*closing, *engines, self.workers.close(), return_exceptions=True)
+        workers = [self.workers.close(), self._front.close()]
+        await asyncio.gather(*closing, *engines, *workers, return_exceptions=True)
 
 
 def cores() -> int:

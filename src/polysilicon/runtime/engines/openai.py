@@ -68,7 +68,7 @@ class OpenAI:
                     if on_token:
                         on_token(text)
         if not finish:
-            raise EngineError(f"{self._client.base_url}: the answer broke off")
+            raise EngineError(f"{self._client.base_url}: the answer broke off", down=True)
         text = "".join(pieces)
         details = usage.get("prompt_tokens_details") or {}
         return ChatResult(
@@ -94,7 +94,7 @@ class OpenAI:
                     yield event
             except httpx.RemoteProtocolError as error:
                 if began or last:
-                    raise EngineError(f"{self._client.base_url}: {error}") from error
+                    raise EngineError(f"{self._client.base_url}: {error}", down=True) from error
             else:
                 return
 
@@ -116,7 +116,8 @@ class OpenAI:
             raise
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             text = str(error) or type(error).__name__
-            raise EngineError(f"{self._client.base_url}: {text}") from error
+            down = isinstance(error, httpx.TransportError)
+            raise EngineError(f"{self._client.base_url}: {text}", down=down) from error
 
     async def embed(self, texts: Sequence[str]) -> EmbedResult:
         """Return one vector for each text; see `Engine.embed`."""
@@ -130,7 +131,8 @@ class OpenAI:
             vectors = [row["embedding"] for row in rows]
         except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError) as error:
             raise EngineError(
-                f"{self._client.base_url}: {error or type(error).__name__}"
+                f"{self._client.base_url}: {error or type(error).__name__}",
+                down=isinstance(error, httpx.TransportError),
             ) from error
         tokens = (reply.get("usage") or {}).get("prompt_tokens", 0)
         return EmbedResult(vectors=vectors, prompt_tokens=tokens)
