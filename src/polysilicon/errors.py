@@ -7,6 +7,7 @@ PolysiliconError            something went wrong; its text is one line for a per
 └── StepError               a step did not end well; its `outcome` goes into the step record
     ├── StepTimeoutError
     ├── EngineError
+    │   └── UnreachedError
     ├── SandboxError
     └── ToolError
 """
@@ -57,10 +58,12 @@ class StepError(PolysiliconError):
     Attributes:
         outcome: as in the step record.
         cpu_s: core-seconds that it had used, where they are known.
+        doubtful: what was asked may be the cause as well as what was to do it.
     """
 
     outcome = "error"
     cpu_s: float | None = None
+    doubtful = False
 
 
 class StepTimeoutError(StepError):
@@ -84,6 +87,10 @@ class EngineError(StepError):
     ) -> None:
         self.of_request, self.begun, self.down = of_request, begun, down
         super().__init__(text)
+
+
+class UnreachedError(EngineError):
+    """Nobody answers at the address of an engine, whatever is asked."""
 
 
 class PolicyError(StepError):

@@ -14,7 +14,7 @@ from polysilicon.errors import EngineError, StepError, StepTimeoutError
 from polysilicon.runtime.dispatch import Choice, Dispatcher
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.results import encode_error, encode_result
-from polysilicon.runtime.scope import StepCall, TaskState, Usage
+from polysilicon.runtime.scope import CHECK, StepCall, TaskState, Usage
 
 Work = Callable[[RunningPool, Usage], Awaitable[Any]]
 Outcome = tuple[bytes, StepError | None]
@@ -265,13 +265,13 @@ class Attempts:
                 result = await job.work(pool, job.usage)
         except TimeoutError as error:
             if call.resource == "engine":
-                health.failed(time.monotonic(), probe=probe)
+                health.failed(time.monotonic(), probe=probe, doubtful=call.name != CHECK)
             raise StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s") from error
         except EngineError as error:
             if error.of_request:
                 health.succeeded()
             else:
-                health.failed(time.monotonic(), probe=probe)
+                health.failed(time.monotonic(), probe=probe, doubtful=error.doubtful)
             raise
         except BaseException:
             health.left(probe=probe)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 FAILURES = 3
 """Failures in a row after which an engine gets no more steps."""
 
@@ -22,6 +24,7 @@ class Health:
         self._probe_at_s = 0.0
         self._pause_s = _FIRST_PROBE_S
         self._probing = False
+        self.on_doubt: Callable[[], None] | None = None
 
     @property
     def drained(self) -> bool:
@@ -43,8 +46,15 @@ class Health:
         self.failures, self._pause_s, self._probing = 0, _FIRST_PROBE_S, False
         self.answered = True
 
-    def failed(self, now_s: float, *, probe: bool = False) -> None:
-        """Note that a step failed by its fault; those begun before it was drained tell no more."""
+    def failed(self, now_s: float, *, probe: bool = False, doubtful: bool = False) -> None:
+        """Note that a step failed by its fault; those begun before it was drained tell no more.
+
+        Where the step may have been the cause, and somebody finds out (`on_doubt`), that is waited
+        for: nobody's requests alone may take an engine from all others.
+        """
+        if doubtful and self.on_doubt is not None and not self.drained:
+            self.on_doubt()
+            return
         if probe:
             self._pause_s = min(2 * self._pause_s, _LAST_PROBE_S)
             self._probing = False

@@ -17,6 +17,10 @@ ANY_MODEL = "auto"
 """Model of steps that any model may serve; the step record names the one that did."""
 
 
+CHECK = "check"
+"""Name of steps that ask an engine whether it is up: their failure is never their own fault."""
+
+
 @dataclass(slots=True)
 class Usage:
     """What a step used, filled in by the work as it goes; names as in the step record.

@@ -20,6 +20,7 @@ import xllamacpp
 
 from polysilicon.errors import EngineError, InputError
 from polysilicon.runtime.engines.native.choice import Setup
+from polysilicon.runtime.engines.native.grammars import fault_of
 from polysilicon.runtime.engines.native.library import use
 from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
@@ -234,10 +235,13 @@ def compact_grammar(schema: dict[str, Any]) -> str:
     """Return a JSON schema as a grammar of compact JSON.
 
     Raises:
-        RuntimeError, ValueError: it is not one that llama.cpp understands.
+        RuntimeError, ValueError: it is not one that llama.cpp understands, or nothing satisfies it.
     """
     text = msgspec.json.encode({**schema, "x-guidance": _COMPACT}).decode()
     grammar: str = xllamacpp.json_schema_to_grammar(text)
+    fault = fault_of(grammar)
+    if fault:
+        raise ValueError(fault)
     return grammar
 
 

@@ -141,7 +141,10 @@ class OpenAI:
         text = " ".join(content[:300].decode(errors="replace").split())
         code = response.status_code
         of_request = code in _OF_REQUEST
-        return EngineError(f"{self._client.base_url}: HTTP {code}: {text}", of_request=of_request)
+        told = f"{self._client.base_url}: HTTP {code}: {text}"
+        error = EngineError(told, of_request=of_request)
+        error.doubtful = not of_request
+        return error
 
     async def close(self) -> None:
         """Close the connections."""
