@@ -121,8 +121,8 @@ class _Sequence:
         self.context = max(0, self.step.prompt - self.left)
 
     @property
-    def size(self) -> int:
-        return self.step.prompt + self.step.output
+    def size(self) -> float:
+        return self.step.prompt + self.step.output / 2
 
 
 @dataclass(eq=False)

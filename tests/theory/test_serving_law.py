@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from polysilicon import catalog
 from polysilicon.cost.llm.residuals import Residuals, Rows, Term, covariance
-from polysilicon.cost.llm.serving import COEFFICIENTS, serve
+from polysilicon.cost.llm.serving import CHUNK_TOKENS, COEFFICIENTS, serve
 from polysilicon.cost.llm.work import Split, sequences_that_fit, work_of
 from polysilicon.errors import NoBasisError
 
@@ -78,7 +78,9 @@ def test_overheads_are_added_to_the_roofline():
     slow = IDEAL | {"layer_s": 1e-3, "request_s": 0.5, "iteration": 1.0}
     plain, more = served(), served(c=slow)
     assert more.tpot_s == pytest.approx(plain.tpot_s + 0.032)
-    assert more.ttft_s == pytest.approx(plain.ttft_s + 0.032 + 0.5 + more.iteration_s)
+    # It waits for an iteration before it begins, and beside each chunk of its 1,000 tokens.
+    waits = 1 + 1000 / CHUNK_TOKENS
+    assert more.ttft_s == pytest.approx(plain.ttft_s + 0.032 + 0.5 + waits * more.iteration_s)
 
 
 def test_two_all_reduces_a_layer_travel_a_ring():

@@ -63,7 +63,18 @@ def fits(w: World, step: int, engine: int) -> bool:
     e, pool = w.engines, w.engines[engine].pool
     if e[engine].down or e[engine].running >= w.laws[pool].slots:
         return False
-    return e[engine].used + w.steps[step].prompt + w.steps[step].output <= w.laws[pool].kv
+    kv, s = w.laws[pool].kv, w.steps[step]
+    return s.prompt + s.output <= kv and e[engine].used + held(w, step) <= kv
+
+
+@part
+def held(w: World, step: int) -> float:
+    """Return the tokens of memory that a step holds on average while it decodes.
+
+    Memory is taken block by block as tokens come, so that those that began earlier hold more of it
+    and those that began later less: the same rule by which the cost model says what fits.
+    """
+    return w.steps[step].prompt + w.steps[step].output / 2.0
 
 
 @part
@@ -110,7 +121,7 @@ def admit(w: World, step: int, engine: int, now_s: float) -> None:
     s[step].found = s[step].context
     s[step].start_s, s[step].next = now_s, NONE
     s[step].attempts += 1
-    e[engine].used += s[step].prompt + s[step].output
+    e[engine].used += held(w, step)
     if e[engine].phase != IDLE:
         if e[engine].begun_s == now_s and e[engine].phase == PREFILLS:
             stop(w, engine, now_s)  # it has done nothing yet, and begins again with this one
@@ -264,9 +275,8 @@ def ended(w: World, engine: int) -> int:
     e[engine].decoding -= 1
     later = max(s[step].output - 1.0, 0.0)
     e[engine].context -= s[step].prompt + later
-    held = s[step].prompt + s[step].output
-    e[engine].used -= held
-    e[engine].written += held
+    e[engine].used -= held(w, step)
+    e[engine].written += s[step].prompt + s[step].output
     task = s[step].task
     w.tasks[task].home, w.tasks[task].mark = engine, e[engine].written
     rate = w.pools[e[engine].pool].engine_usd_per_s

@@ -22,7 +22,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         prompt_varied: mean square of that over the squared mean.
         later: tokens after the first.
         contexts: these, each times its context.
-        held: tokens in memory.
+        held: tokens in memory, on average.
         bursts: dispersion of arrivals.
         varied: variance of work, or of later tokens, over the squared mean.
     """

@@ -188,7 +188,7 @@ class Walk:
         context = prompt + later / 2.0
         values["threads"][mine] = values["squares"][mine] = 1.0
         values["later"][mine], values["contexts"][mine] = later * more, later * context * more
-        values["held"][mine] = prompt + later + 1.0
+        values["held"][mine] = prompt + (later + 1.0) / 2.0
         prompts[:, mine] = every_s * more
 
     def _found(self, steps: Any, rows: Codes, pool: Codes, at_s: Floats) -> Floats:

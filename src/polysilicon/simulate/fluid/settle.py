@@ -183,7 +183,7 @@ class Settled:
             "token_s": float(weights @ np.interp(batch, batches, times.token_s)),
             "running": 1.0 / float(weights @ (1.0 / batch)),
             "beside": slow,
-            "written": come * asked.held / engines,
+            "written": come * (asked.held + (asked.later + 1.0) / 2.0) / engines,
             "kept": max(float(park.laws["kv"][pool]) - asked.held * float(weights @ batch), 0.0),
         }
         for name, value in told.items():
