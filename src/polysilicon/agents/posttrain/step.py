@@ -1,0 +1,46 @@
+"""The training step: its recipe, and its function, which only in a worker imports PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from polysilicon.errors import InputError
+from polysilicon.runtime import models
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to train.
+
+    Attributes:
+        rank: of the adapter.
+        alpha: its addition is scaled by alpha/rank.
+        learning_rate: of AdamW.
+        epochs: passes over the examples.
+        batch: sequences of one step of the optimizer.
+        threads: of PyTorch.
+        precision: of the frozen matrices, `bfloat16` or `float32`.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    learning_rate: float = 1e-3
+    epochs: int = 2
+    batch: int = 8
+    threads: int = 2
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+
+
+def train(model: str, *rest: Any) -> dict[str, Any]:
+    """Train on examples; see `trainer.train`, which takes the model's file in place of its name.
+
+    Raises:
+        InputError: the extra `train` is not installed.
+    """
+    try:
+        from polysilicon.agents.posttrain import trainer  # noqa: PLC0415
+    except ImportError as error:
+        mend = "install polysilicon[train]"
+        raise InputError(f"training needs PyTorch and gguf: {error}", mend=mend) from error
+    return trainer.train(str(models.pull(model)), *rest)
