@@ -18,7 +18,8 @@ ENTRY_POINT = "solve"
 HELD_BACK_ONE_IN = 3
 """One composition of so many is held back."""
 
-_TESTS = 6
+_TESTS = 8
+"""With as many, hardly an answer to another composition passes."""
 
 Take = Callable[[Any, int], bool]
 Change = Callable[[Any, int], Any]
@@ -87,16 +88,16 @@ _NUMBER_MAKES: dict[str, Make] = {
 
 
 def _numbers(rng: random.Random) -> list[int]:
-    return [rng.randrange(-6, 16) for _ in range(rng.randrange(4, 9))]
+    return [rng.randrange(-6, 16) for _ in range(rng.randrange(4, 10))]
 
 
 def _words(rng: random.Random) -> list[str]:
-    length = rng.randrange(3, 7)
-    return ["".join(rng.choices("abcdeinorst", k=rng.randrange(1, 8))) for _ in range(length)]
+    length = rng.randrange(5, 10)
+    return ["".join(rng.choices("adeeinosst", k=rng.randrange(1, 8))) for _ in range(length)]
 
 
 def _sentence(rng: random.Random) -> str:
-    return "".join(rng.choices("aabceeiou rstXYZ019", k=rng.randrange(5, 14)))
+    return "".join(rng.choices("aabceeiou  rsAEXYZ019", k=rng.randrange(8, 16)))
 
 
 FAMILIES = (
@@ -217,15 +218,21 @@ def _problem(composition: _Composition, rng: random.Random) -> Problem:
     k = rng.randrange(2, 8)
     take = composition.take.format(k=k)
     sentence = family.sentence.format(make=composition.make, change=composition.change, take=take)
-    taken, changed = family.takes[composition.take], family.changes[composition.change]
-    made = family.makes[composition.make]
     lines = ["def check(candidate):"]
     for _ in range(_TESTS):
         argument = family.draw(rng)
-        kept = [changed(x, k) for x in family.elements(argument) if taken(x, k)]
-        lines.append(f"    assert candidate({argument!r}) == {made(kept)!r}")
+        right = _right(composition, k, argument)
+        lines.append(f"    assert candidate({argument!r}) == {right!r}")
     return Problem(
         name=f"{family.name}: {composition.make} {composition.change}{take}",
         prompt=f'def {ENTRY_POINT}({family.argument}):\n    """{sentence}"""\n',
         test="\n".join(lines) + "\n",
     )
+
+
+def _right(composition: _Composition, k: int, argument: Any) -> Any:
+    """Return the right answer for an argument."""
+    family = FAMILIES[composition.family]
+    taken, changed = family.takes[composition.take], family.changes[composition.change]
+    kept = [changed(x, k) for x in family.elements(argument) if taken(x, k)]
+    return family.makes[composition.make](kept)
