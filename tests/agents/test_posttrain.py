@@ -156,7 +156,7 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
     monkeypatch.setattr(problems, "draw", sums)
     output, log = play(tmp_path, overlap=overlap)
     sampled: dict[int, set[int]] = {}
-    for name, version, seed in (entry for entry in log if entry[0] == "answer"):
+    for _, version, seed in (entry for entry in log if entry[0] == "answer"):
         sampled.setdefault(seed // 1000 % 1000, set()).add(version)
     expected = {1: {0}, 2: {0}, 3: {1}} if overlap else {1: {0}, 2: {1}, 3: {2}}
     assert sampled == expected
@@ -217,7 +217,7 @@ def test_curves_count_what_had_ended_and_say_how_sure_the_gain_is(tmp_path: Path
                        cost_usd=0.3, **common)
         ]  # fmt: skip
     folder = RunFolder(tmp_path)
-    folder.write_info(RunInfo(run="r", version="0", started_at="", agents={}))
+    folder.write_info(RunInfo(run="r", version="0", started_at="", agents={}, model="m"))
     folder.write_tasks(tasks)
     folder.write_steps(steps)
     found = curves.curves_of(folder)
