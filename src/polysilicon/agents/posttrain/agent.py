@@ -54,8 +54,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     seed: int = 1
-    iterations: int = 4
-    problems: int = 64
+    iterations: int = 3
+    problems: int = 48
     samples: int = 8
     held_back: int = 96
     temperature: float = 0.8

@@ -63,6 +63,12 @@ class Vocabulary:
         body = {"content": text, "add_special": False, "parse_special": True}
         return np.asarray(self._ask("/tokenize", body)["tokens"], dtype=np.int32)
 
+    def end(self) -> int:
+        """Return the token that ends a text."""
+        reply = self._client.get("/props")
+        reply.raise_for_status()
+        return int(self.tokens(reply.json()["eos_token"])[0])
+
     def _ask(self, path: str, body: dict[str, Any]) -> Any:
         reply = self._client.post(path, json=body)
         reply.raise_for_status()
@@ -111,6 +117,7 @@ def write_shard(path: Path, sequences: Sequence[Sequence_]) -> None:
     """Write sequences as a shard, which appears when it is whole."""
     lengths = [len(sequence.tokens) for sequence in sequences]
     rows = [sequence.tokens for sequence in sequences]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
