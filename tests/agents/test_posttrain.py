@@ -170,7 +170,10 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
     assert [row["iteration"] for row in output["curve"]] == [0, 1, 2, 3]
     assert output["after"] == output["curve"][-1]["pass_rate"]
     assert AGENT.grade is not None
-    assert AGENT.grade({}, output) == output["after"]
+    gain = output["after"] - output["before"]
+    assert AGENT.grade({"expected": {"gain": gain}}, output) == 1.0
+    assert AGENT.grade({"expected": {"gain": gain + 0.01}}, output) == 0.0
+    assert AGENT.grade({}, output) is None
 
 
 @pytest.mark.parametrize(

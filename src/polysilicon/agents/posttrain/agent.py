@@ -51,6 +51,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         model: whose weights are trained, which must be the one that is served.
         adapter: a GGUF file to evaluate in place of a new adapter; needs `iterations` 0.
         recipe: how to train.
+        expected: `gain`, by which the held-back pass rate is to rise, as a share: for `grade`.
     """
 
     seed: int = 1
@@ -63,6 +64,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     model: str = models.DEFAULT_MODEL
     adapter: str | None = None
     recipe: Recipe = Recipe()
+    expected: dict[str, float] = {}
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,12 +292,15 @@ def _task(value: Any) -> Task:
 def inputs() -> Iterator[dict[str, Any]]:
     """Yield three loops that differ in their seeds."""
     for seed in (1, 2, 3):
-        yield {"seed": seed}
+        yield {"seed": seed, "expected": {"gain": 0.1}}
 
 
-def grade(_value: dict[str, Any], output: Any) -> float | None:
-    """Return the share of held-back problems that are solved in the end."""
-    return float(output["after"]) if isinstance(output, dict) else None
+def grade(value: dict[str, Any], output: Any) -> float | None:
+    """Return 1.0 where the held-back pass rate rose as much as is expected, else 0.0."""
+    gain = value.get("expected", {}).get("gain")
+    if gain is None:
+        return None
+    return float(isinstance(output, dict) and output["after"] - output["before"] >= gain)
 
 
 AGENT = Agent(
