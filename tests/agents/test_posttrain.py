@@ -180,7 +180,9 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
     ("value", "said"),
     [
         ({"seeds": 1}, "seeds"),
-        ({"problems": 0}, "1 or more"),
+        ({"problems": 0}, "problems"),
+        ({"recipe": {"rank": 10**9}}, "rank"),
+        ({"model": "https://somewhere/model.gguf"}, "is a URL"),
         ({"adapter": "a.gguf"}, "only evaluated"),
         ({"recipe": {"precision": "int4"}}, "precision"),
     ],

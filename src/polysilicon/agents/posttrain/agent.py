@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from polysilicon.agents.coder import program
 from polysilicon.agents.posttrain import problems
@@ -37,6 +38,9 @@ _AT_ONCE = 64
 _KEPT_PER_PROBLEM = 2
 
 
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An input.
 
@@ -54,12 +58,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         expected: `gain`, by which the held-back pass rate is to rise, as a share: for `grade`.
     """
 
-    seed: int = 1
-    iterations: int = 3
-    problems: int = 48
-    samples: int = 8
-    held_back: int = 96
-    temperature: float = 0.8
+    seed: Annotated[int, Meta(ge=0, le=2000)] = 1
+    iterations: Annotated[int, Meta(ge=0, le=999)] = 3
+    problems: Count = 48
+    samples: Annotated[int, Meta(ge=1, le=256)] = 8
+    held_back: Count = 96
+    temperature: Annotated[float, Meta(ge=0, le=10)] = 0.8
     overlap: bool = True
     model: str = models.DEFAULT_MODEL
     adapter: str | None = None
@@ -163,6 +167,7 @@ class _Loop:
         asked = [(problem, sample) for problem in drawn for sample in range(task.samples)]
 
         async def answer(ctx: Context, item: tuple[Problem, int]) -> tuple[str, int]:
+            # Unlike in all rounds of all seeds, and within the 32 bits that llama.cpp takes.
             seed = (task.seed * 1000 + number) * 1000 + item[1]
             return await _answer(ctx, item[0], adapter, task.temperature, seed)
 
@@ -281,8 +286,9 @@ def _task(value: Any) -> Task:
         task = msgspec.convert(value, Task)
     except msgspec.ValidationError as error:
         raise InputError(f"input of posttrain: {error}", mend='give {"seed": NUMBER}') from error
-    if min(task.problems, task.samples, task.held_back) < 1 or task.iterations < 0:
-        raise InputError("input of posttrain: problems, samples and held_back must be 1 or more")
+    if "://" in task.model:
+        mend = "pull it first: polysilicon models pull URL"
+        raise InputError("input of posttrain: model is a URL", mend=mend)
     if task.adapter is not None and task.iterations:
         mend = "give iterations 0"
         raise InputError("input of posttrain: an adapter is only evaluated", mend=mend)

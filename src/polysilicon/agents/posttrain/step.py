@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from polysilicon.errors import InputError
 from polysilicon.runtime import models
@@ -23,12 +24,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         precision: of the frozen matrices, `bfloat16` or `float32`.
     """
 
-    rank: int = 16
-    alpha: float = 32.0
-    learning_rate: float = 1e-3
-    epochs: int = 2
-    batch: int = 8
-    threads: int = 2
+    rank: Annotated[int, Meta(ge=1, le=256)] = 16
+    alpha: Annotated[float, Meta(gt=0)] = 32.0
+    learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
+    epochs: Annotated[int, Meta(ge=1, le=100)] = 2
+    batch: Annotated[int, Meta(ge=1, le=1024)] = 8
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 2
     precision: Literal["bfloat16", "float32"] = "bfloat16"
 
 
