@@ -88,8 +88,7 @@ class Context:
             timeout_s: limit of one attempt.
             retries: further attempts after a failure.
             on_token: called with each piece of text as it comes (not on replay).
-            **options: `schema`, `max_tokens`, `temperature`, `stop`, `seed`, `adapter` of
-                `ChatRequest`.
+            **options: further fields of `ChatRequest`, such as `schema` and `max_tokens`.
 
         Raises:
             StepError: it failed.
