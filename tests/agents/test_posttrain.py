@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polysilicon.agents.coder import program
-from polysilicon.agents.posttrain import AGENT, curves, problems
+from polysilicon.agents.posttrain import AGENT, agent, curves, problems, step
 from polysilicon.errors import InputError
 from polysilicon.runtime.sandboxes import open_sandbox
 from polysilicon.runtime.types import ChatResult, CodeResult, Limits
@@ -154,6 +154,7 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
         return [problem for problem in drawn if re.fullmatch(names, problem.name)][:count]
 
     monkeypatch.setattr(problems, "draw", sums)
+    monkeypatch.setattr(agent, "check_extra", lambda: None)
     output, log = play(tmp_path, overlap=overlap)
     sampled: dict[int, set[int]] = {}
     for _, version, seed in (entry for entry in log if entry[0] == "answer"):
@@ -174,6 +175,16 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
     assert AGENT.grade({"expected": {"gain": gain}}, output) == 1.0
     assert AGENT.grade({"expected": {"gain": gain + 0.01}}, output) == 0.0
     assert AGENT.grade({}, output) is None
+
+
+def test_without_the_extra_nothing_is_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "find_spec", lambda name: None)
+    log: list[tuple[Any, ...]] = []
+    with pytest.raises(InputError, match=r"needs torch and gguf; install polysilicon\[train\]"):
+        asyncio.run(AGENT.run(Scripted(tmp_path, {}, log), {}))  # type: ignore[arg-type]
+    assert log == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from msgspec import Meta
 from polysilicon.agents.coder import program
 from polysilicon.agents.posttrain import problems
 from polysilicon.agents.posttrain.problems import ENTRY_POINT, Problem
-from polysilicon.agents.posttrain.step import Recipe, train
+from polysilicon.agents.posttrain.step import Recipe, check_extra, train
 from polysilicon.errors import InputError
 from polysilicon.runtime import models
 from polysilicon.runtime.types import Agent, Limits
@@ -91,6 +91,8 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
         InputError: the input is wrong, or the extra `train` is not installed.
     """
     task = _task(value)
+    if task.iterations:
+        check_extra()
     folder = str(ctx.folder / "checkpoints" / ctx.task_id)
     held_back = problems.draw(
         random.Random(f"evaluate {task.seed}"),  # noqa: S311 - no secret

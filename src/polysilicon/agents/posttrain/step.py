@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -33,15 +34,20 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     precision: Literal["bfloat16", "float32"] = "bfloat16"
 
 
-def train(model: str, *rest: Any) -> dict[str, Any]:
-    """Train on examples; see `trainer.train`, which takes the model's file in place of its name.
+def check_extra() -> None:
+    """Raise before anything is sampled where training would fail.
 
     Raises:
         InputError: the extra `train` is not installed.
     """
-    try:
-        from polysilicon.agents.posttrain import trainer  # noqa: PLC0415
-    except ImportError as error:
+    missing = [name for name in ("torch", "gguf") if find_spec(name) is None]
+    if missing:
         mend = "install polysilicon[train]"
-        raise InputError(f"training needs PyTorch and gguf: {error}", mend=mend) from error
+        raise InputError(f"training needs {' and '.join(missing)}", mend=mend)
+
+
+def train(model: str, *rest: Any) -> dict[str, Any]:
+    """Train on examples; see `trainer.train`, which takes the model's file in place of its name."""
+    from polysilicon.agents.posttrain import trainer  # noqa: PLC0415 - imports PyTorch
+
     return trainer.train(str(models.pull(model)), *rest)
