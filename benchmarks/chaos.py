@@ -1,20 +1,25 @@
 """Runs broken at random moments: what was lost, what ran twice, what became of the ledger.
 
-Kills by SIGKILL, full disks (a limit on file sizes), a journal that another process holds, and
-crashes of the PostgreSQL server, each at a uniformly random moment of a run, again and again until
-the run is finished. Any broken promise ends the benchmark with what was broken.
+Kills by SIGKILL, full disks (a limit on file sizes), a journal that another process holds, kills of
+the engine, and crashes of the PostgreSQL server, each at a uniformly random moment of a run, again
+and again until the run is finished. Any broken promise ends the benchmark with what was broken.
 
-    python benchmarks/chaos.py            100 mishaps, a quarter of a minute for ten
-    python benchmarks/chaos.py 1000 40    1,000 mishaps, and 40 kills of the four bundled agents
+    python benchmarks/chaos.py             100 mishaps, and 20 of the bundled agents
+    python benchmarks/chaos.py 1000 400    1,000 mishaps, and 400 of the bundled agents
+
+The four bundled agents do all that they do, with an engine in a process of its own that answers at
+once. The count so far goes to stderr.
 """
 
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +28,15 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from chaos_engine import Engine
 from chaos_runs import Tally, Trial
 from postgres_server import Server, missing
 
-MISHAPS = 100
+MISHAPS, OF_BUNDLED = 100, 20
 ON_SQLITE = (("kill", 10), ("full", 1), ("busy", 1))
 ON_POSTGRES = (("kill", 10), ("restart", 1))
 OWN = (("light", 5), ("full", 1))
+OF_BOTH = (("kill", 10), ("engine", 1), ("full", 1), ("busy", 1))
 BUNDLED = ("support", "coder", "researcher", "pipeline")
 Weighted = tuple[tuple[str, int], ...]
 
@@ -37,8 +44,10 @@ Weighted = tuple[tuple[str, int], ...]
 class Chaos:
     """Breaks runs in folders under `root`, with mishaps drawn from `rng`."""
 
-    def __init__(self, root: Path, rng: random.Random, server: Server | None) -> None:
-        self._root, self._rng, self._server = root, rng, server
+    def __init__(
+        self, root: Path, rng: random.Random, server: Server | None, engine: Engine
+    ) -> None:
+        self._root, self._rng, self._server, self._engine = root, rng, server, engine
         self._expected: dict[tuple[str, bool], tuple[Any, float]] = {}
         self._runs = 0
         self.tallies: dict[tuple[str, bool], Tally] = {}
@@ -48,13 +57,14 @@ class Chaos:
         self._runs += 1
         server = self._server if postgres else None
         address = server.address() if server is not None else None
-        return Trial(self._root / str(self._runs), agent, address, tally, server)
+        engine = self._engine if agent in BUNDLED else None
+        return Trial(self._root / str(self._runs), agent, address, tally, server, engine)
 
     def _unbroken(self, agent: str, postgres: bool) -> tuple[Any, float]:  # noqa: FBT001
         """Return what the run must become, and how many seconds it takes."""
         where = (agent, postgres)
         if where not in self._expected:
-            for _ in range(1 if agent in BUNDLED else 2):  # the very first has to load modules
+            for _ in range(2):  # the very first has to load modules
                 trial = self._trial(agent, postgres, Tally())
                 span_s = trial.start()
             self._expected[where] = (trial.checked(), span_s)
@@ -76,6 +86,7 @@ class Chaos:
         found = trial.checked()
         for what, value in expected.items():
             assert found[what] == value, f"{agent}: {what} differ: {found[what]} not {value}"
+        shutil.rmtree(trial.root)
         self.runs[agent, postgres] += 1
         return tally.mishaps.total() - before
 
@@ -105,7 +116,10 @@ def _break_many(chaos: Chaos, rng: random.Random, wanted: int, bundled: int, bot
     done = 0
     while done < bundled:
         for agent in BUNDLED:
-            done += chaos.one_run(agent, postgres=False, kinds=(("kill", 1),), limit=bundled - done)
+            done += chaos.one_run(
+                agent, postgres=False, kinds=OF_BOTH, limit=min(5, bundled - done)
+            )
+            _tell("bundled agents", done, bundled)
     done = 0
     while done < wanted:
         postgres = both and rng.random() < 0.3
@@ -113,24 +127,26 @@ def _break_many(chaos: Chaos, rng: random.Random, wanted: int, bundled: int, bot
         agent = rng.choices(names, weights)[0]
         kinds = ON_POSTGRES if postgres else ON_SQLITE
         done += chaos.one_run(agent, postgres, kinds, min(5, wanted - done))
-        if sys.stderr.isatty():
-            print(f"{done} mishaps", end="\r", file=sys.stderr)
+        _tell("graphs", done, wanted)
+
+
+def _tell(what: str, done: int, wanted: int) -> None:
+    print(f"{what}: {done} of {wanted} mishaps, nothing lost", file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Break runs, and print what came of it."""
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    wanted, bundled = (*numbers, *(MISHAPS, 0)[len(numbers) :])
+    wanted, bundled = (*numbers, *(MISHAPS, OF_BUNDLED)[len(numbers) :])
     rng, begin_s = random.Random(wanted), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        if missing() is None:
-            with Server() as server:
-                chaos = Chaos(Path(folder), rng, server)
-                _break_many(chaos, rng, wanted, bundled, both=True)
-        else:
-            print(missing())
-            chaos = Chaos(Path(folder), rng, None)
-            _break_many(chaos, rng, wanted, bundled, both=False)
+    reason = missing()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(Server()) if reason is None else None
+        chaos = Chaos(folder, rng, server, stack.enter_context(Engine(folder)))
+        if reason is not None:
+            print(reason)
+        _break_many(chaos, rng, wanted, bundled, both=server is not None)
     Console(file=sys.stdout).print(_page(chaos, time.monotonic() - begin_s))
 
 

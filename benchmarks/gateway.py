@@ -32,6 +32,10 @@ from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 
 ROUNDS = 3
+ITSELF, OURS = "the endpoint itself", "Polysilicon's gateway"
+Rows = dict[str, dict[str, str]]
+"""Title of a row of the table → way → cell."""
+
 _FLEET = """
 [[pool]]
 name = "here"
@@ -134,59 +138,57 @@ def ms(values: Sequence[float], share: float) -> float:
     return float(np.quantile(values, share)) * 1e3
 
 
-async def compared(ways: dict[str, Forwarder], seconds: float) -> None:
-    """Measure the ways in turn, so that what disturbs the machine disturbs all, and print that."""
-    table = Table("16 requests at once", "requests/s", "p50 ms", "p99 ms", "adds p50", "adds p99")
+async def compared(ways: dict[str, Forwarder], seconds: float) -> Rows:
+    """Measure the ways in turn, so that what disturbs the machine disturbs all."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     times: dict[str, list[float]] = {name: [] for name in ways}
+    delays: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, way in ways.items():
             rate, found = await load.requests_per_s(way, "fast", 16, seconds)
             rates[name].append(rate)
             times[name] += found
-    base = times["the endpoint itself"]
-    for name, found in times.items():
-        added = [f"{ms(found, q) - ms(base, q):.2f}" for q in (0.5, 0.99)]
-        rate = f"{np.median(rates[name]):,.0f}"
-        table.add_row(name, rate, f"{ms(found, 0.5):.2f}", f"{ms(found, 0.99):.2f}", *added)
-    Console().print(table)
-    table = Table("64 streams, 50 tokens/s each", "p50 ms", "p99 ms", "adds p50", "adds p99")
-    delays: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, way in ways.items():
             delays[name] += await load.delays_s(way, "fast", 64)
-    base = delays["the endpoint itself"]
-    for name, found in delays.items():
-        added = [f"{ms(found, q) - ms(base, q):.2f}" for q in (0.5, 0.99)]
-        table.add_row(name, f"{ms(found, 0.5):.2f}", f"{ms(found, 0.99):.2f}", *added)
-    Console().print(table)
+    rows: Rows = {"requests/s, 16 at once": {n: f"{np.median(r):,.0f}" for n, r in rates.items()}}
+    return rows | quantiles("a request", times) | quantiles("a token, 64 streams of 50/s", delays)
 
 
-async def real_engine(folder: Path) -> None:
+def quantiles(what: str, found: dict[str, list[float]]) -> Rows:
+    """Return the rows of times: median and p99 in milliseconds, and what is added to the first."""
+    rows: Rows = {}
+    base = next(iter(found.values()))
+    for title, share in (("p50", 0.5), ("p99", 0.99)):
+        rows[f"{what}: {title} ms"] = {n: f"{ms(times, share):.2f}" for n, times in found.items()}
+        rows[f"{what}: adds {title} ms"] = {
+            name: "" if times is base else f"{ms(times, share) - ms(base, share):.2f}"
+            for name, times in found.items()
+        }
+    return rows
+
+
+async def real_engine(folder: Path) -> Rows:
     """Measure the tokens a second of llama.cpp, directly and through the gateway, in turn."""
     engine = LlamaCpp(assets.fetch("smollm2-135m-instruct"), concurrency=4, threads=1)
     os.environ["ENGINE_KEY"] = engine.key
     with gateway(folder, engine.address, engine.model, 'key_env = "ENGINE_KEY"') as through:
-        ways = {
-            "directly": Forwarder(engine.address, engine.key),
-            "through the gateway": through.way,
-        }
+        ways = {ITSELF: Forwarder(engine.address, engine.key), OURS: through.way}
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(2 * ROUNDS):
             for name, way in ways.items():
                 rates[name].append(await load.tokens_per_s(way, engine.model, 4, 32))
-    ratios = np.array(rates["through the gateway"]) / np.array(rates["directly"])
-    table = Table("llama.cpp on one core, 4 streams", "tokens/s")
-    for name, found in rates.items():
-        table.add_row(name, f"{np.median(found):.1f}")
-    Console().print(table)
-    print(f"through the gateway: {np.median(ratios):.1%} of the engine's own tokens/s "
-          f"(rounds: {', '.join(f'{ratio:.1%}' for ratio in ratios)})")  # fmt: skip
     await engine.close()
+    ratios = np.array(rates[OURS]) / np.array(rates[ITSELF])
+    return {
+        "llama.cpp on one core: tokens/s": {n: f"{np.median(r):.1f}" for n, r in rates.items()},
+        "of its own tokens/s": {OURS: f"{np.median(ratios):.1%}"},
+        "the rounds of that": {OURS: f"{ratios.min():.1%} to {ratios.max():.1%}"},
+    }
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print one table."""
     port = free_port()
     here = Path(__file__).resolve().parent
     command = [sys.executable, str(here / "gateway_load.py"), "endpoint", str(port)]
@@ -194,14 +196,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         stack.enter_context(process(command, endpoint, folder / "endpoint.log"))
-        ways = {"the endpoint itself": Forwarder(endpoint)}
-        ways["Polysilicon's gateway"] = stack.enter_context(gateway(folder, endpoint, "fast")).way
+        ways = {ITSELF: Forwarder(endpoint)}
+        ways[OURS] = stack.enter_context(gateway(folder, endpoint, "fast")).way
         if len(sys.argv) > 1:
             proxy = litellm(sys.argv[1], folder, endpoint)
             ways["LiteLLM's proxy"] = stack.enter_context(proxy)
-        uvloop.run(compared(ways, 3.0))
+        rows = uvloop.run(compared(ways, 3.0))
     with tempfile.TemporaryDirectory() as name:
-        uvloop.run(real_engine(Path(name)))
+        rows |= uvloop.run(real_engine(Path(name)))
+    table = Table(f"load average {os.getloadavg()[0]:.1f}", *ways)
+    for title, values in rows.items():
+        table.add_row(title, *(values.get(way, "") for way in ways))
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ break costs little more than the work that it cuts off.
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
 import random
@@ -20,18 +21,32 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from chaos_engine import MODEL, Engine
 from polysilicon import Context
 from polysilicon.errors import PolysiliconError, ToolError
 from polysilicon.runtime.journal import Committed
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.loader import load_agent, sample_inputs
 from polysilicon.runtime.run import Job, Run, RunOptions
+from polysilicon.workload.record import TaskRecord
 from polysilicon.workload.run_folder import RunFolder
 from postgres_server import Server
 
 _NOTES = "CHAOS_NOTES"
 _FLEET = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*"]\n'
+_ENGINE = """
+[[pool]]
+name = "engine"
+offer = "elsewhere/engine"
+serves = ["llm:*"]
+engine = "openai"
+endpoint = "{address}"
+model = "{model}"
+concurrency = 4
+price = {{ usd_per_hour = 1.0 }}
+"""
 _TASKS = 6
+_BUNDLED_TASKS = 1
 _LIMIT_S = 180.0
 
 
@@ -103,7 +118,7 @@ def _jobs(agent: str) -> list[Job]:
         given = f"{Path(__file__).resolve()}:{agent}"
         inputs: list[dict[str, Any]] = [{"width": 2 + n % 3} for n in range(_TASKS)]
     else:
-        given, inputs = agent, sample_inputs(load_agent(agent))[:1]
+        given, inputs = agent, sample_inputs(load_agent(agent))[:_BUNDLED_TASKS]
     return [Job(agent=load_agent(given), given_as=given, inputs=inputs)]
 
 
@@ -115,8 +130,7 @@ def _start(folder: str, agent: str, address: str | None, number: int, file_bytes
     os.environ |= {_NOTES: f"{folder}/../notes", "CHAOS_START": str(number)}
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
-    bundled = agent not in ("light", "full")
-    fleet = None if bundled else str(Path(folder).parent / "fleet.toml")
+    fleet = str(Path(folder).parent / "fleet.toml")
     try:
         run = Run(Path(folder), _jobs(agent), RunOptions(fleet=fleet, journal=address))
         asyncio.run(run.execute())
@@ -144,6 +158,7 @@ class Trial:
         address: of the journal; None is a file in the run's folder.
         tally: counts over all trials.
         server: the journal's, where it is to crash.
+        engine: answers the bundled agents.
     """
 
     def __init__(
@@ -153,14 +168,16 @@ class Trial:
         address: str | None,
         tally: Tally,
         server: Server | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.root, self.run, self.agent, self.address = folder, folder / "run", agent, address
-        self.tally, self._server = tally, server
+        self.tally, self._server, self._engine = tally, server, engine
         self.finished = False
         self._number = 0
         self._ended: list[Committed] = []
         self.run.mkdir(parents=True)
-        (folder / "fleet.toml").write_text(_FLEET)
+        told = "" if engine is None else _ENGINE.format(address=engine.address, model=MODEL)
+        (folder / "fleet.toml").write_text(_FLEET + told)
         (folder / "notes").touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["chaos_runs", "polysilicon.runtime.machine"])
@@ -185,9 +202,12 @@ class Trial:
         arguments = (str(self.run), self.agent, self.address, self._number, file_bytes)
         process = self._context.Process(target=_start, args=arguments)
         begin_s = time.monotonic()
+        answered = 0 if self._engine is None else self._engine.answered
         process.start()
         try:
-            if after_s is not None:
+            if after_s is not None and mishap == "engine":
+                self._kill_engine(process, answered)
+            elif after_s is not None:
                 self._break(process, after_s, mishap)
             process.join(_LIMIT_S)
         finally:
@@ -217,6 +237,16 @@ class Trial:
         else:
             return
         self.tally.mishaps[mishap] += 1
+
+    def _kill_engine(self, process: Any, answered: int) -> None:
+        """Kill the engine once this start has had an answer, and start it again."""
+        assert self._engine is not None
+        while process.exitcode is None and self._engine.answered <= answered + 1:
+            process.join(0.005)
+        if process.exitcode is None:
+            self._engine.kill()
+            self.tally.mishaps["engine"] += 1
+            self._engine.start()
 
     def _look(self, exitcode: int | None) -> None:
         """Check what must hold whenever the run's process is gone."""
@@ -277,6 +307,11 @@ class Trial:
                 for step in steps
             ),
             "count": len(steps),
-            "tasks": {t.task_id: (t.ok, t.output, t.quality, t.error) for t in tasks},
+            "tasks": {t.task_id: self._told(t) for t in tasks},
             "effects": set(keys),
         }
+
+    def _told(self, task: TaskRecord) -> tuple[Any, ...]:
+        """Return what became of a task, with no name of this trial's folder in it."""
+        output = json.dumps(task.output, sort_keys=True).replace(str(self.root), "")
+        return task.ok, output, task.quality, task.error

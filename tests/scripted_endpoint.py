@@ -84,14 +84,15 @@ class Endpoint:
         return JSONResponse({"object": "list", "data": rows, "model": "m", "usage": usage})
 
     @contextmanager
-    def served(self) -> Iterator[Endpoint]:
-        """Serve on a free port of loopback."""
+    def served(self, port: int = 0) -> Iterator[Endpoint]:
+        """Serve on a port of loopback, a free one by default."""
         routes = [
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/v1/completions", self._chat, methods=["POST"]),
             Route("/v1/embeddings", self._embed, methods=["POST"]),
         ]
-        config = uvicorn.Config(Starlette(routes=routes), port=0, log_config=None, lifespan="off",
+        app = Starlette(routes=routes)
+        config = uvicorn.Config(app, port=port, log_config=None, lifespan="off",
                                 timeout_graceful_shutdown=1)  # fmt: skip
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)

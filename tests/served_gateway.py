@@ -14,6 +14,8 @@ import uvloop
 
 from polysilicon.gateway.server import serve
 from polysilicon.gateway.state import Gateway, Settings
+from polysilicon.runtime.scope import CHECK
+from polysilicon.workload.record import StepRecord
 
 TOOLS_HERE = '[[pool]]\nname = "here"\noffer = "local"\nserves = ["tool:*", "embed:lexical*"]\n'
 
@@ -34,6 +36,11 @@ class Served:
             return await result if asyncio.iscoroutine(result) else result
 
         return asyncio.run_coroutine_threadsafe(done(), self._loop).result(30)
+
+    def asked_steps(self) -> list[StepRecord]:
+        """Return the steps that ended, without those by which the gateway looks after engines."""
+        steps = self.call(lambda: list(self.gateway.journal.steps()))
+        return [step for step in steps if step.name != CHECK]
 
     def chat(self, text: str = "hi", *, model: str = "scripted", **fields: Any) -> httpx.Response:
         """Ask for a chat completion."""

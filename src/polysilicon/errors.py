@@ -7,6 +7,7 @@ PolysiliconError            something went wrong; its text is one line for a per
 └── StepError               a step did not end well; its `outcome` goes into the step record
     ├── StepTimeoutError
     ├── EngineError
+    │   └── UnreachedError
     ├── SandboxError
     └── ToolError
 """
@@ -57,10 +58,12 @@ class StepError(PolysiliconError):
     Attributes:
         outcome: as in the step record.
         cpu_s: core-seconds that it had used, where they are known.
+        doubtful: what was asked may be the cause as well as what was to do it.
     """
 
     outcome = "error"
     cpu_s: float | None = None
+    doubtful = False
 
 
 class StepTimeoutError(StepError):
@@ -76,11 +79,18 @@ class EngineError(StepError):
         text: in one line.
         of_request: the request is at fault, and no other engine would answer it either.
         begun: part of the answer has been handed on, so that no engine can begin it anew.
+        down: the engine cannot be reached, or went away, and may come back.
     """
 
-    def __init__(self, text: str, *, of_request: bool = False, begun: bool = False) -> None:
-        self.of_request, self.begun = of_request, begun
+    def __init__(
+        self, text: str, *, of_request: bool = False, begun: bool = False, down: bool = False
+    ) -> None:
+        self.of_request, self.begun, self.down = of_request, begun, down
         super().__init__(text)
+
+
+class UnreachedError(EngineError):
+    """Nobody answers at the address of an engine, whatever is asked."""
 
 
 class PolicyError(StepError):

@@ -76,6 +76,10 @@ def test_bad_fleets_are_one_line_that_names_the_file(tmp_path: Path, text: str, 
     ("text", "error"),
     [
         ('engine = "openai"', "needs an endpoint"),
+        (
+            'engine = "openai"\nendpoint = "http://x/v1"\nmodel = "m"\nprompt_lookup = true',
+            "prompt_lookup is for llama.cpp",
+        ),
         ('engine = "openai"\nendpoint = "http://x"', "needs a model"),
         ('offer = "aws/m9g.large"', "only on offer local"),
         ('engine = "openai"\nendpoint = "http://x"\nmodel = "m"', "serves no tools"),

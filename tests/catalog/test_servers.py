@@ -22,6 +22,14 @@ def test_types_have_known_chips_and_layouts():
             assert server.cores <= server.vcpus <= server.host_vcpus
 
 
+def test_whole_machines_are_told_by_their_names():
+    bare = {t.instance for t in SERVERS.types.values() if t.bare}
+    assert {"aws/m7g.metal", "gcp/c4-standard-288-metal", "vultr/vbm-8c-132gb"} <= bare
+    assert not {"aws/m7g.16xlarge", "gcp/c4-standard-288", "vultr/vc2-8c-32gb"} & bare
+    # No cloud switches off a part of a machine that it sells as a whole.
+    assert all(SERVERS.types[name].host_vcpus == SERVERS.types[name].vcpus for name in bare)
+
+
 def test_chips_are_processors_of_the_catalog():
     named = [chip.processor for chip in SERVERS.chips.values() if chip.processor]
     assert len(named) == len(set(named)) > 10

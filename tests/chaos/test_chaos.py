@@ -8,24 +8,30 @@ from typing import Any
 
 import pytest
 
+from chaos_engine import Engine
 from chaos_runs import Tally, Trial
 from postgres_server import Server, missing
 
 
 def runs(
-    folder: Path, agent: str, server: Server | None, mishap: str, times: int
+    folder: Path,
+    agent: str,
+    server: Server | None,
+    mishap: str,
+    times: int,
+    engine: Engine | None = None,
 ) -> tuple[Any, Any]:
     """What is left of a run that nothing happens to, and of one that `mishap` happens to."""
     address = server.address() if server is not None else None
     rng = random.Random(f"{agent}/{mishap}")
-    unbroken = Trial(folder / "unbroken", agent, address, Tally())
+    unbroken = Trial(folder / "unbroken", agent, address, Tally(), engine=engine)
     span_s = unbroken.start()
     expected = unbroken.checked()
     assert unbroken.tally.again == 0
     for number in range(40):
         # The first start of all had to load its modules, and other programs may take the cores.
         likely_s = span_s * 0.7 ** (number % 5)
-        trial = Trial(folder / str(number), agent, address, Tally(), server)
+        trial = Trial(folder / str(number), agent, address, Tally(), server, engine)
         while trial.tally.mishaps[mishap] < times and not trial.finished:
             trial.start(rng.uniform(0.2, 0.9) * likely_s, mishap)
         while not trial.finished:
@@ -55,4 +61,14 @@ def test_kills_and_crashes_of_the_server_lose_nothing(tmp_path: Path, mishap: st
         pytest.skip(reason)
     with Server() as server:
         unbroken, broken = runs(tmp_path, "light", server, mishap, 1)
+    assert broken == unbroken
+
+
+@pytest.mark.parametrize(
+    ("agent", "mishap"),
+    [("support", "kill"), ("coder", "kill"), ("researcher", "engine"), ("pipeline", "kill")],
+)
+def test_a_bundled_agent_goes_on_where_it_was(tmp_path: Path, agent: str, mishap: str) -> None:
+    with Engine(tmp_path) as engine:
+        unbroken, broken = runs(tmp_path, agent, None, mishap, 1, engine)
     assert broken == unbroken

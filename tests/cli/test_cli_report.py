@@ -11,8 +11,8 @@ from polysilicon.workload.record import RunInfo, StepRecord, TaskRecord
 from polysilicon.workload.run_folder import RunFolder
 
 KEYS = {
-    "tasks", "ok", "wall_s", "tasks_per_min", "steps", "agents", "kinds", "elsewhere", "run",
-    "report",
+    "tasks", "ok", "wall_s", "tasks_per_min", "steps", "prefix_reuse", "agents", "kinds",
+    "elsewhere", "run", "report",
 }  # fmt: skip
 
 

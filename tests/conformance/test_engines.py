@@ -97,6 +97,26 @@ def test_greedy_answers_repeat(with_engine) -> None:
     assert first == second
 
 
+def test_guessing_what_follows_changes_no_answer(llama: LlamaCpp, local_model: Path) -> None:
+    """Prompt lookup: what is guessed is checked, so that the text is the same."""
+    line = "The order 4711 was shipped on Monday to Hamburg."
+    request = ask(f"Copy this line word for word, twice:\n{line}\n{line}", max_tokens=32)
+
+    async def scenario() -> tuple[str, str]:
+        plain = await llama.chat(request)
+        setup = Setup(threads=2, prompt_lookup=True)
+        engine = LlamaCpp(local_model, concurrency=1, context_tokens=512, setup=setup)
+        try:
+            guessed = await engine.chat(request)
+        finally:
+            await engine.close()
+        assert guessed.output_tokens == plain.output_tokens
+        return plain.text, guessed.text
+
+    plain, guessed = asyncio.run(scenario())
+    assert guessed == plain
+
+
 def test_a_schema_holds(with_engine) -> None:
     request = ask("What colour is the sky? Answer in JSON.", schema=COLOUR, max_tokens=30)
     result = with_engine(lambda e: e.chat(request))

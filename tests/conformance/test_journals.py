@@ -89,6 +89,23 @@ def test_what_is_written_at_once_is_committed_together_and_all_there(opened: Ope
     assert len(kept) == len([r for r in records if r.task_id == "t3"])
 
 
+def test_what_is_forgotten_is_gone_and_the_rest_is_there(opened: Open) -> None:
+    journal = opened()
+    journal.accept(PendingTask(task_id=f"t{n}", agent="a", input={}) for n in range(4))
+    records = [a_step(f"t{n % 4}", f"s{n}") for n in range(8)]
+    for record in records:
+        wait_for(journal.end_step(record, LARGE))
+    wait_for(*(journal.end_task(a_task(f"t{n}")) for n in (0, 1)))
+    through = journal.ended(0, 6)[-1].seq
+    for _ in range(2):  # again changes nothing
+        journal.forget(through, {"t1"}, ["t0", "t2", "none"])
+        journal = opened()
+        assert list(journal.steps()) == [records[1], records[5], records[6], records[7]]
+        assert [task.task_id for task in journal.tasks()] == ["t1"]
+        assert [task.task_id for task in journal.pending()] == ["t2", "t3"]
+    assert history(journal, "t3") == {"s7": (records[7], LARGE)}
+
+
 def test_large_results_that_are_written_at_once(opened: Open) -> None:
     journal = opened()
     results = {f"s{n}": bytes([n]) * 400_000 for n in range(60)} | {"same": b"\0" * 400_000}

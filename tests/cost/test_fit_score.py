@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from polysilicon import catalog
-from polysilicon.cost.fit.__main__ import HEADS, LATER, scores, widened, write_scores
+from polysilicon.cost.fit.__main__ import BOTH, HEADS, LATER, scores, widened, write_scores
 from polysilicon.cost.fit.accelerator import fit
 from polysilicon.cost.fit.cases import Case, rows_of
 from polysilicon.cost.fit.score import (
@@ -182,7 +182,7 @@ def test_bands_are_widened_by_random_folds_and_never_narrowed(found):
 def test_the_table_of_scores(tmp_path, found):
     folds = [
         fold([0.1], by=by, group=group, metric=metric)
-        for by in ("random", *BY, LATER)
+        for by in ("random", *BY, BOTH, LATER)
         for group in ("a", "b")
         for metric in METRICS
     ]

@@ -64,9 +64,10 @@ def test_a_prompt_waits_for_some_of_those_beside_it():
     assert served(waits, sequences=0.5).ttft_s == served(sequences=0.5).ttft_s
 
 
-def test_a_prompt_waits_for_an_iteration_and_the_front_end():
-    found = served({"request_s": 0.25, "iteration": 2.0})
-    assert found.ttft_s == pytest.approx(5.0 + 0.25 + 2 * 5e-3)
+def test_a_prompt_waits_for_the_front_end_and_an_iteration_beside_each_chunk():
+    for prompt, iterations in ((0, 1), (512, 1.5), (8192, 9)):
+        found = served({"request_s": 0.25, "iteration": 2.0}, new=prompt)
+        assert found.ttft_s == pytest.approx(5.0 + 0.25 + 2 * iterations * 5e-3)
 
 
 def test_prompts_that_one_waits_for_are_not_waited_for_again():

@@ -115,7 +115,7 @@ def test_errors_have_openais_shape(tmp_path: Path, caplog) -> None:
                 {"message", "type", "param", "code"},
             )
             assert text in error["message"], error
-        outcomes = [s.outcome for s in served.call(lambda: list(served.gateway.journal.steps()))]
+        outcomes = [step.outcome for step in served.asked_steps()]
         assert outcomes == ["error", "error"]  # what came to no pool is no step
         assert "req_" in caplog.text
         assert "the engine answered HTTP 500" in caplog.text
@@ -176,8 +176,7 @@ def test_a_stream_that_breaks_off_says_so(tmp_path: Path) -> None:
         assert answer.status_code == 200
         assert events(answer.text)[-1]["error"]["type"] == "engine_error"
         assert "[DONE]" not in answer.text
-        steps = served.call(lambda: list(served.gateway.journal.steps()))
-        assert [step.outcome for step in steps] == ["error"]
+        assert [step.outcome for step in served.asked_steps()] == ["error"]
 
 
 def test_a_caller_that_leaves_frees_the_engine(tmp_path: Path) -> None:

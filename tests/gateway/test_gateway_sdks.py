@@ -202,6 +202,14 @@ def test_the_openai_client_on_the_real_model(tmp_path: Path, local_model: Path) 
             )
         assert refused.value.status_code == 400
         assert "context" in refused.value.message
+        never = {"type": "integer", "minimum": 5, "maximum": 3}
+        parameters["properties"]["day"], parameters["required"] = never, ["city", "day"]
+        with pytest.raises(APIStatusError) as refused:  # and no free text
+            client.chat.completions.create(model=model, messages=messages[:1], tools=tools)
+        assert refused.value.status_code == 400
+        assert refused.value.body["code"] == "invalid_schema"
+        assert refused.value.param == "tools[0].function.parameters"
+        assert "at #/properties/day: minimum (5)" in refused.value.message
         steps = here.call(lambda: list(here.gateway.journal.steps()))
     assert all(step.cost_usd > 0 and step.cpu_s > 0 for step in steps if step.outcome == "ok")
     assert [step.kind for step in steps].count("embed") == 1

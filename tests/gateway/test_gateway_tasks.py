@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from polysilicon.gateway.access import add_key
-from polysilicon.gateway.tasks.types import TaskRequest
+from polysilicon.gateway.tasks.types import TaskRequest, TaskView
 from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
 
 AGENTS = Path(__file__).parents[1] / "agent_samples.py"
@@ -195,14 +195,43 @@ def test_keys_see_their_own_tasks_and_pay_for_them(tmp_path: Path) -> None:
         assert view["cost_usd"] > 0
         assert submit(s, "count", given, **as_["a"]).json()["error"]["code"] == "insufficient_quota"
         caller = next(caller for caller in s.gateway.access.callers if caller.name == "a")
-        request = TaskRequest(agent="count", input=given)  # taken while there was a budget
-        waited, _ = s.call(lambda: s.gateway.tasks.accept(request, caller, None))
+
+        def accepted_while_there_was_a_budget() -> TaskView:
+            caller.spent_usd = 0.0
+            request = TaskRequest(agent="count", input=given)
+            view, _ = s.gateway.tasks.accept(request, caller, None)
+            caller.spend(1.0)
+            return view
+
+        waited = s.call(accepted_while_there_was_a_budget)
         last = events_of_key(s, waited.id, as_["a"])
         assert (last["status"], last["steps"]) == ("cancelled", 0)
         assert s.client.get(path, headers=as_["b"]).status_code == 404
         assert s.client.post(f"{path}/cancel", headers=as_["b"]).status_code == 404
         assert s.client.get("/v1/tasks", headers=as_["b"]).json()["data"] == []
         assert len(s.client.get("/v1/tasks", headers=as_["root"]).json()["data"]) == 2
+
+
+def test_a_task_is_one_of_the_calls_at_once_of_its_key(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    headers = {"authorization": f"Bearer {add_key(keys, 'a', at_once=2)}"}
+    other = {"authorization": f"Bearer {add_key(keys, 'b', at_once=1)}"}
+    with serving(tmp_path, POOL, agents=(NEVER,), keys=keys, tasks_at_once=1) as s:
+        ids = [submit(s, "never", {}, **headers, **{"idempotency-key": k}) for k in ("x", "y")]
+        ids = [answer.json()["id"] for answer in ids]  # one under way, one waiting
+        for refused in (submit(s, "never", {}, **headers), s.chat(headers=headers)):
+            assert refused.status_code == 429
+            assert "has 2 calls under way" in refused.json()["error"]["message"]
+        again = submit(s, "never", {}, **headers, **{"idempotency-key": "y"})
+        assert (again.status_code, again.json()["id"]) == (200, ids[1])
+        assert submit(s, "never", {}, **other).status_code == 202
+        (tmp_path / "keys.toml").write_text(keys.read_text() + "\n")
+        s.call(s.gateway.reload)
+        assert submit(s, "never", {}, **headers).status_code == 429
+        s.client.post(f"/v1/tasks/{ids[0]}/cancel", headers=headers)
+        assert submit(s, "never", {}, **headers).status_code == 202
+    with serving(tmp_path, POOL, agents=(NEVER,), keys=keys) as s:  # they went on
+        assert submit(s, "never", {}, **headers).status_code == 429
 
 
 def test_steps_of_a_task_go_only_to_pools_of_its_key(tmp_path: Path) -> None:

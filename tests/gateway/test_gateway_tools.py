@@ -80,11 +80,53 @@ def test_a_schema_that_the_engine_could_not_read_is_refused() -> None:
         ({"type": {"a": 1}}, "no JSON schema"),
         ({"type": "object", "properties": {f"k{n}": {} for n in range(500)}}, "400 properties"),
         ({"enum": ["a" * 100] * 2000}, "128 KiB"),
+        ({"anyOf": [{}] * 1001}, "1,000 entries"),
+        ({"type": "object", "properties": {"a": {"anyOf": [{"anyOf": [{}] * 999}] * 3}}}, "2,000"),
+        ({f"k{n}": {"$ref": f"#/k{n + 1}"} for n in range(99)} | {"k99": {}}, "50 references"),
     ):
         with pytest.raises(ApiError, match=text):
             grammar(part)
     tree = {"$defs": {"Node": {"type": "object", "properties": {"left": {"$ref": "#/$defs/Node"}}}}}
     assert "left" in grammar(tree | {"$ref": "#/$defs/Node"})
+
+
+LIMITED = {"type": "integer", "minimum": 5, "maximum": 3}
+
+
+@pytest.mark.parametrize(
+    ("schema", "place", "reason"),
+    [
+        (LIMITED, "#", "minimum (5) is greater than maximum (3)"),
+        (
+            {"type": "object", "properties": {"may": LIMITED, "a/b": LIMITED}, "required": ["a/b"]},
+            "#/properties/a~1b",
+            "minimum",
+        ),
+        ({"type": "array", "items": {"not": {"type": "string"}}}, "#/items", "not"),
+        ({"anyOf": [{"type": "null"}, {"type": "string", "format": "x"}]}, "#/anyOf/1", "format"),
+        ({"type": "object", "properties": {"x": False}, "required": ["x"]}, "#/properties/x", ""),
+        ({"allOf": [{"type": "string"}, {"type": "integer"}]}, "#", "incompatible types"),
+        (
+            {"$ref": "#/$defs/Node", "$defs": {"Node": {"type": "object", "properties": {
+                "next": {"$ref": "#/$defs/Node"}, "name": {"type": "string", "pattern": "a(b"}}}}},
+            "#/$defs/Node/properties/name",
+            "unclosed group",
+        ),
+        ({"items": {"type": "strin"}}, "#/items/type", "strin"),
+    ],
+)  # fmt: skip
+def test_what_nothing_can_satisfy_is_refused_with_its_place(
+    schema: dict, place: str, reason: str
+) -> None:
+    with pytest.raises(ApiError) as refused:
+        grammar(schema, "tools[3].function.parameters")
+    assert f"at {place}:" in str(refused.value)
+    assert reason in str(refused.value)
+    assert refused.value.fields()["param"] == "tools[3].function.parameters"
+
+
+def test_a_part_that_need_not_be_there_may_be_impossible() -> None:
+    assert grammar({"type": "object", "properties": {"may": LIMITED}})
 
 
 def test_the_engine_here_is_sent_text_only() -> None:

@@ -84,6 +84,27 @@ def test_large_fleets_come_within_a_thousandth_of_the_bound() -> None:
     assert found.status == "optimal"
 
 
+def test_a_search_that_is_cut_short_ends_where_it_did_before() -> None:
+    rng = np.random.default_rng(1)
+    classes, pools = 30, 15
+    pairs = classes * pools
+    program = Program(  # dear machines for little work
+        classes=classes,
+        pair_class=np.repeat(np.arange(classes), pools),
+        pair_row=np.tile(np.arange(pools), classes),
+        load=rng.uniform(0.05, 0.9, pairs),
+        pair_cost=rng.uniform(0.0, 5.0, pairs),
+        row_pool=np.arange(pools),
+        unit_cost=rng.integers(50, 100, pools).astype(float),
+    )
+    first, second = (solve(program, limit_s=0.3) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.status == "feasible"
+    assert first.effort_s > 0.3
+    assert (first.cost, first.bound, first.effort_s) == (second.cost, second.bound, second.effort_s)
+
+
 def test_any_one_pool_may_be_lost() -> None:
     # Two pools alike that carry a load of 3: with either gone the other carries all of it.
     program = Program(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from planned import mixed, option, problem, units
 from polysilicon.errors import InputError
 from polysilicon.planning.answer import ConflictError
-from polysilicon.planning.clock import OutOfTime
+from polysilicon.planning.clock import Clock, OutOfTime
 from polysilicon.planning.derive import only
-from polysilicon.planning.problem import INF, Cap, Held, Redundancy, SpendContract
+from polysilicon.planning.problem import INF, Cap, Held, Redundancy, Right, SpendContract
+from polysilicon.planning.search import Search
 from polysilicon.planning.solve import solve
 from polysilicon.planning.whole import whole_units
 
@@ -97,13 +100,48 @@ def test_a_plan_cheaper_than_redundancy_is_no_plan():
     assert solve(asked, gap=1e-9).cost_usd == pytest.approx(2 * 2 * 2 * 2000)
 
 
+@pytest.mark.parametrize(("demand", "machines"), [(0.03, 1), (10.02, 11), (300.2, 301)])
+def test_a_whole_machine_is_bought_for_little_that_must_be_served(demand, machines):
+    # In one of 24 hours a little more is asked for than the machines before the last one do.
+    load = np.full((2, 1, 24, 1), machines - 1.0)
+    load[1, 0, 3] = demand
+    racks = (units(term_months=1, whole=True, monthly_usd=500.0),)
+    asked = problem(load, options=(option(price=INF),), contracts=racks)
+    assert solve(asked, gap=1e-6).cost_usd == pytest.approx(500.0 * machines)
+
+
+def test_a_stop_is_heard_within_branch_and_bound():
+    rng = np.random.default_rng(7)
+    options = tuple(
+        option(f"o{at}", work=tuple(rng.uniform(0.5, 2, 2)), supply=float(rng.integers(2, 9)))
+        for at in range(40)
+    )
+    racks = tuple(
+        units(
+            f"c{at}", at, orders=(0, 1), term_months=6, whole=True,
+            per_unit=float(rng.uniform(1, 3)), monthly_usd=float(rng.uniform(600, 700)),
+        )
+        for at in range(40)
+    )  # fmt: skip
+    asked = problem(rng.uniform(5, 150, (3, 6, 6, 2)), options=options, contracts=racks)
+    search = Search(asked, None, Clock())
+    for _ in range(8):
+        search.evaluate(search.master.solve()[0])
+    told = []
+    clock = Clock(60.0, lambda: told.append(1) or len(told) > 3)
+    with suppress(OutOfTime):  # it may have found nothing yet
+        whole_units(search.master, 0.0, clock)
+    assert clock.status == "stopped"
+    assert 3 < len(told) < 10
+
+
 def test_whole_units_without_a_search_are_rounded(monkeypatch):
     def no_search(master, gap, limit_s, fixed=None):
         if fixed is None:
             raise OutOfTime("no whole units were found in time")
         return whole_units(master, gap, limit_s, fixed)
 
-    for module in ("solve", "whole"):
+    for module in ("search", "whole"):
         monkeypatch.setattr(f"polysilicon.planning.{module}.whole_units", no_search)
     asked = case(contracts=tuple(replace(one, whole=True) for one in case().contracts))
     answer = solve(asked, gap=0.0, time_s=0.0)
@@ -211,6 +249,15 @@ def test_conflicts_of_shares_and_redundancy_are_named():
             "choose one",
         ),
         ({"contracts": (units("a", salvage_usd=99.0, term_months=9),)}, "earns more"),
+        (
+            {
+                "contracts": (
+                    units("a", term_months=4, monthly_usd=50.0, rights=(
+                        Right(kind="sell", months=(2,), usd=130.0),)),
+                )
+            },
+            "order of month 1 that is sold in month 3 earns 30 dollars a unit",
+        ),
     ],
 )  # fmt: skip
 def test_numbers_that_make_no_sense_are_named(change, said):

@@ -155,6 +155,13 @@ def test_needs_that_shun_spot_give_it_an_option_of_its_own(tmp_path):
     assert market.work.tolist() == [1.0, 0.0]
 
 
+EXCHANGE = """
+[contract.exchange]
+into = "own/box"
+from_month = 2
+usd_per_hour = {usd}
+ratio = {ratio}
+"""
 CASES = [
     (HEAD + UNITS, "missing required field `offer`"),
     (SMALL.replace("amount = 10", "amonut = 10"), "unknown field `amonut`"),
@@ -188,6 +195,13 @@ CASES = [
      "commitment_usd has 2 numbers; one for each of the 1 periods"),
     (SMALL + contract("take-or-pay", "term_months = 12\nunits = 1\nusd_per_hour = 1\n"
                       "minimum_share = 0"), "minimum_share is 0"),
+    (SMALL + "least = 5\nmost = 2\n", "least is 5 and most is 2; most is the larger one"),
+    (SMALL + "[contract.extend]\nterm_months = 6\nusd_per_hour = -1\n",
+     "extend: usd_per_hour is -1; a number from 0"),
+    (SMALL + "[contract.extend]\nterm_months = 0\nusd_per_hour = 1\n", "term_months is 0"),
+    (SMALL + EXCHANGE.format(usd=-2, ratio=1), "exchange: usd_per_hour is -2; a number from 0"),
+    (SMALL + EXCHANGE.format(usd=2, ratio=0), "ratio is 0; new units for an old one, above 0"),
+    (SMALL + "[contract.sell]\nfrom_month = 2\nusd_per_unit = nan\n", "usd_per_unit is nan"),
     (SMALL.replace("[[contract]]", 'policy = "nowhere.toml"\n[[contract]]'), "unknown field"),
 ]  # fmt: skip
 

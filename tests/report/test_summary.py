@@ -16,8 +16,8 @@ from polysilicon.workload.workload import Workload
 
 # The keys that the design promises for `demo --json`, `run --json` and `report --json`.
 KEYS = {
-    "tasks", "ok", "wall_s", "tasks_per_min", "steps", "agents", "kinds", "elsewhere", "run",
-    "report",
+    "tasks", "ok", "wall_s", "tasks_per_min", "steps", "prefix_reuse", "agents", "kinds",
+    "elsewhere", "run", "report",
 }  # fmt: skip
 
 
@@ -48,6 +48,15 @@ def test_the_figures_are_those_of_the_records(tmp_path: Path) -> None:
         assert agent.p50_s == sorted(task.end_s for task in own)[(len(own) + 1) // 2 - 1]
         cost = sum(step.cost_usd for step in steps if step.agent == name)
         assert agent.cost_usd == pytest.approx(cost)
+    told = [
+        step for step in steps if step.prompt_tokens is not None and step.cached_tokens is not None
+    ]
+    for pool, reuse in found.prefix_reuse.items():
+        own = [step for step in told if step.pool == pool]
+        assert reuse == pytest.approx(
+            sum(step.cached_tokens for step in own) / sum(step.prompt_tokens for step in own)
+        )
+    assert set(found.prefix_reuse) == {step.pool for step in told}
     assert sum(kind.steps for kind in found.kinds.values()) == len(steps)
     assert sum(kind.share_of_time for kind in found.kinds.values()) == pytest.approx(1.0)
     assert [row.offer for row in found.elsewhere] == [row.offer for row in ELSEWHERE]

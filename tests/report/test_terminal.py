@@ -40,6 +40,8 @@ def test_a_run_page(tmp_path: Path) -> None:
     summary = summarise(run, ELSEWHERE)
     page = shown(terminal.run_page(summary, describe(run.workload()).groups, ELSEWHERE))
     assert f"48 tasks ({summary.ok} ok) · {len(steps)} steps" in page
+    reuse = next(iter(summary.prefix_reuse.values()))
+    assert f"prefix cache: {reuse:.0%}".replace("%", "") in page.replace("\n", " ")
     for text in ("Agents", "Steps by agent and kind", "The same work elsewhere", "tasks/min"):
         assert text in page
     rows = [line for line in page.splitlines() if "aws/" in line or "gcp/" in line]

@@ -112,7 +112,7 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
         begin_s = time.monotonic()
         runner = StepRunner(journal, Dispatcher([pool]), lambda: time.monotonic() - begin_s)
         resources = Resources(
-            runner=runner, workers=Workers(2), cpu=SharedCpu(),
+            runner=runner, workers=Workers(2), front=Workers(2, yields=False), cpu=SharedCpu(),
             model="smollm2-135m-instruct", cores=2, clock=lambda: time.monotonic() - begin_s,
             sandboxes={}, indexes={},
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
 from polysilicon.runtime.steps import StepRunner
+from polysilicon.workload.record import StepRecord
 
 CALL = StepCall(kind="llm", name="chat", model="m", resource="engine", timeout_s=5.0)
 PERSONAL = Residency(data_class="personal", regions=("eu-*", "local"))
@@ -398,3 +400,56 @@ def test_tools_say_nothing_of_an_engine(tmp_path: Path) -> None:
 
     assert asyncio.run(main()) == 1
     assert home.gates["engine"].health.drained
+
+
+def test_a_step_waits_for_an_engine_that_had_answered(tmp_path: Path) -> None:
+    away = [EngineError("refused", down=True)] * 3
+    only = pool("home")
+    only.gates["engine"].health.succeeded()
+    found, (record,), told = steps(tmp_path, [only], {"home": [*away, "yes"]})
+    assert (found, record.outcome, len(told)) == ("yes", "ok", 4)
+    assert record.wait_s is not None
+    assert record.wait_s > 0.3  # 0.1, 0.2 and 0.4 s, half as long at least
+
+
+def test_an_engine_that_never_answered_is_not_waited_for(tmp_path: Path) -> None:
+    down = EngineError("refused", down=True)
+    found, (record,), told = steps(tmp_path, [pool("home")], {"home": [down, "yes"]})
+    assert (str(found), record.outcome, len(told)) == ("refused", "error", 1)
+
+
+@pytest.mark.parametrize(("usd_per_s", "hedges"), [(1e-8, 1), (100.0, 0)])
+def test_a_second_pool_is_asked_where_that_pays(
+    tmp_path: Path, usd_per_s: float, hedges: int
+) -> None:
+    home, away = pool("home", usd_per_s=1e-9), pool("away", "aws/x", usd_per_s)
+    away.gates["engine"].mean_s = 0.01
+    for seconds in [10.0] * 2 + [0.01] * 60:
+        home.gates["engine"].running += 1
+        home.gates["engine"].leave(seconds, "chat")
+    asked: list[str] = []
+
+    async def work(of: RunningPool, usage: Usage) -> str:
+        asked.append(of.name)
+        if of is home:  # it hangs, this once
+            await asyncio.sleep(0.5)
+        usage.prompt_tokens = 5
+        return of.name
+
+    async def main() -> tuple[str, int, StepRecord]:
+        journal = SqliteJournal(tmp_path)
+        runner = StepRunner(journal, Dispatcher([home, away]), time.monotonic)
+        call = replace(CALL, hedge=True)
+        try:
+            found = await runner.run(Scope(task()), call, work, str)
+            [record] = journal.steps()
+            return found, runner.hedged, record
+        finally:
+            journal.close()
+
+    found, hedged, record = asyncio.run(main())
+    assert hedged == hedges
+    assert asked == ["home", "away"][: 1 + hedges]
+    assert (found, record.pool) == (("away", "away") if hedges else ("home", "home"))
+    assert record.prompt_tokens == 5
+    assert [p.gates["engine"].running for p in (home, away)] == [0, 0]

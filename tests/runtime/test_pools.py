@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from polysilicon.catalog.fleet import Pool
-from polysilicon.runtime.pools import Gate, RunningPool
+from polysilicon.runtime.gates import Gate
+from polysilicon.runtime.pools import RunningPool
 from polysilicon.schedule import BATCH, INTERACTIVE
 
 
 def _task(attained_s: float) -> SimpleNamespace:
-    return SimpleNamespace(attained_s=attained_s, klass=BATCH, deadline_s=math.inf)
+    return SimpleNamespace(left_s=attained_s, klass=BATCH, deadline_s=math.inf)
 
 
 def test_the_waiting_step_with_least_service_enters_first() -> None:
@@ -136,14 +137,14 @@ def test_somebody_who_waits_goes_first_and_then_who_would_be_late(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now_s = 0.0
-    monkeypatch.setattr("polysilicon.runtime.pools.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("polysilicon.runtime.gates.time.monotonic", lambda: now_s)
 
     async def scenario() -> list[str]:
         gate, order = Gate(1), []
 
         async def step(name: str, klass: int, deadline_s: float) -> None:
             nonlocal now_s
-            await gate.enter(SimpleNamespace(attained_s=0.0, klass=klass, deadline_s=deadline_s))
+            await gate.enter(SimpleNamespace(left_s=0.0, klass=klass, deadline_s=deadline_s))
             order.append(name)
             await asyncio.sleep(0)
             now_s += 1.0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from planned import option, problem, units
+from polysilicon.planning.answer import Used
 from polysilicon.planning.contracts import (
     break_even,
     crossing,
@@ -22,6 +23,7 @@ from polysilicon.planning.problem import (
     SpendContract,
     Tier,
 )
+from polysilicon.planning.seen import seen
 from polysilicon.planning.solve import solve
 
 NEAR = {"rel": 1e-6}
@@ -232,31 +234,36 @@ def test_units_of_megawatts_are_units_of_so_many_machines():
     assert answer.cost_usd == pytest.approx(2 * 20_000 + 20 * 730, **NEAR)
 
 
+def turned(**rights) -> tuple[float, tuple[Used, ...]]:
+    """Return cost and rights used where demand stays, or ends after the first of four months."""
+    demand = np.array([[10.0, 10.0, 10.0, 10.0], [10.0, 0.0, 0.0, 0.0]]).reshape(2, 4, 1, 1)
+    contract = units(**{"term_months": 4, "monthly_usd": 365.0, **rights})
+    answer = solve(problem(demand, options=(option(),), contracts=(contract,)), gap=TIGHT)
+    return answer.cost_usd, answer.rights
+
+
 def test_rights_are_worth_what_their_scenario_saves():
-    # Two scenarios: demand stays, or it ends after the first of three months.
-    demand = np.array([[10.0, 10.0, 10.0], [10.0, 0.0, 0.0]]).reshape(2, 3, 1, 1)
-    fee, price = 730 * 0.5, 1.0
-    plain = units(term_months=3, monthly_usd=fee)
-    exit_usd = 200.0
-    leaving = units(
-        term_months=3, monthly_usd=fee, rights=(Right(kind="sell", months=(1,), usd=-exit_usd),)
-    )
-    short = units(
-        term_months=1, monthly_usd=fee,
-        rights=(Right(kind="extend", term_months=2, monthly_usd=fee * 1.1),),
-    )  # fmt: skip
-    costs = {}
-    for name, contract in (("plain", plain), ("leaving", leaving), ("short", short)):
-        case = problem(demand, options=(option(price=price),), contracts=(contract,))
-        answer = solve(case, gap=TIGHT)
-        costs[name] = answer.cost_usd
-        if name != "plain":
-            (used,) = answer.rights
-            assert (used.scenario, used.month) == ((1, 1) if name == "leaving" else (0, 1))
-            assert used.units == pytest.approx(10.0, **NEAR)
-    assert costs["plain"] == pytest.approx(10 * 3 * fee, **NEAR)
-    assert costs["leaving"] == pytest.approx(10 * (fee + (2 * fee + exit_usd) / 2), **NEAR)
-    assert costs["short"] == pytest.approx(10 * (fee + 2 * 1.1 * fee / 2), **NEAR)
+    fee, exit_usd = 365.0, 200.0
+    assert turned()[0] == pytest.approx(10 * 4 * fee, **NEAR)
+    cost, (sold,) = turned(rights=(Right(kind="sell", months=(2,), usd=-exit_usd),))
+    assert (sold.scenario, sold.month, sold.units) == (1, 2, pytest.approx(10.0, **NEAR))
+    assert cost == pytest.approx(10 * (2 * fee + (2 * fee + exit_usd) / 2), **NEAR)
+    longer = Right(kind="extend", term_months=2, monthly_usd=fee * 1.1)
+    cost, (extended,) = turned(term_months=2, rights=(longer,))
+    assert (extended.scenario, extended.month) == (0, 2)
+    assert cost == pytest.approx(10 * (2 * fee + 2 * 1.1 * fee / 2), **NEAR)
+
+
+def test_nobody_sells_for_what_has_not_been_seen():
+    # When the second month begins both scenarios have had the same demand.
+    cost, used = turned(rights=(Right(kind="sell", months=(1,), usd=-200.0),))
+    assert cost == pytest.approx(turned()[0], **NEAR)
+    assert not used
+    demand = np.array([[1.0, 1.0, 2.0], [1.0, 1.0, 3.0], [1.0, 1.0, 3.0]]).reshape(3, 3, 1, 1)
+    price = np.array([[2.0, 2.0, 2.0], [2.0, 2.0, 2.0], [2.0, 1.0, 2.0]])
+    told = seen(problem(demand, options=(option(price=price),)))
+    # Prices of a month are known when it begins, its demand is not.
+    assert told.tolist() == [[0, 0, 0], [0, 0, 0], [0, 2, 2]]
 
 
 def test_exchange_into_a_next_generation_that_is_better_in_one_scenario():

@@ -60,6 +60,9 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         tools: the endpoint's engine knows tools; where not, the gateway asks it for a call's JSON.
         key_env: environment variable that holds the endpoint's key; no key is sent without it.
         concurrency: `llm` steps at once on one unit.
+        prompt_lookup: `llama.cpp` guesses what follows from where the prompt or the answer had the
+            same last tokens, and checks the guess in one go: for answers that quote. No estimate
+            knows of it.
         count: accelerators of a unit that one copy of the model takes; None for the fewest that
             hold it. A unit holds as many copies as fit, which share its concurrency.
         price: which of the offer's prices holds, or dollars an hour.
@@ -80,6 +83,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tools: bool = True
     key_env: str | None = None
     concurrency: int = 8
+    prompt_lookup: bool = False
     count: int | None = None
     price: Literal["on-demand", "spot", "1y", "3y"] | OwnPrice = "on-demand"
     interruptions_per_hour: float = 0.0
@@ -193,6 +197,9 @@ def _check_runs(pool: Pool, place: str) -> None:
     """Raise `InputError` where this machine could not reach a pool."""
     if pool.engine == "openai" and not pool.endpoint:
         raise InputError("engine openai needs an endpoint", where=place, mend='add endpoint = "…"')
+    if pool.engine == "openai" and pool.prompt_lookup:
+        mend = "set it where the endpoint's engine is started"
+        raise InputError("prompt_lookup is for llama.cpp in this process", where=place, mend=mend)
     if pool.engine == "openai" and not pool.model:
         raise InputError("engine openai needs a model", where=place, mend='add model = "…"')
     if pool.engine == "llama.cpp" and pool.offer != LOCAL:

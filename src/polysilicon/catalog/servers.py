@@ -80,6 +80,11 @@ class ServerType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     numa_nodes: int | None = None
     memory_gib: float | None = None
 
+    @property
+    def bare(self) -> bool:
+        """Whether it is a whole machine without a hypervisor, as its name tells."""
+        return "metal" in self.instance or self.instance.startswith("vultr/vbm-")
+
 
 _CHIP_COLUMNS: dict[str, Cell] = {
     "chip": text,

@@ -81,11 +81,14 @@ def solve_(
     file = read_problem(problem)
     with solving(gap, time_s, explore_s=time_s) as effort:
         kept = planned(file, [], source, catalog.load(), effort)
+        stopped = effort.stop is not None and effort.stop()
     _show(kept, output, html, as_json=as_json)
+    if stopped:  # perhaps only what is told beside the plan was cut short
+        raise SystemExit(INTERRUPTED)
 
 
 def _show(kept: PlanFile, output: Path | None, html: Path | None, *, as_json: bool) -> None:
-    """Write and print a plan; one that was stopped ends as Ctrl-C does."""
+    """Write and print a plan."""
     if output is not None:
         write_plan(kept, output)
     if html is not None:
@@ -97,8 +100,6 @@ def _show(kept: PlanFile, output: Path | None, html: Path | None, *, as_json: bo
         for what, path in (("plan", output), ("page", html)):
             if path is not None:
                 out().print(f"{what}: {path}", markup=False)
-    if kept.plan.status == "stopped":
-        raise SystemExit(INTERRUPTED)
 
 
 @command.command(epilog="Example:  polysilicon plan explain plan.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -64,6 +65,11 @@ from polysilicon.cli.output import emit_json, json_option, progress
     help="Seconds that one step may take.",
 )  # fmt: skip
 @click.option(
+    "--keep", "keep_days", type=click.FloatRange(min=0, min_open=True), default=30.0,
+    show_default=True, metavar="DAYS",
+    help="How long steps and tasks that ended are kept; their sums stay.",
+)  # fmt: skip
+@click.option(
     "--drain", "drain_s", type=click.FloatRange(min=0), default=30.0, show_default=True,
     help="Seconds that calls under way may go on after SIGTERM.",
 )  # fmt: skip
@@ -94,6 +100,8 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
         served = f"{address}/v1 serves {gateway.machine.model} (pools: {names})"
         text = f"{served}; {address}/ is the dashboard; Ctrl-C ends"
         progress().print(text, markup=False, soft_wrap=True)
+        gc.collect()
+        gc.freeze()  # what is there now stays; looking through it again would hold up all calls
 
     if mcp_stdio:
         from polysilicon.gateway.mcp.server import serve_stdio  # noqa: PLC0415 - heavy
@@ -109,7 +117,7 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
 @click.option("--budget", "budget_usd", type=click.FloatRange(min=0), help="Dollars a period.")
 @click.option("--period", type=click.Choice(["day", "month", "total"]), default="month")
 @click.option("--rate", "requests_per_min", type=click.FloatRange(min=1), help="Calls a minute.")
-@click.option("--at-once", type=click.IntRange(min=1), help="Calls at once.")
+@click.option("--at-once", type=click.IntRange(min=1), help="Calls at once, tasks among them.")
 @click.option(
     "--pool", "pools", multiple=True, default=("*",), help="A pool it may use; repeatable."
 )

@@ -47,7 +47,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         budget_usd: dollars it may spend in a period; None for no limit.
         period: what a budget is for.
         requests_per_min: calls a minute; None for no limit.
-        at_once: calls at once; None for no limit.
+        at_once: calls at once, tasks from their acceptance to their end among them; None for no
+            limit.
         pools: patterns of pools that may take its steps.
         admin: it may see what others do: the dashboard, metrics, tasks of other keys.
     """

@@ -11,7 +11,17 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from polysilicon.errors import PolysiliconError
-from polysilicon.gateway import chat, embeddings, errors, health, metrics, openapi, responses
+from polysilicon.gateway import (
+    chat,
+    checks,
+    embeddings,
+    errors,
+    health,
+    metrics,
+    openapi,
+    responses,
+    retention,
+)
 from polysilicon.gateway.dashboard import routes as dashboard
 from polysilicon.gateway.dashboard.session import cookie_key
 from polysilicon.gateway.guard import Guard, bearer
@@ -38,7 +48,9 @@ ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
 SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
     dashboard.service,
     outgoing.sending_traces,  # before the tasks, so that it hears of their ends
+    checks.checking,
     tasks.serving_tasks,
+    retention.forgetting,  # after the tasks, of which those under way are kept
     mcp.serving_mcp,
     traces.serving_traces,
 )  # fmt: skip

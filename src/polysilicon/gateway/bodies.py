@@ -11,10 +11,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from starlette.types import Receive
 
-from polysilicon.gateway import tools
+from polysilicon.gateway import bounds, tools
 from polysilicon.gateway.about import FIELDS
 from polysilicon.gateway.errors import ApiError
-from polysilicon.gateway.schemas import grammar
 from polysilicon.runtime.pools import RunningPool
 
 Json = dict[str, Any]
@@ -84,22 +83,21 @@ class CompletionBody(Sampling, frozen=True, kw_only=True):
 
 
 async def body_of(receive: Receive) -> bytes:
-    """Return the body of a request; the guard bounds its bytes and seconds.
+    """Return the body of a request, of JSON; the guard bounds its bytes and seconds.
 
     Raises:
-        ApiError: 400; the caller left before all of it was there.
+        ApiError: 400, 413; the caller left before all of it was there, or it holds too much.
     """
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message.get("body", b"")
-        return whole
-    pieces = []
-    while message["type"] == "http.request":
-        pieces.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(pieces)
+    pieces, more = [], True
+    while more:
         message = await receive()
-    raise ApiError(400, "the body is not whole")
+        if message["type"] != "http.request":
+            raise ApiError(400, "the body is not whole")
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    await bounds.check(body)
+    return body
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
@@ -140,21 +138,21 @@ def for_endpoint(fields: Raws, model: str, *, stream: bool) -> bytes:
     return msgspec.json.encode(sent)
 
 
-def for_engine_here(fields: Raws, schema: Json | None) -> tuple[Raws, list[str]]:
+def for_engine_here(fields: Raws, grammar: str | None) -> tuple[Raws, list[str]]:
     """Return the fields that the engine in this process gets, and names of those left out.
 
     Args:
         fields: the caller's.
-        schema: JSON schema of what may be written; None for free text.
+        grammar: of what may be written; None for free text.
 
     Raises:
-        ApiError: 400; the schema cannot be held to, or there is more than text.
+        ApiError: 400; there is more than text.
     """
     kept = {name: fields[name] for name in _IN_PROCESS if name in fields}
     _check_text(fields)
     known = {*kept, "model", "metadata", "response_format", "tools", "tool_choice", "n"}
-    if schema is not None:
-        kept["grammar"] = _raw(grammar(schema))
+    if grammar is not None:
+        kept["grammar"] = _raw(grammar)
     left_out = [name for name in fields if name not in known]
     return kept, left_out
 

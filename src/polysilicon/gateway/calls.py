@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from polysilicon.catalog.policy import Objective
-from polysilicon.errors import EngineError, StepError, nearest
+from polysilicon.errors import EngineError, StepError, UnreachedError, nearest
 from polysilicon.gateway.about import about
 from polysilicon.gateway.access import Caller
 from polysilicon.gateway.errors import NOTES, ApiError, CallerLeftError
@@ -143,6 +143,9 @@ async def run(
             caller.check_budget()  # others may have spent it while this call waited
             async with gateway.resources.engine_cpu(pool, usage):
                 await work(pool, placed)
+        except EngineError as error:
+            error.doubtful = not isinstance(error, UnreachedError)
+            raise
         except (StepError, TimeoutError):
             raise
         except Exception as error:  # only with a StepError has a step its record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from polysilicon.gateway.bodies import ChatBody, CompletionBody, Json, Raws
 from polysilicon.gateway.calls import Placed, asked_in, run, unless_left
 from polysilicon.gateway.errors import NOTES, ApiError, log, of_error
 from polysilicon.gateway.outside import Asked
+from polysilicon.gateway.schemas import held_to
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.engines.forward import Answer
 from polysilicon.runtime.pools import RunningPool
@@ -78,7 +79,7 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
 
     async def work(pool: RunningPool, placed: Placed) -> None:
         assert pool.engine is not None
-        body, emulated = _for_pool(job, pool, placed)
+        body, emulated = await _for_pool(job, pool, placed)
         answer = await job.gateway.forwarder(pool.engine).post(job.path, body)
         try:
             if answer.status != 200:
@@ -101,7 +102,7 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
     return await run(job.gateway, job.asked, work)
 
 
-def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]:
+async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]:
     """Return the body that a pool's engine gets, and whether tools are emulated.
 
     Raises:
@@ -110,6 +111,7 @@ def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]
     fields, body, emulated = job.fields, job.body, False
     assert pool.engine is not None
     schema: Json | None = None
+    chosen = tools.Choice([], must=False)
     if bodies.emulates(pool) and isinstance(body, ChatBody):
         if (body.n or 1) > 1:
             raise ApiError(400, "this engine gives one answer to a request", param="n")
@@ -125,9 +127,23 @@ def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]
         if not pool.in_process:
             fields = bodies.with_schema(fields, schema)
     if pool.in_process:
-        fields, placed.ignored = bodies.for_engine_here(fields, schema)
+        grammar = None if schema is None else await _grammar(job, schema, chosen.tools)
+        fields, placed.ignored = bodies.for_engine_here(fields, grammar)
     stream = job.streams and not emulated
     return bodies.for_endpoint(fields, pool.engine.model, stream=stream), emulated
+
+
+async def _grammar(job: Job, schema: Json, chosen: Sequence[tools.Tool]) -> str:
+    """Return the grammar of what may be written, in which each of the tools can be called.
+
+    Raises:
+        ApiError: 400; it cannot be held to.
+    """
+    names = [tool.function.name for tool in getattr(job.body, "tools", None) or ()]
+    for tool in chosen:
+        place = f"tools[{names.index(tool.function.name)}].function.parameters"
+        await held_to(tool.function.parameters, place)
+    return await held_to(schema, "response_format")
 
 
 async def refusal(answer: Answer) -> EngineError:

@@ -29,6 +29,9 @@ CALLER = "polysilicon.caller"
 """Key of the scope: who calls."""
 
 MOST_BODY_BYTES = 16 * 2**20
+MOST_HELD_BYTES = 512 * 2**20
+"""Of the bodies of all requests that are under way."""
+
 _BODY_S = 30.0
 _LEFT = 499
 _HEADERS = (
@@ -64,13 +67,14 @@ class Guard:
     ) -> None:
         self._app, self._gateway, self._find_keys = app, gateway, find_keys
         self._asking = asking
+        self.held_bytes = 0
         self._names = {"localhost", *(name.lower() for name in gateway.settings.names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        call = _Call(scope, receive, send)
+        call = _Call(self, scope, receive, send)
         try:
             headers = Headers(scope=scope)
             scope[CALLER] = call.caller = self._admitted(headers, scope["path"])
@@ -83,6 +87,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - of no route may more come out than its answer
             await call.fail(error)
         finally:
+            self.held_bytes -= call.got_bytes
             self._gateway.metrics.request(call.status or _LEFT)
             self._gateway.audit.write(call.line())
 
@@ -129,11 +134,12 @@ class Guard:
 class _Call:
     """One request and its answer, as the guard sees them."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard = guard
         self._scope, self._receive, self._send = scope, receive, send
         self._begin_s = time.monotonic()
         self._body_end_s = asyncio.get_running_loop().time() + _BODY_S  # all of it, not each piece
-        self._got_bytes, self._more = 0, _has_body(scope)
+        self.got_bytes, self._more = 0, _has_body(scope)
         self._id = f"req_{secrets.token_hex(8)}"
         self._notes: dict[str, Any] = scope.setdefault(NOTES, {"request": self._id})
         self._ended = False
@@ -144,7 +150,7 @@ class _Call:
         """Receive, within the limits of bytes and seconds.
 
         Raises:
-            ApiError: 408 or 413.
+            ApiError: 408, 413 or 503.
         """
         if not self._more:
             return await self._receive()
@@ -155,10 +161,15 @@ class _Call:
             raise ApiError(408, f"the body did not come within {_BODY_S:g} s") from error
         if message["type"] == "http.request":
             self._more = message.get("more_body", False)
-            self._got_bytes += len(message.get("body", b""))
-            if self._got_bytes > MOST_BODY_BYTES:
+            size_bytes = len(message.get("body", b""))
+            self.got_bytes += size_bytes
+            self._guard.held_bytes += size_bytes
+            if self.got_bytes > MOST_BODY_BYTES:
                 text = f"the body is over the limit of {MOST_BODY_BYTES / 2**20:g} MiB"
                 raise ApiError(413, text, code="request_too_large")
+            if self._guard.held_bytes > MOST_HELD_BYTES:
+                text = "the requests under way are as large as they may be together"
+                raise ApiError(503, text, code="overloaded", retry_after_s=1)
         return message
 
     async def send(self, message: Message) -> None:

@@ -1,12 +1,14 @@
 """JSON schemas of callers, for engines that are held to a grammar.
 
-The engine writes freely where it cannot read a grammar, and says nothing of that; so what it could
-not read is refused here.
+The engine writes freely where it cannot hold to a grammar, and says nothing of that; so such a
+schema is refused here, with the place in it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -15,50 +17,80 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.places import place_of, resolved
 from polysilicon.runtime.engines.llamacpp import compact_grammar
 
 Json = dict[str, Any]
 
 _MOST_DEPTH = 64
 _MOST_BYTES = 128 * 2**10  # the time for a grammar grows with the square of its schema
+_MOST_OBJECTS = 2000
+_MOST_LISTED = 1000
 _MOST_OPTIONAL = 400  # the engine has 2,000 items in a row of its parser, and such a field takes 4
 _MOST_COUNT = 10_000
 _MOST_PATTERN_CHARS = 500
+_MOST_REFERENCES = 50
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 
+_one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="schema")
+"""Callers with schemas wait for each other, and nobody else for them."""
 
-def grammar(schema: Json) -> str:
+
+async def held_to(schema: Json, param: str) -> str:
+    """Return a schema as a grammar of compact JSON, while others have their turns.
+
+    Args:
+        schema: the caller's.
+        param: the field that it stands in.
+
+    Raises:
+        ApiError: 400; see `grammar`.
+    """
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_one_at_a_time, grammar, schema, param)
+
+
+def grammar(schema: Json, param: str = "response_format") -> str:
     """Return a schema as a grammar of compact JSON.
 
     Raises:
-        ApiError: 400; it is too deep or too large, or says what no grammar can.
+        ApiError: 400; it is too deep or too large, says what no grammar can, or nothing satisfies
+            it.
     """
-    check_depth(schema, "response_format")
+    check_depth(schema, param)
     text = msgspec.json.encode(schema)
     if len(text) > _MOST_BYTES:
-        raise _refused(f"a schema has up to {_MOST_BYTES // 1024} KiB")
-    return _grammar(text)
+        raise _refused(f"a schema has up to {_MOST_BYTES // 1024} KiB", param)
+    try:
+        return _grammar(text)
+    except SchemaError as error:
+        place = "/".join(["#", *map(str, error.absolute_path)])
+        raise _refused(f"this is no JSON schema, at {place}: {error.message}", param) from error
+    except (RuntimeError, ValueError) as error:
+        raise _refused(f"the schema cannot be held to: {error}", param) from error
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _grammar(text: bytes) -> str:
     """Return the grammar of a schema that is written as JSON.
 
     Raises:
-        ApiError: 400; it says what no grammar can.
+        SchemaError: it is none.
+        RuntimeError, ValueError: it cannot be held to.
     """
     schema: Json = msgspec.json.decode(text)
-    for part in _parts(schema):
+    for number, part in enumerate(_parts(schema)):
+        if number >= _MOST_OBJECTS:
+            raise ValueError(f"a schema has up to {_MOST_OBJECTS:,} objects")
         _check_bounds(part)
         _check_reference(schema, part)
     draft = Draft7Validator if "draft-07" in str(schema.get("$schema")) else Draft202012Validator
+    draft.check_schema(schema, format_checker=None)  # Python's patterns are not JSON schema's
     try:
-        draft.check_schema(schema, format_checker=None)  # Python's patterns are not JSON schema's
         return compact_grammar(schema)
-    except SchemaError as error:
-        raise _refused(f"this is no JSON schema: {error.message}") from error
     except (RuntimeError, ValueError) as error:
-        raise _refused(f"the schema cannot be held to: {error}") from error
+        place, reason = place_of(schema, str(error))
+        raise ValueError(f"at {place}: {reason}") from error
 
 
 def check_depth(schema: Json, param: str) -> None:
@@ -67,8 +99,8 @@ def check_depth(schema: Json, param: str) -> None:
         raise ApiError(400, f"the schema is nested deeper than {_MOST_DEPTH}", param=param)
 
 
-def _refused(text: str) -> ApiError:
-    return ApiError(400, " ".join(text.split())[:300], param="response_format")
+def _refused(text: str, param: str) -> ApiError:
+    return ApiError(400, " ".join(text.split())[:300], param=param, code="invalid_schema")
 
 
 def _parts(schema: Json) -> Iterator[Json]:
@@ -84,46 +116,36 @@ def _parts(schema: Json) -> Iterator[Json]:
 
 
 def _check_bounds(part: Json) -> None:
-    """Raise `ApiError` where a schema asks for more than a grammar can hold to in bounded time."""
+    """Raise `ValueError` where a schema asks for more than can be held to in bounded time."""
     counts = [part[key] for key in _COUNTS if isinstance(part.get(key), int | float)]
     pattern = part.get("pattern")
     long = isinstance(pattern, str) and len(pattern) > _MOST_PATTERN_CHARS
     if long or any(count > _MOST_COUNT for count in counts):
         text = f"counts in a schema go up to {_MOST_COUNT:,}, patterns to "
-        raise _refused(f"{text}{_MOST_PATTERN_CHARS} characters")
+        raise ValueError(f"{text}{_MOST_PATTERN_CHARS} characters")
+    listed = (key for key, value in part.items() if isinstance(value, list) and key != "enum")
+    long_one = next((key for key in listed if len(part[key]) > _MOST_LISTED), None)
+    if long_one is not None:
+        raise ValueError(f"{long_one[:50]!r} has up to {_MOST_LISTED:,} entries")
     properties, required = part.get("properties"), part.get("required")
     needed = len(required) if isinstance(required, list) else 0
     if isinstance(properties, dict) and len(properties) - needed > _MOST_OPTIONAL:
-        raise _refused(f"an object has up to {_MOST_OPTIONAL} properties that are not required")
+        raise ValueError(f"an object has up to {_MOST_OPTIONAL} properties that are not required")
 
 
 def _check_reference(schema: Json, part: Json) -> None:
-    """Raise `ApiError` where a reference is to nothing within the schema, or to itself."""
+    """Raise `ValueError` where a reference is to nothing within the schema, or to itself."""
     seen: set[str] = set()
     found: Any = part
     while isinstance(found, dict) and isinstance(reference := found.get("$ref"), str):
         if reference in seen:
-            raise _refused(f"the reference {reference!r} is to itself")
+            raise ValueError(f"the reference {reference!r} is to itself")
+        if len(seen) >= _MOST_REFERENCES:
+            raise ValueError(f"more than {_MOST_REFERENCES} references lead to each other")
         seen.add(reference)
-        found = _resolved(schema, reference)
+        found = resolved(schema, reference)
         if found is None:
-            raise _refused(f"the reference {reference!r} is to no part of the schema")
-
-
-def _resolved(schema: Json, reference: str) -> Any:
-    """Return what a JSON pointer (RFC 6901) points to; None where that is nothing."""
-    if not reference.startswith("#"):
-        return None
-    found: Any = schema
-    for step in reference[1:].split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-            found = found[int(name)]
-        elif isinstance(found, dict):
-            found = found.get(name)
-        else:
-            return None
-    return found
+            raise ValueError(f"the reference {reference!r} is to no part of the schema")
 
 
 def _depth(value: Any) -> int:

@@ -24,16 +24,18 @@ from polysilicon.gateway.dashboard.board import Board
 from polysilicon.gateway.feed import Feed
 from polysilicon.gateway.metrics import Metrics, StateCollector
 from polysilicon.gateway.outside import Tasks as OutsideTasks
+from polysilicon.gateway.retention import Retention, rooted
 from polysilicon.gateway.tasks.service import Tasks, Wall
 from polysilicon.gateway.totals import Totals
 from polysilicon.gateway.traces.store import TraceStore
 from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.folder import locked
+from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.journal import Journal, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine, reopened
-from polysilicon.runtime.pools import Gate, RunningPool
+from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.scope import ANY_MODEL, StepCall, TaskState
 from polysilicon.runtime.steps import StepRunner
@@ -72,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tasks_at_once: tasks under way at once.
         tasks_waiting: tasks that may wait; more are refused.
         task_timeout_s: limit of a task.
+        keep_days: how long steps and tasks that ended are kept; their sums stay.
         drain_s: how long calls that are under way may go on after SIGTERM.
     """
 
@@ -93,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tasks_at_once: int = 16
     tasks_waiting: int = 1000
     task_timeout_s: float = 1800.0
+    keep_days: float = 30.0
     drain_s: float = 30.0
 
 
@@ -112,6 +116,7 @@ class Gateway:
         clock: seconds since the folder's first start, downtime left out.
         audit: the log of all requests.
         metrics: what Prometheus scrapes.
+        retention: lets the journal forget what is old.
         wall: the time of day.
         outside: tasks of agents that run elsewhere and call `/v1`.
         forwarders: connections to the engines' endpoints.
@@ -120,6 +125,7 @@ class Gateway:
         exporter: sends spans to `--otlp`; None where there is none.
         mcp: the sessions of `/mcp`; None before they are served.
         draining: no new calls are taken.
+        on_fleet: called after the fleet has changed.
         board: what the dashboard keeps.
     """
 
@@ -134,6 +140,7 @@ class Gateway:
     clock: Callable[[], float]
     audit: Audit
     metrics: Metrics
+    retention: Retention
     wall: Wall = time.time
     outside: OutsideTasks = field(default_factory=OutsideTasks)
     forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
@@ -142,6 +149,7 @@ class Gateway:
     exporter: Exporter | None = None
     mcp: StreamableHTTPSessionManager | None = None
     draining: bool = False
+    on_fleet: list[Callable[[], None]] = field(default_factory=list)
     board: Board = field(init=False)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -207,6 +215,8 @@ class Gateway:
         for engine in set(self.forwarders) - {pool.engine for pool in pools if pool.engine}:
             self.forwarders.pop(engine).close()
         self.runner.dispatch_by(dispatcher)
+        for told in self.on_fleet:
+            told()
         self.feed.publish("fleet", [pool.name for pool in self.machine.pools])
 
 
@@ -248,8 +258,10 @@ def _assembled(
     settings: Settings, machine: Machine, journal: Journal, access: Access, policy: Policy
 ) -> Gateway:
     """Put the parts together, and count what the journal has from before."""
-    begin_s = time.monotonic() - last_end_s(journal)
+    retention = Retention(journal, settings.folder)
+    begin_s = time.monotonic() - max(last_end_s(journal), retention.until_s)
     totals = Totals()
+    totals.include(retention.totals.by_group.items())
     for step in journal.steps():
         totals.add(step)
 
@@ -271,7 +283,7 @@ def _assembled(
     return Gateway(
         settings=settings, machine=machine, journal=journal, runner=runner, access=access,
         resources=machine.resources(runner, clock), feed=feed, totals=totals, clock=clock,
-        audit=Audit(settings.folder), metrics=metrics,
+        audit=Audit(settings.folder), metrics=metrics, retention=retention,
     )  # fmt: skip
 
 
@@ -336,7 +348,7 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
         gateway.access.save(gateway.access.spent())
         tasks = list(gateway.journal.tasks())
         files.write_tasks(tasks)
-        files.write_steps(gateway.journal.steps())
+        files.write_steps(rooted(gateway.journal.steps()))
         done = not gateway.journal.pending()
         wall_s = gateway.clock()
         files.write_info(

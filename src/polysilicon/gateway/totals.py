@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from polysilicon.workload.record import StepRecord
@@ -59,6 +60,12 @@ class Totals:
     def __init__(self) -> None:
         self.by_group: dict[Group, Sums] = {}
         self.all = Sums()
+
+    def include(self, groups: Iterable[tuple[Group, Sums]]) -> None:
+        """Add sums of steps that are no more."""
+        for group, sums in groups:
+            self.by_group.setdefault(group, Sums()).include(sums)
+            self.all.include(sums)
 
     def add(self, step: StepRecord) -> None:
         """Count a step."""

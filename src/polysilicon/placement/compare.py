@@ -22,7 +22,7 @@ WITHIN = 0.05
 DIFFERS = 0.1
 """By so much less of the dollars must go to the vendor or kind that the best fleet has most of."""
 
-_MOST_TRIED, _MOST_SOLVED, _LIMIT_S = 12, 3, 0.3
+_MOST_TRIED, _MOST_SOLVED, _LIMIT_S = 12, 3, 1.0
 """Restricted fleets of which parts of machines are solved, and whole ones; seconds of a round."""
 
 

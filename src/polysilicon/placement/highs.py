@@ -5,6 +5,7 @@ Source: Q. Huangfu and J. A. J. Hall, Mathematical Programming Computation 10, 2
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import highspy
@@ -14,6 +15,7 @@ from scipy import sparse
 
 from polysilicon.errors import InfeasibleError, PolysiliconError
 from polysilicon.placement.certify import Duals
+from polysilicon.placement.effort import BESIDES, CHECK_S, ITERATION_S, SLOW
 from polysilicon.placement.program import Codes, Numbers, Program
 
 TOLERANCE = 1e-7
@@ -45,6 +47,9 @@ class Model:
         chosen: pairs to begin with.
         shortfall: cost of leaving all of a class unserved; None where that is not allowed.
         scale: what all costs are multiplied by, so that tolerances mean something.
+
+    Attributes:
+        effort_s: nominal seconds that it has taken so far.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Model:
         self.chosen = chosen
         self._slack = 0 if shortfall is None else program.classes
         self._highs = _new()
+        self.effort_s = 0.0
         k, r = program.classes, len(program.row_pool)
         matrix = program.matrix(chosen)
         costs = np.concatenate([program.unit_cost, program.pair_cost[chosen]]) * scale
@@ -83,12 +89,17 @@ class Model:
             self._highs.passModel(self._model)
             if len(self.program.row_pool) == len(self.program.unit_cost):
                 self._highs.setBasis(self._start())
-        self._highs.run()
+        self._run()
         if self._highs.getModelStatus() == highspy.HighsModelStatus.kUnknown:
             # Simplex lost its way from where it stood; from the beginning it finds it.
             self._highs.clearSolver()
-            self._highs.run()
+            self._run()
         return _solved(self._highs)
+
+    def _run(self) -> None:
+        self._highs.run()
+        steps = max(int(self._highs.getInfo().simplex_iteration_count), 0)
+        self.effort_s += ITERATION_S * steps * self._highs.getNumNz()
 
     def _start(self) -> Any:
         """Return the basis of the optimum without side rows: each class where it is cheapest.
@@ -163,7 +174,7 @@ class Model:
 
         Args:
             gap: relative, at which to stop.
-            limit_s: seconds after which the best answer so far is taken.
+            limit_s: nominal seconds after which the best answer so far is taken.
             start: units and shares of an answer that is known.
 
         Raises:
@@ -178,8 +189,17 @@ class Model:
             for kind in kinds
         ]
         highs.setOptionValue("mip_rel_gap", gap)
-        highs.setOptionValue("time_limit", limit_s)
         highs.passModel(self._model)
+        check_s = CHECK_S * (highs.getNumNz() + BESIDES)
+        until_s = self.effort_s + limit_s
+        clock_s = time.thread_time() + SLOW * limit_s
+
+        def looked(event: Any) -> None:
+            self.effort_s += check_s
+            if self.effort_s > until_s or time.thread_time() > clock_s:
+                event.interrupt()
+
+        highs.cbMipInterrupt += looked
         if start is not None:
             known = highspy.HighsSolution()
             known.col_value = list(np.concatenate(start))

@@ -9,7 +9,6 @@ with less of it, others with more.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -34,15 +33,14 @@ ROUNDS = 16
 QUICK = 6
 """Rounds of the relaxation that splits SLOs."""
 
-LIMIT_S, POLISH_S = 1.0, 10.0
-"""Seconds of branch and bound: in a round, and at last."""
+LIMIT_S, POLISH_S = 3.0, 10.0
+"""Nominal seconds of branch and bound: in a round, and at last."""
 
 FIRST = 3.0
 """So many times as long takes the first round, whose fleet later ones begin with."""
 
 ENOUGH = 5.0
-"""After so many times the seconds of a round, of this process, a fleet that holds is made no
-cheaper."""
+"""After so many times the seconds of a round a fleet that holds is made no cheaper."""
 
 SEED = 0
 _CLOSE = 1e-3
@@ -65,6 +63,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         late: agents whose 99th percentile is above their SLO by these formulas, with the seconds.
         loose: pools that wait longer than they should by these formulas.
         rounds: how often it was solved.
+        effort_s: nominal seconds of all rounds until this one.
     """
 
     units: Numbers
@@ -78,6 +77,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     late: dict[str, float]
     loose: bool
     rounds: int
+    effort_s: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -109,7 +109,7 @@ def settle(
         state: is changed: caps, parts of SLOs and factors are learnt.
         allowed: pairs that may be used.
         without: rules of the policy that are left out.
-        limit_s: seconds of branch and bound in each round.
+        limit_s: nominal seconds of branch and bound in each round.
         near: units of a fleet that is likely to be good, shape (options,).
     """
     agents = [a for a in case.slo_agents() if a not in {r.subject for r in without}]
@@ -118,7 +118,7 @@ def settle(
     best: Outcome | None = None
     last: Outcome | None = None
     kept: State | None = None
-    begun_s = time.process_time()
+    effort_s = 0.0
     spans = {agent: Span() for agent in agents}
     least = _least(case, state, allowed, agents)
     for number in range(1, ROUNDS + 1):
@@ -129,6 +129,7 @@ def settle(
         found = _solved(case, program, without, first, near)
         if found is None:
             break
+        effort_s += found.effort_s
         near = found.units
         outcome = _outcome(case, state, program, chosen, found, number)
         lost = len(state.lost)
@@ -138,16 +139,21 @@ def settle(
         last = outcome
         if changed:
             continue
-        if not set(agents) & last.late.keys() and (
-            best is None or last.solved.cost < best.solved.cost
-        ):
+        if _improves(best, last, agents):
             best, kept = last, state.copy()
-        over = best is not None and time.process_time() - begun_s > ENOUGH * limit_s
+        over = best is not None and effort_s > ENOUGH * limit_s
         if over or not _plan(case, state, last, spans, least):
             break
-    if best is not None and kept is not None:
+    if kept is not None:
         state.restore(kept)
-    return best or last
+    best = best or last
+    return None if best is None else msgspec.structs.replace(best, effort_s=effort_s)
+
+
+def _improves(best: Outcome | None, last: Outcome, agents: Sequence[str]) -> bool:
+    """Tell whether a fleet keeps all SLOs, and is cheaper than another one that does."""
+    keeps = not set(agents) & last.late.keys()
+    return keeps and (best is None or last.solved.cost < best.solved.cost)
 
 
 def _solved(

@@ -73,6 +73,7 @@ class Solved(msgspec.Struct, frozen=True, kw_only=True):
         units: shape (pools,).
         share: shape (pairs,).
         status: `optimal` where the gap is as small as asked, else `feasible`.
+        effort_s: nominal seconds that it took.
     """
 
     cost: float
@@ -80,6 +81,7 @@ class Solved(msgspec.Struct, frozen=True, kw_only=True):
     units: Numbers
     share: Numbers
     status: Literal["optimal", "feasible"]
+    effort_s: float = 0.0
 
     @property
     def gap(self) -> float:
@@ -99,7 +101,7 @@ def solve(
     Args:
         program: what to solve.
         gap: relative, that is near enough.
-        limit_s: seconds of branch and bound after which the best answer so far is taken.
+        limit_s: nominal seconds of branch and bound after which the best answer so far is taken.
         near: units of an answer to nearly the same program, shape (pools,).
 
     Raises:
@@ -110,7 +112,7 @@ def solve(
     relaxed = relax(tight)
     if relaxed is None:
         return None
-    best = _rounded(program, relaxed, gap)
+    best, effort_s = _rounded(program, relaxed, gap), 0.0
     if best is None or best.gap > gap:
         best = _better(best, _dived(program, relaxed, gap))
     if near is not None and (best is None or best.gap > gap):
@@ -122,18 +124,20 @@ def solve(
             proved = best is not None and best.gap <= gap
             if not proved and len(chosen) <= (FEW_PAIRS if len(chosen) < every else MANY_PAIRS):
                 limits = (gap, limit_s if every == len(relaxed.pairs) else limit_s / 2)
-                best = _branched(tight, program, chosen, best, (relaxed.cost, *limits))
+                best, more_s = _branched(tight, program, chosen, best, (relaxed.cost, *limits))
+                effort_s += more_s
             if every == len(relaxed.pairs):
                 break
         if best is None:
             chosen = np.arange(every) if every <= MANY_PAIRS else np.sort(relaxed.pairs)
-            best = _branched(tight, program, chosen, None, (relaxed.cost, gap, _LONG_S))
+            best, more_s = _branched(tight, program, chosen, None, (relaxed.cost, gap, _LONG_S))
+            effort_s += more_s
     except InfeasibleError:
         return None
     if best is None:
         raise NotInTimeError("whole numbers of machines that keep all rules were not found in time")
     assert_whole(program, best.units, best.share, best.bound)
-    return best
+    return msgspec.structs.replace(best, effort_s=effort_s + relaxed.model.effort_s)
 
 
 def _rounded(program: Program, relaxed: Relaxed, gap: float) -> Solved | None:
@@ -204,7 +208,7 @@ def _branched(
     chosen: Codes,
     known: Solved | None,
     asked: tuple[float, float, float],
-) -> Solved | None:
+) -> tuple[Solved | None, float]:
     """Branch and bound over some pairs; its bound holds where these are all.
 
     Args:
@@ -212,7 +216,10 @@ def _branched(
         program: without.
         chosen: pairs.
         known: the best answer so far.
-        asked: a bound that is known, gap and seconds.
+        asked: a bound that is known, gap and nominal seconds.
+
+    Returns:
+        The best answer, and the nominal seconds it took.
 
     Raises:
         InfeasibleError: these are all pairs, and no whole machines will do.
@@ -228,7 +235,7 @@ def _branched(
             raise
         found = None
     if found is None:
-        return known
+        return known, model.effort_s
     share = np.zeros(len(program.pair_class))
     share[chosen] = found.share
     share = _cleaned(program, found.units, share)
@@ -236,7 +243,7 @@ def _branched(
         bound = max(bound, found.bound)
     best = _better(known, _answer(program, found.units, share, bound, gap))
     assert best is not None
-    return _answer(program, best.units, best.share, bound, gap)
+    return _answer(program, best.units, best.share, bound, gap), model.effort_s
 
 
 def _cleaned(program: Program, units: Numbers, share: Numbers) -> Numbers:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from polysilicon.errors import PolysiliconError
 from polysilicon.planning.clock import Clock
+from polysilicon.planning.linear import opened
 from polysilicon.planning.problem import Numbers
 from polysilicon.planning.supply import Codes
 
@@ -210,15 +211,7 @@ def _model(matrix: Numbers, classes: int) -> Any:
     """Return the solver for one hour of a matrix."""
     m = matrix.shape[0]
     n = matrix.shape[1] - m
-    highs = highspy.Highs()
-    for name, value in (
-        ("output_flag", False),
-        ("threads", 1),
-        ("presolve", "off"),
-        ("primal_feasibility_tolerance", PRIMAL),
-        ("dual_feasibility_tolerance", DUAL),
-    ):
-        highs.setOptionValue(name, value)
+    highs = opened(PRIMAL, DUAL)
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = n, m
     lp.col_cost_, lp.col_lower_ = np.zeros(n), np.zeros(n)

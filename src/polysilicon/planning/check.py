@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from polysilicon.errors import InputError
+from polysilicon.planning.contracts import payments, service
 from polysilicon.planning.problem import (
     Contract,
     DollarContract,
     Option,
     Path,
     Problem,
+    Right,
     SpendContract,
     UnitContract,
 )
@@ -172,3 +174,22 @@ def _units(problem: Problem, contract: UnitContract, where: str) -> None:
         if right.kind == "exchange":
             _indices(problem, (right.option,), f"{where}: right to exchange")
         _need(not contract.flexible or right.kind != "exchange", f"{where}: flexible units", "")
+        if right.kind == "sell" and not np.isfinite(contract.most) and not contract.tiers:
+            _resale(problem, contract, right, where)
+
+
+def _resale(problem: Problem, contract: UnitContract, right: Right, where: str) -> None:
+    """Raise `InputError` where units bring more when they are sold than was paid for them."""
+    got = problem.by_month(right.usd) * problem.money
+    for order in contract.orders:
+        first, last = service(contract, order, problem.shape[1])
+        paid = payments(problem, contract, order) * problem.money
+        fee = float(problem.by_month(contract.monthly_usd)[order])
+        spared = fee * np.cumsum(problem.money[::-1])[::-1] * right.ends_fees
+        ends = np.append(spared, 0.0)
+        for month in right.months:
+            if first <= month < last:
+                left = float(paid.sum() - got[month] - ends[month] + ends[last])
+                what = f"{where}: an order of month {order + 1} that is sold in month {month + 1}"
+                worth = f"earns {-left:.6g} dollars a unit, whatever it does"
+                _need(left >= -1e-9 * abs(got[month]), f"{what} {worth}", "lower what it sells for")

@@ -17,7 +17,6 @@ from polysilicon.planning.problem import Numbers, Problem, SpendContract
 from polysilicon.planning.risk import cvar, risky
 from polysilicon.planning.rows import Limit
 from polysilicon.planning.supply import ON_DEMAND, SPOT, UNMET, Ways
-from polysilicon.planning.value import cut
 
 _SOME = 1e-9
 
@@ -28,7 +27,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         x: values of all columns, shape (N,).
         capacity: shape (E, S, T).
-        dispatch: with work.
+        dispatch: of all hours.
+        value: what a unit of each row saves in each month, shape (S, T, E).
         bound: no plan costs less.
         status: as of `Answer`.
         seconds: taken.
@@ -39,6 +39,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     x: Numbers
     capacity: Numbers
     dispatch: Dispatch
+    value: Numbers
     bound: float
     status: Literal["optimal", "time", "stopped"]
     seconds: float
@@ -55,7 +56,6 @@ def collect(problem: Problem, ways: Ways, book: Book, master: Master, found: Cer
     same = _common(problem, book, found.x)
     cost = same + risky(problem, scenario - same)
     orders = [*book.orders.values(), *book.held]
-    value = cut(problem, ways, found.dispatch.prices, found.dispatch).value
     return Answer(
         status=found.status,
         cost_usd=cost,
@@ -71,7 +71,7 @@ def collect(problem: Problem, ways: Ways, book: Book, master: Master, found: Cer
         scenario_usd=scenario,
         mean_usd=float(problem.probability @ scenario),
         cvar_usd=cvar(scenario, problem.probability, problem.cvar_alpha),
-        option_value_usd=_options(problem, ways, value),
+        option_value_usd=_options(problem, ways, found.value),
         demand_price_usd=np.einsum(
             "s,sthk,th,t->tk",
             problem.probability,
@@ -255,8 +255,6 @@ def _committed(master: Master, rule: Any, x: Numbers) -> float:
 def _served(problem: Problem, ways: Ways, found: Certificate) -> list[Served]:
     """Return who serves what."""
     work, beyond = found.dispatch.work, found.dispatch.beyond
-    assert work is not None
-    assert beyond is not None
     s, t, _, k = problem.shape
     made: dict[tuple[str, int, int], list[Numbers]] = {}
 

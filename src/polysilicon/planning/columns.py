@@ -21,6 +21,7 @@ from polysilicon.planning.problem import (
     Tier,
     UnitContract,
 )
+from polysilicon.planning.seen import seen
 from polysilicon.planning.supply import Codes, Ways
 
 Use = tuple[int, int, int, float]
@@ -105,6 +106,7 @@ class Book:
         self.ties: list[Tie] = []
         self.orders: dict[tuple[int, int], int] = {}
         self.held: list[int] = []
+        self._seen: Codes | None = None
         for number, contract in enumerate(problem.contracts):
             if isinstance(contract, SpendContract):
                 continue
@@ -232,8 +234,14 @@ class Book:
         return parts
 
     def _rights(self, at: int, contract: UnitContract, number: int) -> None:
-        """Add what may be done with the units of an order in each scenario."""
+        """Add what may be done with the units of an order in each scenario.
+
+        What is done in a month is the same in scenarios that are alike so far.
+        """
         months = self.problem.shape[1]
+        if self._seen is None:
+            self._seen = seen(self.problem)
+        known: dict[tuple[int, int, int], int] = {}
         first, last = service(contract, self.columns[at].order, months)
         for scenario in range(self.problem.shape[0]):
             gone: list[int] = []
@@ -247,7 +255,11 @@ class Book:
                         continue
                     one = self._right(at, contract, number, right, month)
                     one.scenario, one.right = scenario, place
-                    (extended if right.kind == "extend" else gone).append(self.add(one))
+                    added = self.add(one)
+                    (extended if right.kind == "extend" else gone).append(added)
+                    like = known.setdefault((place, month, self._seen[scenario, month]), added)
+                    if like != added:
+                        self.ties.append(Tie([(like, 1.0), (added, -1.0)], low=0.0, high=0.0))
             for some in (gone, [*gone, *extended]):
                 if some:
                     self.ties.append(Tie([(at, -1.0), *((g, 1.0) for g in some)], high=0.0))

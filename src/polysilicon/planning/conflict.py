@@ -15,7 +15,9 @@ import numpy as np
 from polysilicon.errors import PolysiliconError
 from polysilicon.planning.answer import ConflictError, Rule
 from polysilicon.planning.clock import Clock
+from polysilicon.planning.linear import InfeasibleMaster
 from polysilicon.planning.problem import INF, Contract, Problem, SpendContract
+from polysilicon.planning.search import SERVED, searched
 
 _TIME_S = 20.0
 """For one question whether there is a plan; where it does not suffice the answer is no."""
@@ -123,21 +125,14 @@ def _lacking(problem: Problem, rule: Rule) -> Rule:
 
 def _short(problem: Problem) -> np.ndarray | None:
     """Return work per second that is lacking by month and class at the most; None if unknown."""
-    from polysilicon.planning.linear import InfeasibleMaster  # noqa: PLC0415
-    from polysilicon.planning.solve import Search  # noqa: PLC0415
-
-    search = Search(problem, None, Clock(_TIME_S))
     try:
-        search.run(1e-3, None)
+        return searched(problem, None, Clock(_TIME_S), 1e-3, None)[0].shortfall()
     except InfeasibleMaster:
         return None
-    return search.shortfall()
 
 
 def _possible(problem: Problem) -> bool:
     """Tell whether there is a plan."""
-    from polysilicon.planning.solve import SERVED  # noqa: PLC0415
-
     short = _short(problem)
     if short is None:
         return False

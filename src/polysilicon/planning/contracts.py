@@ -13,6 +13,7 @@ from polysilicon.planning.problem import (
     Contract,
     DollarContract,
     Numbers,
+    Path,
     Problem,
     SpendContract,
     Tier,
@@ -62,10 +63,17 @@ def _terms(
         whole = float(hours.mean()) * contract.term_months
         return whole * contract.upfront_share, hours * (1.0 - contract.upfront_share), 0.0
     fee, upfront, salvage = (
-        float(np.take(path, at if np.size(path) > 1 else 0))
+        _of_month(path, at)
         for path in (contract.monthly_usd, contract.upfront_usd, contract.salvage_usd)
     )
     return upfront, np.full(problem.shape[1], fee), salvage
+
+
+def _of_month(path: Path, at: int) -> float:
+    """Return the number of a month; quickly, for there are thousands of orders."""
+    if not isinstance(path, np.ndarray):
+        return float(path)
+    return float(path[at] if path.size > 1 else path.flat[0])
 
 
 def tiers_bill(amount: float, tiers: Sequence[Tier]) -> float:

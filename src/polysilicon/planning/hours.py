@@ -41,7 +41,7 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
         prices: of one unit of work more of each class in each hour, shape (S, T, H, K).
         rows: of `Ways`, that had capacity, shape (A,).
         row_prices: what one unit more of each of them would save in each hour, shape (A, S, T, H).
-        work: by column, as work per second times hours, shape (C, S, T); None if not asked for.
+        work: by column, as work per second times hours, shape (C, S, T).
         beyond: at the ceilings, likewise, shape (K, S, T).
     """
 
@@ -49,8 +49,8 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     prices: Numbers
     rows: Codes
     row_prices: Numbers
-    work: Numbers | None = None
-    beyond: Numbers | None = None
+    work: Numbers
+    beyond: Numbers
 
 
 class Scaled(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,21 +179,13 @@ class Hours:
             self._ends = {b: _moved(ends, known, self._scaled) for b, ends in self._ends.items()}
         return self._scaled
 
-    def dispatch(
-        self,
-        capacity: Numbers,
-        demand: Numbers,
-        weight: Numbers,
-        *,
-        work: bool = False,
-    ) -> Dispatch:
+    def dispatch(self, capacity: Numbers, demand: Numbers, weight: Numbers) -> Dispatch:
         """Serve demand at the least cost.
 
         Args:
             capacity: of each row in each cell, shape (E, S, T).
             demand: shape (S, T, B, K); B hours or blocks of hours.
             weight: hours that each stands for, broadcasts to (S, T, B).
-            work: whether to tell what serves it.
         """
         made = self.prepare(capacity)
         s, t, b, k = demand.shape
@@ -214,12 +206,11 @@ class Hours:
             at = np.unravel_index(cells, (s, t))
             found, values = _by_bases(pool, made.cost[at][0], right[at], cells, s * t, self.clock)
             prices[at] = found.T.reshape(len(cells), b, m)
-            if work:
-                hourly = values[:n].T.reshape(len(cells), b, n)
-                total[at] = np.einsum("cbn,cb->cn", hourly, weight[at])
+            hourly = values[:n].T.reshape(len(cells), b, n)
+            total[at] = np.einsum("cbn,cb->cn", hourly, weight[at])
         usd = np.einsum("stbm,stbm,stb->st", prices, right, weight) * made.money
         rows = np.moveaxis(prices[..., k:], 3, 0) * made.money / made.size[..., None]
-        served, beyond = self._unscaled(made, total if work else None)
+        served, beyond = self._unscaled(made, total)
         return Dispatch(
             usd=usd,
             prices=np.maximum(prices[..., :k] * made.money / made.unit, 0.0),
@@ -259,12 +250,8 @@ class Hours:
             total[:, month], done[:, month] = found.total, found.done
         return np.flatnonzero(done.min(axis=2).ravel() == 0)
 
-    def _unscaled(
-        self, made: Scaled, total: Numbers | None
-    ) -> tuple[Numbers | None, Numbers | None]:
+    def _unscaled(self, made: Scaled, total: Numbers) -> tuple[Numbers, Numbers]:
         """Return work by column of `Ways` and at the ceilings."""
-        if total is None:
-            return None, None
         k = len(made.unit)
         cls = self.ways.cls[made.columns]
         served = np.zeros(self.ways.cost.shape)

@@ -11,7 +11,8 @@ from polysilicon.planning.clock import Clock
 
 TOLERANCE = 1e-9
 
-_SLICE_S = 2.0
+_SLICE_S = 0.5
+"""A stop is heard after so long, where the solver does not ask."""
 
 
 class InfeasibleMaster(PolysiliconError):  # noqa: N818
@@ -23,6 +24,11 @@ INFEASIBLE = (
     highspy.HighsModelStatus.kUnboundedOrInfeasible,
 )
 UNBOUNDED = (highspy.HighsModelStatus.kUnbounded,)
+LIMITED = (
+    highspy.HighsModelStatus.kTimeLimit,
+    highspy.HighsModelStatus.kInterrupt,
+    highspy.HighsModelStatus.kNotset,
+)
 
 
 def check(highs: Any, status: Any) -> None:
@@ -69,16 +75,38 @@ def run(highs: Any, clock: Clock) -> None:
             anew = True
 
 
-def new() -> Any:
-    """Return a solver: quiet, one thread."""
+def stopped_by(highs: Any, clock: Clock) -> None:
+    """Let a clock end a branch and bound, which cannot go on from where it was stopped."""
+    highs.setOptionValue("time_limit", clock.left_s)
+
+    def asked(event: Any) -> None:
+        if clock.over():
+            event.interrupt()
+
+    highs.cbMipInterrupt.subscribe(asked)
+
+
+def opened(primal: float, dual: float) -> Any:
+    """Return a solver: quiet, one thread.
+
+    Args:
+        primal: tolerance.
+        dual: likewise.
+    """
     highs = highspy.Highs()
     for name, value in (
         ("output_flag", False),
         ("threads", 1),
         ("presolve", "off"),
-        ("primal_feasibility_tolerance", TOLERANCE),
-        ("dual_feasibility_tolerance", TOLERANCE),
-        ("mip_feasibility_tolerance", 1e-9),
+        ("primal_feasibility_tolerance", primal),
+        ("dual_feasibility_tolerance", dual),
     ):
         highs.setOptionValue(name, value)
+    return highs
+
+
+def new() -> Any:
+    """Return a solver for the master program."""
+    highs = opened(TOLERANCE, TOLERANCE)
+    highs.setOptionValue("mip_feasibility_tolerance", TOLERANCE)
     return highs

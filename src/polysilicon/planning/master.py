@@ -22,9 +22,10 @@ import numpy as np
 
 from polysilicon.planning.clock import Clock
 from polysilicon.planning.columns import Book
+from polysilicon.planning.entries import Entries
 from polysilicon.planning.linear import TOLERANCE, InfeasibleMaster, new, run
 from polysilicon.planning.problem import INF, Numbers, Problem
-from polysilicon.planning.rows import Flat, Limit, sizes, terms
+from polysilicon.planning.rows import Limit, sizes, terms
 from polysilicon.planning.supply import Codes
 from polysilicon.planning.value import Cut
 
@@ -85,9 +86,9 @@ class Master:
         self.low = np.array([column.low for column in columns])
         self.high = np.array([column.high for column in columns])
         self.whole = np.array([column.whole for column in columns], dtype=bool)
-        self._all_uses = book.flat("uses", range(len(columns)))
-        self._all_units = book.flat("units", range(len(columns)))
+        self.entries = Entries(book, self.scenario, self.edges)
         self.inside = np.zeros(0, dtype=np.int64)
+        self._chosen = self.entries.of(self.inside)
         self.cuts: list[tuple[Numbers, Numbers]] = []
         self._tight: list[tuple[Any, float]] = []
         self._rows: list[tuple[str, Any, Any, float]] = []
@@ -130,70 +131,19 @@ class Master:
             return np.array([one[1] * g + one[2]]), np.ones(1)
         return np.zeros(0, dtype=np.int64), np.zeros(0)
 
-    def _flat(self, which: str, some: Codes) -> Flat:
-        """Return the uses or units of some columns."""
-        column, place, first, last, amount = self._all_uses if which == "uses" else self._all_units
-        position = np.full(len(self.book.columns), -1)
-        position[some] = np.arange(len(some))
-        there = position[column] >= 0
-        return Flat(position[column[there]], place[there], first[there], last[there], amount[there])
-
-    def _cut_rows(self, value: Numbers, some: Codes) -> Numbers:
-        """Return entries of a round's cuts for some columns, shape (S, G, J).
-
-        Args:
-            value: running sums over months, shape (S, T + 1, E).
-            some: columns.
-        """
-        uses = self._flat("uses", some)
-        s, g = self.problem.shape[0], self.segments
-        found = np.zeros((s, g, len(some)))
-        owner = self.scenario[some][uses.column]
-        for segment in range(g):
-            low = np.maximum(uses.first, self.edges[segment])
-            high = np.minimum(uses.last, self.edges[segment + 1])
-            on = np.flatnonzero(high > low)
-            if not len(on):
-                continue
-            each = value[:, high[on], uses.place[on]] - value[:, low[on], uses.place[on]]
-            each = each * uses.amount[on]
-            each[(owner[on] >= 0) & (owner[on] != np.arange(s)[:, None])] = 0.0
-            for one in range(s):
-                found[one, segment] = np.bincount(
-                    uses.column[on], weights=each[one], minlength=len(some)
-                )
-        return found
-
-    def _limit_row(self, limit: Limit, some: Codes) -> Numbers:
-        """Return entries of a limit for some columns, shape (J,)."""
-        found = np.zeros(len(some))
-        for which, weights in (("uses", limit.uses), ("units", limit.units)):
-            if weights is None:
-                continue
-            flat = self._flat(which, some)
-            owner = self.scenario[some][flat.column]
-            on = (flat.first <= limit.month) & (limit.month < flat.last)
-            on &= (owner < 0) | (owner == limit.scenario)
-            found += np.bincount(
-                flat.column[on],
-                weights=weights[flat.place[on]] * flat.amount[on],
-                minlength=len(some),
-            )
-        return found
-
     def _entries(self, some: Codes) -> list[tuple[int, Numbers]]:
         """Return the entries of some columns in all rows that there are, row by row."""
         rounds: dict[int, Numbers] = {}
-        found = []
+        found, chosen = [], self.entries.of(some)
         for row, (kind, one, extra, scale) in enumerate(self._rows):
             if kind == "cut":
                 if one[0] not in rounds:
-                    rounds[one[0]] = self._cut_rows(self.cuts[one[0]][1], some)
+                    rounds[one[0]] = chosen.cut(self.cuts[one[0]][1])
                 found.append((row, rounds[one[0]][one[1], one[2]] / self.money))
             elif kind == "risk":
                 found.append((row, -self.own[some, one] / self.money))
             elif kind == "limit":
-                found.append((row, self._limit_row(extra, some) * scale))
+                found.append((row, chosen.limit(extra) * scale))
             elif kind == "tie":
                 found.append((row, terms(extra, some) * scale))
         return found
@@ -220,6 +170,7 @@ class Master:
             dense[at, rows],
         )
         self.inside = np.concatenate([self.inside, some])
+        self._chosen = self.entries.of(self.inside)
 
     def _add(
         self, kind: str, one: Any, values: Any, *, low: float, high: float, extra: Any = None
@@ -255,7 +206,7 @@ class Master:
         )
         base = np.add.reduceat(cut.base, self.edges[:-1], axis=1)
         self.cuts.append((base, running))
-        values = self._cut_rows(running, self.inside)
+        values = self._chosen.cut(running)
         for scenario in range(len(base)):
             for segment in range(self.segments):
                 self._add(
@@ -302,7 +253,7 @@ class Master:
 
     def add_limit(self, limit: Limit) -> None:
         """Add a limit that an answer broke."""
-        values = self._limit_row(limit, self.inside)
+        values = self._chosen.limit(limit)
         self._add("limit", None, values, low=limit.low, high=limit.high, extra=limit)
 
     def values(self, found: Numbers) -> Numbers:
@@ -333,10 +284,10 @@ class Master:
     def _mending(self) -> Codes:
         """Return columns outside that help to keep the rules there are, the cheapest first."""
         outside = np.setdiff1d(np.flatnonzero(self.book.plain), self.inside)
-        found = [outside[:0]]
+        found, chosen = [outside[:0]], self.entries.of(outside)
         for kind, _, extra, _ in self._rows:
             if kind == "limit" and np.isfinite(extra.low):
-                helps = self._limit_row(extra, outside)
+                helps = chosen.limit(extra)
             elif kind == "tie" and extra.kind == "vendor":
                 helps = -terms(extra, outside)
             else:
@@ -350,7 +301,7 @@ class Master:
         """Return the reduced costs of columns."""
         s, t = self.problem.shape[:2]
         duals = np.asarray(self.highs.getSolution().row_dual)
-        found = self.price[some].copy()
+        found, chosen = self.price[some].copy(), self.entries.of(some)
         value = np.zeros((t + 1, len(self.book.ways.rows)))
         months = np.searchsorted(self.edges, np.arange(t), side="right") - 1
         weights: dict[int, Numbers] = {}
@@ -363,14 +314,14 @@ class Master:
             elif kind == "risk":
                 found += price * self.own[some, one]
             elif kind == "limit":
-                found -= price * self._limit_row(extra, some)
+                found -= price * chosen.limit(extra)
             elif kind == "tie" and extra.kind == "vendor":
                 found -= price * terms(extra, some)
         for number, weight in weights.items():
             steps = np.diff(self.cuts[number][1], axis=1)
             value[1:] += np.einsum("ste,st->te", steps, weight[:, months])
         running = np.cumsum(value, axis=0)
-        uses = self._flat("uses", some)
+        uses = chosen.uses
         each = running[uses.last, uses.place] - running[uses.first, uses.place]
         return np.asarray(
             found - np.bincount(uses.column, weights=each * uses.amount, minlength=len(some))

@@ -49,16 +49,6 @@ def terms(tie: Tie, some: Codes) -> Numbers:
     return np.array([weights.get(int(at), 0.0) for at in some])
 
 
-class Flat(msgspec.Struct, frozen=True):
-    """Uses or units of some columns, as arrays; `column` is the position among those columns."""
-
-    column: Codes
-    place: Codes
-    first: Codes
-    last: Codes
-    amount: Numbers
-
-
 def sizes(problem: Problem, book: Book, money: float) -> Numbers:
     """Return a usual amount of each column; 1 for whole numbers, shape (N,)."""
     mean = problem.demand.mean(axis=(0, 1, 2))

@@ -20,13 +20,13 @@ from polysilicon.planning.plan import (
     NeedServed,
     Plan,
     RightUsed,
-    ScenarioCost,
     Supplied,
     Worth,
 )
 from polysilicon.planning.problem import DollarContract, SpendContract, UnitContract
 from polysilicon.planning.sensitivity import break_evens
 from polysilicon.planning.shapes import Units
+from polysilicon.planning.totals import left_usd, scenario_costs, told_of_rights
 from polysilicon.planning.trim import trimmed
 from polysilicon.planning.words import money
 
@@ -63,20 +63,7 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
     problem = composed.problem
     answer = trimmed(problem, answer)
     low, high = band_of(composed, answer)
-    commitments = [
-        _commitment(composed, answer, one)
-        for one in answer.bought
-        if not isinstance(problem.contracts[one.contract], SpendContract)
-    ]
-    commitments += [_spending(composed, answer, at) for at in range(len(answer.spend))]
-    money = _money(composed, answer)
-    probability = problem.probability
-    left = sum(
-        float(probability @ one.usd @ problem.money)
-        for one in answer.served
-        if one.kind in ("on_demand", "spot")
-    )
-    regret: list[float | None] = [*explored.regret_usd] or [None] * len(problem.scenarios)
+    commitments, left = _commitments(composed, answer), left_usd(problem, answer)
     return Plan(
         title=composed.file.title,
         status=answer.status,
@@ -92,14 +79,9 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
         seconds=answer.seconds,
         start_month=composed.calendar.name(0),
         months=composed.calendar.months,
-        scenarios=[
-            ScenarioCost(scenario=name, probability=float(p), cost_usd=float(usd), regret_usd=r)
-            for name, p, usd, r in zip(
-                problem.scenarios, probability, answer.scenario_usd, regret, strict=True
-            )
-        ],
+        scenarios=scenario_costs(problem, answer, explored.regret_usd),
         commitments=commitments,
-        money=money,
+        money=_money(composed, answer),
         needs=_needs(composed, answer),
         worth_of_month=problem.money.tolist(),
         left_usd=left,
@@ -113,8 +95,18 @@ def plan_of(composed: Composed, answer: Answer, explored: Explored = NOTHING) ->
         break_even=break_evens(composed, commitments),
         worth=explored.worth,
         facts=facts_of(composed),
-        notes=list(composed.notes),
+        notes=[*composed.notes, *told_of_rights(problem)],
     )
+
+
+def _commitments(composed: Composed, answer: Answer) -> list[Commitment]:
+    """Return all orders."""
+    found = [
+        _commitment(composed, answer, one)
+        for one in answer.bought
+        if not isinstance(composed.problem.contracts[one.contract], SpendContract)
+    ]
+    return found + [_spending(composed, answer, at) for at in range(len(answer.spend))]
 
 
 def _commitment(composed: Composed, answer: Answer, bought: Bought) -> Commitment:

@@ -23,10 +23,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from polysilicon.planning.penalty import penalties
 from polysilicon.planning.problem import (
     DollarContract,
     Numbers,
-    Option,
     Problem,
     SpendContract,
     UnitContract,
@@ -117,46 +117,10 @@ class _Column(msgspec.Struct, frozen=True, kw_only=True):
     via: Codes | None = None
 
 
-def penalties(problem: Problem) -> Numbers:
-    """Return the price of one unit of work per second unserved for an hour, shape (K,).
-
-    Where demand must be served it is more than serving it can cost: than any contract's whole fees
-    for the use of one hour in the least likely scenario.
-    """
-    found = np.array(problem.unmet_usd_per_h, dtype=np.float64)
-    forbidden = ~np.isfinite(found)
-    if not forbidden.any():
-        return found
-    rare = float(problem.probability[problem.probability > 0].min() * problem.hours.min())
-    dearest = np.full(len(found), 1.0)
-    for option in problem.options:
-        prices = [problem.path(option.on_demand_usd_per_h), problem.path(option.spot_usd_per_h)]
-        known = np.concatenate([p[np.isfinite(p)] for p in prices] + [np.zeros(1)])
-        output = problem.path(option.output)
-        least = float(output[output > 0].min(initial=np.inf)) * option.availability
-        fees = max(
-            (_fees(problem, c) for c in problem.contracts if _of(problem, c, option)), default=0.0
-        )
-        work = np.where(option.work > 0, option.work, np.inf) * max(least, TINY)
-        dearest = np.maximum(dearest, (known.max() / option.spot_efficiency + fees / rare) / work)
-    return np.where(forbidden, 2.0 * dearest, found)
-
-
-def _of(problem: Problem, contract: object, option: Option) -> bool:
-    return isinstance(contract, UnitContract) and problem.options[contract.option] is option
-
-
-def _fees(problem: Problem, contract: object) -> float:
-    assert isinstance(contract, UnitContract)
-    upfront = float(problem.by_month(contract.upfront_usd).max())
-    monthly = float(problem.by_month(contract.monthly_usd).max())
-    return (upfront + monthly * contract.term_months) / contract.per_unit
-
-
 class _Builder:
     """Collects rows and columns."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, severity: float) -> None:
         self.problem = problem
         s, t, _, k = problem.shape
         self.rows: list[Row] = []
@@ -164,7 +128,7 @@ class _Builder:
         self.factors: list[Numbers] = []
         self.columns: list[_Column] = []
         self.at: dict[Row, int] = {}
-        self.penalty = penalties(problem)
+        self.penalty = penalties(problem, severity)
         self.ceiling = np.broadcast_to(self.penalty[:, None, None], (k, s, t)).copy()
         self.ceiling_kind = np.full((k, s, t), UNMET, dtype=np.int64)
         self.ceiling_option = np.full((k, s, t), -1, dtype=np.int64)
@@ -349,9 +313,14 @@ def _committed(problem: Problem) -> tuple[set[int], set[int]]:
     return plain, reserved
 
 
-def ways(problem: Problem) -> Ways:
-    """Return all ways to serve the demand of a problem."""
-    made = _Builder(problem)
+def ways(problem: Problem, severity: float = 1.0) -> Ways:
+    """Return all ways to serve the demand of a problem.
+
+    Args:
+        problem: whose demand.
+        severity: factor on the penalty of work that must be served.
+    """
+    made = _Builder(problem, severity)
     plain, reserved = _committed(problem)
     for index in range(len(problem.options)):
         made.market(ON_DEMAND, index)

@@ -12,7 +12,8 @@ from polysilicon.placement.program import Numbers
 from polysilicon.planning.dates import HOURS_PER_MONTH, MONTHS_PER_YEAR
 from polysilicon.planning.market import Market, Terms, fraction, from_zero, tiers_of
 from polysilicon.planning.places import Place
-from polysilicon.planning.problem import INF, Right, UnitContract
+from polysilicon.planning.problem import INF, UnitContract
+from polysilicon.planning.rights import rights_of
 from polysilicon.planning.shapes import Capacity, OwnedHardware, Units
 
 CATALOG_TERMS = {12: "1y", 36: "3y"}
@@ -50,6 +51,7 @@ def units_of(
         return done, f"by the hour: {place.price_basis}"
     if isinstance(asked, OwnedHardware):
         return _owned(asked, common), "given"
+    _size(asked, where)
     fraction(asked.upfront_share, "upfront_share", where)
     if asked.tiers and (asked.sell or asked.exchange):
         mend = "leave one out: fees that a sale ends would be told at the first price"
@@ -67,9 +69,17 @@ def units_of(
         whole=asked.whole,
         least=asked.least,
         tiers=tiers_of(asked.tiers, where),
-        rights=_rights(asked, place, market, where),
+        rights=rights_of(asked, place, market, where),
     )
     return done, basis
+
+
+def _size(asked: Units, where: str) -> None:
+    """Raise `InputError` where no order can be of the sizes that are told."""
+    from_zero(asked.least, "least", where)
+    if asked.most is not None and asked.most < asked.least:
+        what = f"least is {asked.least:g} and most is {asked.most:g}"
+        raise InputError(what, where=where, mend="most is the larger one")
 
 
 def _mw(asked: Units, place: Place, where: str) -> float:
@@ -139,50 +149,3 @@ def _price(asked: Units, option: int, market: Market, where: str) -> tuple[Numbe
         what = f"the catalog knows no price of {place.name} for {asked.term_months} months"
         raise InputError(what, where=where, mend="give usd_per_hour or discount")
     return np.full(months, known), place.price_basis
-
-
-def _rights(asked: Units, place: Place, market: Market, where: str) -> tuple[Right, ...]:
-    """Return what may be done with units later."""
-    calendar, found = market.calendar, []
-    if asked.extend is not None:
-        one = asked.extend
-        found.append(
-            Right(
-                kind="extend",
-                usd=-one.fee_usd,
-                term_months=one.term_months,
-                monthly_usd=one.usd_per_hour * HOURS_PER_MONTH,
-            )
-        )
-    if asked.exchange is not None:
-        other = asked.exchange
-        into = [at for at, p in enumerate(market.places)
-                if p.asked.name == other.into and p.region == place.region]  # fmt: skip
-        if not into:
-            what = f"exchange into {other.into!r}, which is no offer in {place.region}"
-            raise InputError(what, where=where)
-        begin = calendar.within(other.from_month, f"{where}, exchange")
-        found.append(
-            Right(
-                kind="exchange",
-                months=tuple(range(begin, calendar.months)),
-                usd=-other.fee_usd,
-                monthly_usd=other.usd_per_hour * HOURS_PER_MONTH,
-                option=into[0],
-                ratio=other.ratio,
-            )
-        )
-    if asked.sell is not None:
-        sale = asked.sell
-        begin = calendar.within(sale.from_month, f"{where}, sell")
-        months = np.arange(calendar.months)
-        usd = sale.usd_per_unit + sale.usd_per_month * np.maximum(months - begin, 0)
-        found.append(
-            Right(
-                kind="sell",
-                months=tuple(range(begin, calendar.months)),
-                usd=usd.astype(np.float64),
-                ends_fees=sale.ends_fees,
-            )
-        )
-    return tuple(found)

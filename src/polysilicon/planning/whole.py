@@ -1,25 +1,25 @@
-"""The master program with whole units, and what can be said of it in no time."""
+"""The master program with whole units."""
 
 from __future__ import annotations
 
 import highspy
 import numpy as np
 
-from polysilicon.planning.clock import OutOfTime
-from polysilicon.planning.linear import InfeasibleMaster, check, new
+from polysilicon.planning.clock import Clock, OutOfTime
+from polysilicon.planning.linear import LIMITED, InfeasibleMaster, check, new, stopped_by
 from polysilicon.planning.master import Master
 from polysilicon.planning.problem import Numbers
 
 
 def whole_units(
-    master: Master, gap: float, limit_s: float, fixed: Numbers | None = None
+    master: Master, gap: float, clock: Clock, fixed: Numbers | None = None
 ) -> tuple[Numbers, float]:
     """Solve with whole units; return x, shape (N,), and a bound.
 
     Args:
         master: with its cuts.
         gap: relative, at which to stop.
-        limit_s: seconds after which to take the best that was found.
+        clock: says when to take the best that was found.
         fixed: units of all columns, of which the whole ones are kept; the bound is of these only.
 
     Raises:
@@ -39,12 +39,11 @@ def whole_units(
         highs.setOptionValue("presolve", "choose")
         highs.setOptionValue("mip_rel_gap", gap)
         highs.setOptionValue("mip_abs_gap", 0.0)
-        highs.setOptionValue("time_limit", limit_s)
+        stopped_by(highs, clock)
         highs.run()
         info, status = highs.getInfo(), highs.getModelStatus()
         if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-            limited = highspy.HighsModelStatus.kTimeLimit, highspy.HighsModelStatus.kNotset
-            if status in limited:
+            if status in LIMITED:
                 raise OutOfTime("no whole units were found in time")
             check(highs, status)
         x = master.values(np.asarray(highs.getSolution().col_value))
@@ -63,7 +62,7 @@ def nearly(master: Master, x: Numbers, gap: float, limit_s: float) -> Numbers:
         master: with its cuts.
         x: an answer in parts of units, shape (N,).
         gap: relative, at which to stop.
-        limit_s: seconds for each attempt.
+        limit_s: seconds for each of three attempts.
 
     Raises:
         OutOfTime: none was found.
@@ -71,22 +70,7 @@ def nearly(master: Master, x: Numbers, gap: float, limit_s: float) -> Numbers:
     near = np.abs(x - np.round(x)) < 1e-6
     for fixed in (None, np.where(near, np.round(x), np.ceil(x)), np.floor(x + 1e-6)):
         try:
-            return whole_units(master, gap, limit_s, fixed)[0]
+            return whole_units(master, gap, Clock(limit_s), fixed)[0]
         except (OutOfTime, InfeasibleMaster):
             continue
     raise OutOfTime("no whole units were found in time")
-
-
-def floor(master: Master) -> float:
-    """Return a bound that needs no solving: each column at its cheaper end, hours for nothing.
-
-    Raises:
-        OutOfTime: that says nothing, since some column earns without end.
-    """
-    usd = master.fixed + master.own.min(axis=1)
-    end = np.where(usd >= 0, master.low, master.high)
-    worth = np.multiply(usd, end, out=np.zeros_like(usd), where=usd != 0)
-    covers = any(row.kind == "cover" for row in master.book.ways.rows)
-    if covers or not np.isfinite(worth).all():
-        raise OutOfTime("no plan and no bound were found in time; allow more")
-    return float(worth.sum())

@@ -120,23 +120,41 @@ def work_of(
     case = case_of(bare, classes, tasks_of(workload, times, classes), found)
     members = _members(classes.each)
     mixes = [_mix(key, [classes.each[c] for c in codes], rates) for key, codes in members.items()]
+    each = [rates.agents[mix.agent].tasks_per_s for mix in mixes]
+    ways, slow = _ways(case, found, each, list(members.values()))
+    return Work(
+        mixes=mixes,
+        ways={offer.name: ways.get(offer.name, {}) for offer in offers},
+        refused={at: _reasons(found, mix, slow[at], policy) for at, mix in enumerate(mixes)},
+        untold=classes.untold,
+    )
+
+
+def _ways(
+    case: Case, found: Eligible, rates: Sequence[float], members: Sequence[list[int]]
+) -> tuple[dict[str, dict[int, Way]], list[int]]:
+    """Return how each offer serves each mix best, and how many ways to serve it are too slow.
+
+    Args:
+        case: of all classes.
+        found: what can serve them.
+        rates: tasks a second of each mix.
+        members: classes of each mix.
+    """
     caps = start(case).cap if len(found.options) else np.zeros(0)
-    late = _late(case, list(members.values()))
-    ways: dict[str, dict[int, Way]] = {offer.name: {} for offer in offers}
-    reasons: dict[int, list[str]] = {}
-    for place, (mix, codes) in enumerate(zip(mixes, members.values(), strict=True)):
-        slow = 0
+    late = _late(case, members)
+    ways: dict[str, dict[int, Way]] = {}
+    slow = [0] * len(members)
+    for place, (rate, codes) in enumerate(zip(rates, members, strict=True)):
         for option, made in enumerate(found.options):
-            rate = rates.agents[mix.agent].tasks_per_s
             way = _way(case, option, codes, rate, float(caps[option]))
             if way is not None and late is not None and late[place, option]:
-                slow += 1
+                slow[place] += 1
             elif way is not None:
-                mine = ways[made.site.offer.name]
+                mine = ways.setdefault(made.site.offer.name, {})
                 if place not in mine or way.per_unit > mine[place].per_unit:
                     mine[place] = way
-        reasons[place] = _reasons(found, mix, slow, policy)
-    return Work(mixes=mixes, ways=ways, refused=reasons, untold=classes.untold)
+    return ways, slow
 
 
 def _reasons(found: Eligible, mix: Mix, slow: int, policy: Policy) -> list[str]:

@@ -77,7 +77,7 @@ def worth(
     alone = np.array([best(only(neutral, [one])).lower_bound_usd for one in range(s)])
     middle = best(mean_of(neutral))
     try:
-        mean_plan = cost(problem, units_of(middle), gap=gap, time_s=share).cost_usd
+        mean_plan = cost(problem, units_of(middle), gap=gap, time_s=share, stop=stop).cost_usd
     except InfeasibleError:
         mean_plan = float("inf")
     here = answer.mean_usd

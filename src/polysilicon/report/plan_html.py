@@ -57,12 +57,20 @@ def plan_html(plan: Plan) -> str:
     )
 
 
+def _band(plan: Plan) -> str:
+    """Return how far the cost may be off, as it fits a tile."""
+    if plan.cost_usd <= 0:
+        return BLANK
+    low, high = (usd / plan.cost_usd - 1.0 for usd in (plan.low_usd, plan.high_usd))
+    return f"{low:+.0%} to {high:+.0%}"
+
+
 def _tiles(plan: Plan) -> list[tuple[str, str, str]]:
     """Return the main figures: name, figure, what it means."""
+    ends = f"{money(plan.low_usd)} to {money(plan.high_usd)}"
     found = [
         ("cost", money(plan.cost_usd), f"{plan.months} months from {plan.start_month}"),
-        ("band", f"{money(plan.low_usd)} to {money(plan.high_usd)}",
-         "with all seconds at the ends of their bands"),
+        ("band", _band(plan), f"{ends}, with all seconds at the ends of their bands"),
         ("certified gap", f"{plan.gap:.2%}", "no plan is cheaper by more"),
         ("left by the hour", share(plan.left_share), f"{money(plan.left_usd)}, spot included"),
     ]  # fmt: skip

@@ -65,6 +65,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         wall_s: how long the run took; None where nothing tells.
         tasks_per_min: tasks that ended in a minute of it.
         steps: how many steps.
+        prefix_reuse: pool → share of its prompt tokens that its prefix cache held, over the steps
+            that tell.
         agents: by name.
         kinds: by step kind.
         elsewhere: the same work on other offers.
@@ -77,6 +79,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float | None
     tasks_per_min: float | None
     steps: int
+    prefix_reuse: dict[str, float]
     agents: dict[str, AgentSummary]
     kinds: dict[str, KindSummary]
     elsewhere: list[ElsewhereSummary]
@@ -105,6 +108,7 @@ def summarise(
         wall_s=wall_s,
         tasks_per_min=60 * len(times) / wall_s if wall_s else None,
         steps=len(source.workload),
+        prefix_reuse=_prefix_reuse(source.workload),
         agents=_agents(source, times),
         kinds=_kinds(source.workload),
         elsewhere=[_row(row) for row in elsewhere],
@@ -142,6 +146,15 @@ def _agents(source: Source, times: list[TaskTime]) -> dict[str, AgentSummary]:
             cost_usd=costs[name].cost_usd if name in costs else None,
         )
     return agents
+
+
+def _prefix_reuse(workload: Workload) -> dict[str, float]:
+    """Return cached over prompt tokens by pool, where steps tell both."""
+    codes, names = labelled(workload, "pool")
+    prompt, cached = workload.numbers("prompt_tokens"), workload.numbers("cached_tokens")
+    both = ~np.isnan(prompt) & ~np.isnan(cached)
+    asked, found = (sum_by(np.where(both, of, 0.0), codes, len(names)) for of in (prompt, cached))
+    return {names[i]: float(found[i] / asked[i]) for i in np.flatnonzero(asked > 0).tolist()}
 
 
 def _kinds(workload: Workload) -> dict[str, KindSummary]:

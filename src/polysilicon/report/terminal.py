@@ -70,13 +70,17 @@ def share(value: float | None) -> str:
 
 
 def headline(summary: Summary) -> Text:
-    """Return one line: tasks, how many ended well, seconds, tasks a minute, steps."""
+    """Return one line: tasks, how many ended well, seconds, tasks a minute, steps, cached share."""
     ended = "" if summary.ok is None else f" ({summary.ok} ok)"
     parts = [f"{summary.tasks} tasks{ended}", f"{units.count(summary.steps)} steps"]
     if summary.wall_s is not None:
         parts.append(units.seconds(summary.wall_s))
     if summary.tasks_per_min is not None:
         parts.append(f"{units.count(summary.tasks_per_min)} tasks/min")
+    many = len(summary.prefix_reuse) > 1
+    for pool, reuse in summary.prefix_reuse.items():
+        of = f" of {visible(pool)}" if many else ""
+        parts.append(f"prefix cache{of}: {share(reuse)} of prompt tokens")
     return Text(" · ".join(parts), style="bold")
 
 

@@ -26,6 +26,7 @@ from polysilicon.runtime.types import (
     Hit,
     Limits,
     Message,
+    Trained,
 )
 
 In = TypeVar("In")
@@ -38,12 +39,6 @@ _TOOL_TIMEOUT_S = 120.0
 _TRAIN_TIMEOUT_S = 3600.0
 _MAP_LIMIT = 32
 _SANDBOX_GRACE_S = 10.0
-
-
-class _Trained(msgspec.Struct):
-    """What a training function must tell, among whatever else it does."""
-
-    tokens: int
 
 
 class Context:
@@ -124,6 +119,7 @@ class Context:
             arguments=request,
             timeout_s=timeout_s,
             retries=retries,
+            hedge=on_token is None,
         )
         return await self._resources.runner.run(self._scope, call, work, ChatResult)
 
@@ -212,7 +208,7 @@ class Context:
             SandboxError: the sandbox itself failed.
         """
         bounds = limits or Limits()
-        box = self._resources.sandbox(sandbox or DEFAULT_SANDBOX)
+        box = self._resources.sandbox(sandbox or DEFAULT_SANDBOX, front=self._scope.task.waited_for)
 
         async def work(_pool: RunningPool, usage: Usage) -> CodeResult:
             result = await box.run(code, inputs or {}, bounds)
@@ -298,7 +294,8 @@ class Context:
     ) -> msgspec.Raw:
         """Call a function in a worker process, and meter it; return its result, encoded."""
         usage.cores = 1
-        result = await self._resources.workers.call(fn, args, kwargs, timeout_s)
+        workers = self._resources.workers_for(self._scope.task)
+        result = await workers.call(fn, args, kwargs, timeout_s)
         usage.cpu_s = (usage.cpu_s or 0.0) + result.cpu_s
         if result.wait_s is not None:
             usage.wait_s = (usage.wait_s or 0.0) + result.wait_s
@@ -335,7 +332,7 @@ class Context:
             result = await self._by_worker(fn, args, {}, timeout_s, usage)
             usage.cores = threads
             try:
-                usage.prompt_tokens = msgspec.msgpack.decode(result, type=_Trained).tokens
+                usage.prompt_tokens = msgspec.msgpack.decode(result, type=Trained).tokens
             except msgspec.ValidationError as error:
                 raise ToolError(f"{function} does not tell its tokens: {error}") from error
             return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -175,6 +176,26 @@ class Dispatcher:
                     work_s=work_s, saved_s=saved_s, queue_s=queue_s,
                 )  # fmt: skip
         return choice
+
+    def hedge_after_s(self, call: StepCall, task: TaskState, choice: Choice) -> float:
+        """Return after how long a second pool should be asked, too; infinite where that never pays.
+
+        What a second request costs is its dollars; joules have no price to weigh lateness with.
+        """
+        objective = call.objective or self.policy.objective
+        if not call.hedge or len(self._pools) < 2 or objective == "energy":
+            return math.inf
+        times_s = choice.pool.gates[call.resource].times_s(call.name)
+        if times_s.size < schedule.TELLING_TIMES:
+            return math.inf
+        other = self.choose(call, task, without=[choice.pool])
+        if other is None:
+            return math.inf
+        self.settle(other, None)
+        price, work_s, queue_s = other.pool.load(call.resource, call.name)
+        price = 0.0 if objective == "latency" else price
+        slack_s, late = _lateness(task, time.monotonic(), objective)
+        return schedule.hedge_after_s(times_s, queue_s + work_s, price * work_s, slack_s, late)
 
     def refusal(self, call: StepCall, task: TaskState) -> PolicyError:
         """Return why no pool may take a step."""

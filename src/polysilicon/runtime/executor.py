@@ -54,10 +54,12 @@ class Workers:
 
     Args:
         count: processes; as many as cores, so that functions never fight over them.
+        yields: to the engine and to whatever somebody waits for.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, yields: bool = True) -> None:
         self.count = count
+        self._yields = yields
         self._pool: Any = None
 
     def _started(self) -> Any:
@@ -68,7 +70,12 @@ class Workers:
             context = multiprocessing.get_context(method)
             # With what agents import, so that each worker shares it instead of importing it again.
             context.set_forkserver_preload(["polysilicon.runtime.context"])
-            self._pool = ProcessPool(max_workers=self.count, context=context, initializer=_begin)
+            self._pool = ProcessPool(
+                max_workers=self.count,
+                context=context,
+                initializer=_begin,
+                initargs=(self._yields,),
+            )
         return self._pool
 
     async def call(
@@ -146,13 +153,14 @@ def has_effects(fn: Callable[..., Any]) -> bool:
         return False
 
 
-def _begin() -> None:
-    """Make this worker yield to the engine, and end when the run ends, however that comes about.
+def _begin(yields: bool) -> None:  # noqa: FBT001 - pebble passes it
+    """Make this worker yield where it should, and end when the run ends, however that comes about.
 
     The fork server cannot be waited for instead: it lives as long as one of its workers. On Linux
     the kernel kills this process, whatever it is at; elsewhere a thread does, when it has its turn.
     """
-    yield_to_engine()
+    if yields:
+        yield_to_engine()
     run = multiprocessing.parent_process()
     if run is None:
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 FAILURES = 3
 """Failures in a row after which an engine gets no more steps."""
 
@@ -12,14 +14,17 @@ class Health:
     """What is known of an engine from how its steps ended; moments are of one steady clock.
 
     A drained engine gets a single step, the probe, after a second; each probe that fails doubles
-    the time to the next one, up to a minute. A step that succeeds makes it whole again.
+    the time to the next one, up to a minute. A step that succeeds makes it whole again; `answered`
+    tells whether one ever did.
     """
 
     def __init__(self) -> None:
         self.failures = 0
+        self.answered = False
         self._probe_at_s = 0.0
         self._pause_s = _FIRST_PROBE_S
         self._probing = False
+        self.on_doubt: Callable[[], None] | None = None
 
     @property
     def drained(self) -> bool:
@@ -39,9 +44,17 @@ class Health:
     def succeeded(self) -> None:
         """Note that a step went well."""
         self.failures, self._pause_s, self._probing = 0, _FIRST_PROBE_S, False
+        self.answered = True
 
-    def failed(self, now_s: float, *, probe: bool = False) -> None:
-        """Note that a step failed by its fault; those begun before it was drained tell no more."""
+    def failed(self, now_s: float, *, probe: bool = False, doubtful: bool = False) -> None:
+        """Note that a step failed by its fault; those begun before it was drained tell no more.
+
+        Where the step may have been the cause, and somebody finds out (`on_doubt`), that is waited
+        for: nobody's requests alone may take an engine from all others.
+        """
+        if doubtful and self.on_doubt is not None and not self.drained:
+            self.on_doubt()
+            return
         if probe:
             self._pause_s = min(2 * self._pause_s, _LAST_PROBE_S)
             self._probing = False

@@ -7,7 +7,7 @@ database keeps over a power cut is said in docs/durability.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,6 +100,18 @@ class Journal(Protocol):
         """Return up to `limit` steps that ended and were committed after number `after`.
 
         They are those of all tasks, or of `task_id`.
+        """
+        ...
+
+    def forget(self, through: int, keep: Collection[str], tasks: Collection[str]) -> None:
+        """Drop steps that ended, up to number `through`, and tasks that ended, with their results.
+
+        Doing it again changes nothing.
+
+        Args:
+            through: of the last step to go.
+            keep: tasks whose steps stay.
+            tasks: that go; of these, those that have ended.
         """
         ...
 

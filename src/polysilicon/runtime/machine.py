@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from polysilicon import catalog, cost
 from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_running_fleet
 from polysilicon.catalog.machine import detect, local_offer
@@ -36,13 +38,18 @@ class Machine:
     priced_as: str
     cores: int
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
-    _sandboxes: dict[str, Sandbox] = field(default_factory=dict)
+    _sandboxes: dict[tuple[str, bool], Sandbox] = field(default_factory=dict)
+    _front: Workers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._front = Workers(self.cores, yields=False)
 
     def resources(self, runner: StepRunner, clock: Callable[[], float]) -> Resources:
         """Return what the contexts of the run share."""
         return Resources(
             runner=runner,
             workers=self.workers,
+            front=self._front,
             cpu=SharedCpu(),
             model=self.model,
             cores=self.cores,
@@ -67,7 +74,8 @@ class Machine:
         """End engines, workers and sandboxes; one that fails to end does not keep the others."""
         closing = [sandbox.close() for sandbox in self._sandboxes.values()]
         engines = [_close(self.pools), *self._leaving]
-        await asyncio.gather(*closing, *engines, self.workers.close(), return_exceptions=True)
+        workers = [self.workers.close(), self._front.close()]
+        await asyncio.gather(*closing, *engines, *workers, return_exceptions=True)
 
 
 def cores() -> int:
@@ -176,7 +184,8 @@ async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool
         return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
     if any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
-        setup = await asyncio.to_thread(lambda: chosen(path, here).setup)
+        found = await asyncio.to_thread(lambda: chosen(path, here).setup)
+        setup = msgspec.structs.replace(found, prompt_lookup=pool.prompt_lookup)
         engine = await asyncio.to_thread(
             open_engine, "llama.cpp", path=path, concurrency=pool.concurrency, setup=setup
         )

@@ -12,7 +12,7 @@ from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.sandboxes import open_sandbox
-from polysilicon.runtime.scope import Usage
+from polysilicon.runtime.scope import TaskState, Usage
 from polysilicon.runtime.search import Index, open_index
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Sandbox
@@ -20,22 +20,32 @@ from polysilicon.runtime.types import Sandbox
 
 @dataclass(slots=True)
 class Resources:
-    """What the contexts of a run share; `indexes` of an agent lie in its folder."""
+    """What the contexts of a run share; `indexes` of an agent lie in its folder.
+
+    Tools of tasks that somebody waits for have workers and sandboxes of their own, which start when
+    first used and do not yield: those of the others may all be taken.
+    """
 
     runner: StepRunner
     workers: Workers
+    front: Workers
     cpu: SharedCpu
     model: str
     cores: int
     clock: Callable[[], float]
-    sandboxes: dict[str, Sandbox]
+    sandboxes: dict[tuple[str, bool], Sandbox]
     indexes: dict[Path, Index]
 
-    def sandbox(self, name: str) -> Sandbox:
-        """Return the sandbox `name`, opened at its first use."""
-        if name not in self.sandboxes:
-            self.sandboxes[name] = open_sandbox(name, self.cores)
-        return self.sandboxes[name]
+    def sandbox(self, name: str, *, front: bool = False) -> Sandbox:
+        """Return the sandbox `name`, opened at its first use; `front` for whom somebody waits."""
+        key = name, front
+        if key not in self.sandboxes:
+            self.sandboxes[key] = open_sandbox(name, self.cores)
+        return self.sandboxes[key]
+
+    def workers_for(self, task: TaskState) -> Workers:
+        """Return the worker processes for a task's functions."""
+        return self.front if task.waited_for else self.workers
 
     @asynccontextmanager
     async def engine_cpu(self, pool: RunningPool, usage: Usage) -> AsyncIterator[None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import msgspec
 
 from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.runtime.backlog import Backlog
 from polysilicon.runtime.dispatch import Dispatcher, written
 from polysilicon.runtime.folder import locked
 from polysilicon.runtime.journal import PendingTask, last_end_s
@@ -182,7 +182,7 @@ class Run:
             await self._run_pending(machine, dispatcher)
 
     async def _run_pending(self, machine: Machine, dispatcher: Dispatcher) -> None:
-        """Prepare the agents, then run the pending tasks, the agents taking turns."""
+        """Prepare the agents, then run the pending tasks, in the order of `Backlog`."""
         runner = StepRunner(self._journal, dispatcher, self._clock)
         self.progress.counters = runner.counters
         tasks = TaskRunner(
@@ -192,26 +192,26 @@ class Run:
             self._options.task_timeout_s,
             self.progress.active,
         )
-        pending = _interleaved(self._journal.pending())
-        for name in dict.fromkeys(task.agent for task in pending):
+        backlog = Backlog(self._journal.pending(), tasks.lengths, runner.policy)
+        pending = len(backlog)
+        for name in backlog.agents:
             self.progress.phase = f"preparing {name}"
             await tasks.prepare(self._agents[name])
         ended = list(self._journal.tasks())
         self.progress.phase = "running"
-        self.progress.tasks = len(pending) + len(ended)
+        self.progress.tasks = pending + len(ended)
         self.progress.done = len(ended)
         self.progress.failed = sum(not task.ok for task in ended)
-        queue = iter(pending)
         arrival_s = self._clock()
 
         async def line() -> None:
-            for task in queue:
+            while (task := backlog.next()) is not None:
                 record = await tasks.run(self._agents[task.agent], task, arrival_s)
                 self.progress.done += 1
                 self.progress.failed += not record.ok
 
         async with together() as group:
-            for _ in range(min(self._options.concurrency, len(pending))):
+            for _ in range(min(self._options.concurrency, pending)):
                 group.create_task(line())
 
     def _write(self) -> None:
@@ -230,16 +230,3 @@ class Run:
         self._files.write_info(self._info)
         if self._info.finished:
             self._journal.compact()
-
-
-def _interleaved(tasks: Iterable[PendingTask]) -> list[PendingTask]:
-    """Return the tasks with the agents mixed evenly, so that kinds of work overlap."""
-    by_agent: dict[str, list[PendingTask]] = {}
-    for task in tasks:
-        by_agent.setdefault(task.agent, []).append(task)
-    keyed = [
-        ((index + 0.5) / len(group), rank, task)
-        for rank, group in enumerate(by_agent.values())
-        for index, task in enumerate(group)
-    ]
-    return [task for _, _, task in sorted(keyed, key=lambda item: item[:2])]

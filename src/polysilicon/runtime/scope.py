@@ -10,10 +10,15 @@ from typing import Any
 
 from polysilicon import schedule
 from polysilicon.catalog.policy import Objective
+from polysilicon.runtime.lengths import Lengths
 from polysilicon.workload.record import Kind, StepRecord
 
 ANY_MODEL = "auto"
 """Model of steps that any model may serve; the step record names the one that did."""
+
+
+CHECK = "check"
+"""Name of steps that ask an engine whether it is up: their failure is never their own fault."""
 
 
 @dataclass(slots=True)
@@ -53,7 +58,8 @@ class TaskState:
 
     `deadline_s` is by `time.monotonic`. `prompts` has the tokens of its last prompt on each pool,
     which that pool's prefix cache may still hold. `only` names the pools that may take its steps,
-    where not all may.
+    where not all may. `left_s` is the service that it is expected to need still, by the `lengths`
+    of tasks that ended.
     """
 
     task_id: str
@@ -69,6 +75,22 @@ class TaskState:
     data_class: str | None = None
     prompts: dict[str, int] = field(default_factory=dict)
     only: frozenset[str] | None = None
+    lengths: Lengths | None = None
+    left_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.served(0.0)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.klass == schedule.INTERACTIVE
+
+    def served(self, seconds: float) -> None:
+        """Note service that it has had."""
+        self.attained_s += seconds
+        lengths, attained_s = self.lengths, self.attained_s
+        self.left_s = lengths.left_s(self.agent, attained_s) if lengths else attained_s
 
 
 @dataclass(slots=True)
@@ -118,6 +140,7 @@ class StepCall:
         objective: in place of the policy's.
         once: whoever asked for it will not ask again, so that it is journaled also where it is
             cancelled.
+        hedge: where that pays a second pool may be asked, too; not where tokens are handed on.
     """
 
     kind: Kind
@@ -131,3 +154,4 @@ class StepCall:
     only: frozenset[str] | None = None
     objective: Objective | None = None
     once: bool = False
+    hedge: bool = False

@@ -16,6 +16,7 @@ from polysilicon import schedule
 from polysilicon.errors import InputError, PolysiliconError, ToolError, printable
 from polysilicon.runtime.context import Context
 from polysilicon.runtime.journal import Journal, JournalError, PendingTask
+from polysilicon.runtime.lengths import Lengths
 from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.scope import Scope, TaskState
 from polysilicon.runtime.setup import AgentSetup
@@ -40,6 +41,7 @@ class TaskRunner:
         folder: in which `agents/NAME` are the folders of agents.
         limit_s: seconds that a task may take.
         active: the tasks under way, by id.
+        lengths: what tasks took that ended.
     """
 
     journal: Journal
@@ -47,6 +49,7 @@ class TaskRunner:
     folder: Path
     limit_s: float
     active: dict[str, TaskState] = field(default_factory=dict)
+    lengths: Lengths = field(default_factory=Lengths)
     _stops: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
     def agent_folder(self, name: str) -> Path:
@@ -119,6 +122,7 @@ class TaskRunner:
             deadline_s=time.monotonic() - resources.clock() + arrival_s + limit_s,
             data_class=agent.data_class,
             only=only,
+            lengths=self.lengths,
         )
         return state, start_s
 
@@ -150,6 +154,8 @@ class TaskRunner:
             end_s=resources.clock(),
         )
         await self.journal.end_task(record)
+        if record.ok:
+            self.lengths.ended(task.agent, state.attained_s)
         return record
 
     def cancel(self, task_id: str, error: str = CANCELLED) -> bool:

@@ -69,6 +69,12 @@ class EmbedResult(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
 
 
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training function must tell, among whatever else it does: tokens trained on."""
+
+    tokens: int
+
+
 class Engine(Protocol):
     """Answers `chat` and `embed`; cancelling the awaiting task ends the work in the engine too."""
 

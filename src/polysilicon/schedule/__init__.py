@@ -1,11 +1,12 @@
 """Which pool takes a step, which waiting step runs next, how many at once.
 
-Plain functions over arrays, compiled by numba, without state, clock or randomness: the runtime
+Plain functions over arrays, most compiled by numba, without state, clock or randomness: the runtime
 calls them one by one, and whatever else has to decide as the runtime does calls the same ones.
 """
 
 from polysilicon.schedule.admission import admit, batch_cap, batch_law
 from polysilicon.schedule.choice import LATE_USD_PER_S, SLO_LATE_USD_PER_S, choose, scores
+from polysilicon.schedule.hedging import TELLING_TIMES, hedge_after_s, hold_s
 from polysilicon.schedule.order import BATCH, INTERACTIVE, level, next_step
 from polysilicon.schedule.rules import allowed
 from polysilicon.schedule.waiting import STARVE_S, UNKNOWN_S, queued_s, smoothed
@@ -16,12 +17,15 @@ __all__ = [
     "LATE_USD_PER_S",
     "SLO_LATE_USD_PER_S",
     "STARVE_S",
+    "TELLING_TIMES",
     "UNKNOWN_S",
     "admit",
     "allowed",
     "batch_cap",
     "batch_law",
     "choose",
+    "hedge_after_s",
+    "hold_s",
     "level",
     "next_step",
     "queued_s",

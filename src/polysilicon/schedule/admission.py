@@ -1,4 +1,7 @@
-"""How many steps may run at once."""
+"""How many steps may run at once.
+
+The law of a batch is fitted now and then, from few numbers, and so not compiled.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ def admit(running: int, waiting: int, cap: int) -> int:
     return max(0, min(waiting, cap - running))
 
 
-@compiled
 def batch_law(sequences: Floats, seconds: Floats) -> tuple[float, float]:
     """Fit seconds of an engine's iteration = fixed + each·sequences, by Theil and Sen.
 
@@ -31,22 +33,17 @@ def batch_law(sequences: Floats, seconds: Floats) -> tuple[float, float]:
         Fixed seconds and those of each sequence, both at least 0; NaN where fewer than two batches
         of different sizes are known.
     """
-    n = sequences.size
-    slopes = np.empty(n * (n - 1) // 2)
-    count = 0
-    for i in range(n):
-        for j in range(i):
-            if sequences[i] != sequences[j]:
-                slopes[count] = (seconds[i] - seconds[j]) / (sequences[i] - sequences[j])
-                count += 1
-    if count == 0:
-        return np.nan, np.nan
-    each_s = max(np.median(slopes[:count]), 0.0)
-    fixed_s = max(np.median(seconds - each_s * sequences), 0.0)
+    pairs = np.triu_indices(sequences.size, 1)
+    apart = np.subtract.outer(sequences, sequences)[pairs]
+    slower_s = np.subtract.outer(seconds, seconds)[pairs]
+    if not apart.any():
+        return math.nan, math.nan
+    slope_s = np.median(slower_s[apart != 0.0] / apart[apart != 0.0])
+    each_s = max(float(slope_s), 0.0)
+    fixed_s = max(float(np.median(seconds - each_s * sequences)), 0.0)
     return fixed_s, each_s
 
 
-@compiled
 def batch_cap(fixed_s: float, each_s: float, gain: float, most: int) -> int:
     """Return the largest batch up to which doubling it paid.
 

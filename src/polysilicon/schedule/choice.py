@@ -15,7 +15,7 @@ SLO_LATE_USD_PER_S = 1e-2
 """With one: it outweighs most machines' price."""
 
 # Without a deadline a second of waiting counts a thousandth of one of lateness: it breaks ties.
-_IDLE_SHARE = 1e-3
+IDLE_SHARE = 1e-3
 
 
 @compiled
@@ -50,7 +50,7 @@ def scores(
         busy_s = max(work_s[pool] - saved_s[pool], 0.0)
         finish_s = queue_s[pool] + busy_s
         timed = math.isfinite(slack_s)
-        late_s = max(finish_s - slack_s, 0.0) if timed else finish_s * _IDLE_SHARE
+        late_s = max(finish_s - slack_s, 0.0) if timed else finish_s * IDLE_SHARE
         found[pool] = price_usd_per_s[pool] * busy_s + late_usd_per_s * late_s
     return found
 

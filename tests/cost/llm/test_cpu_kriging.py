@@ -24,6 +24,17 @@ def test_covariance_is_symmetric_and_positive():
     assert np.linalg.eigvalsh(among).min() > -1e-9
 
 
+def test_whole_machines_tell_less_of_divided_ones():
+    point = some(1)
+    bare = msgspec.structs.replace(point, bare=1.0 - point.bare, instance=point.instance + 1)
+    virtual = msgspec.structs.replace(point, instance=point.instance + 1)
+    alike, apart = (covariance(point, other, KERNEL)[0, 0] for other in (virtual, bare))
+    assert 0.0 < apart < alike
+    # What a hypervisor counts, it counts as so many doublings of vCPUs.
+    larger = msgspec.structs.replace(virtual, size=point.size + KERNEL.bare)
+    assert apart == pytest.approx(covariance(point, larger, KERNEL)[0, 0])
+
+
 def test_nothing_known_leaves_the_prior():
     query = some(3)
     mean, deviation = krige(query, query.take(np.zeros(0, int)), np.zeros(0), np.zeros(0), KERNEL)

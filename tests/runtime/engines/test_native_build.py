@@ -92,6 +92,21 @@ def test_a_build_that_fails_leaves_what_was_there(cache, monkeypatch):
     assert build.find(machine).path == str(before)
 
 
+def test_kernels_of_another_recipe_are_not_found(cache, monkeypatch):
+    """A version that compiles something else builds anew, and what it had is left to serve."""
+    machine = detect()
+    path = build.library_path(machine)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"kernels")
+    assert build.find(machine) is not None
+    monkeypatch.setattr(build, "_own", lambda _name: b"other")
+    build.recipe.cache_clear()
+    assert build.find(machine) is None
+    assert path.is_file()
+    monkeypatch.undo()
+    build.recipe.cache_clear()
+
+
 def test_kernels_of_another_cpu_are_not_found(cache):
     machine = detect()
     path = build.library_path(machine)
@@ -125,6 +140,7 @@ def test_the_peak_is_measured_where_the_cpu_has_instructions_for_it(tmp_path, mo
     """The peak's kernel is compiled as a build compiles it, and finds a rate or none."""
     found = compiler.find_compiler(tmp_path)
     monkeypatch.setattr(build, "source_files", lambda _sources, _arch: [])
+    monkeypatch.setattr(build, "_OWN", ("peak.c",))
     known = next(iter(source.SOURCES.values()))
     made = build.compile_kernels(tmp_path, known, found, tmp_path, lambda *_: None)
     rate = peak_rate(made, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -21,14 +21,16 @@ from rich.table import Table
 from polysilicon import catalog
 from polysilicon.catalog.tables import data_folder
 from polysilicon.cost.fit.accelerator import fit, unique
+from polysilicon.cost.fit.cases import Case
 from polysilicon.cost.fit.score import BY, Fold, cross_validate, pooled, score, width_for
 from polysilicon.cost.fit.tables import SERVED_MORE, other_cases, served_cases
-from polysilicon.cost.llm.coefficients import read_priors
+from polysilicon.cost.llm.coefficients import Prior, read_priors
 from polysilicon.cost.llm.fitted import METRICS, Fit, write_fit
 from polysilicon.cost.llm.residuals import shapes_of
 
 SEED = 20261121
 LATER = "later rows"
+BOTH = "processor of both tables"
 HEADS = ("held_out", "group", "metric", "rows", "median_error", "mean_error", "in_band")
 
 
@@ -50,6 +52,7 @@ def main() -> None:
     for by in track(("random", *BY), "cross-validation", console=Console(stderr=True)):
         rng = np.random.default_rng(SEED)
         folds += cross_validate(served, priors, found.kernels, by, rng)
+    folds += processors_of_both(both, priors, found)
     # Rows that came after all choices of the law were made, on chips old and new.
     folds += score(found, later, LATER, [case.chip.name for case in later])
     where = Path(sys.argv[1]) if len(sys.argv) > 1 else _package_data()
@@ -63,6 +66,13 @@ def main() -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def processors_of_both(cases: Sequence[Case], priors: Sequence[Prior], found: Fit) -> list[Fold]:
+    """Return the errors on each processor of both tables, by a fit to all rows of the others."""
+    rng = np.random.default_rng(SEED)
+    folds = cross_validate(cases, priors, found.kernels, "processor", rng)
+    return [msgspec.structs.replace(fold, by=BOTH) for fold in folds]
 
 
 def widened(found: Fit, folds: list[Fold]) -> Fit:
@@ -86,7 +96,7 @@ def scores(folds: list[Fold], found: Fit, names: Mapping[str, str]) -> list[tupl
         names: of groups that are called otherwise.
     """
     rows: list[tuple[str, ...]] = []
-    for by in ("random", *BY, LATER):
+    for by in ("random", *BY, BOTH, LATER):
         of = [fold for fold in folds if fold.by == by]
         for metric in METRICS:
             single = [] if by == "random" else [f for f in of if f.metric == metric]

@@ -25,6 +25,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         everywhere: the same, of all.
         socket: what spanning several sockets counts, in log2 of vCPUs.
         held_back: what a halving of the host's vCPUs counts, in log2 of vCPUs.
+        bare: what a hypervisor on one of two servers counts, in log2 of vCPUs.
         parameters: reach in log2 of parameters.
         tokens: reach in log2 of tokens.
         concurrency: reach in log2 of requests at once.
@@ -45,6 +46,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     everywhere: float
     socket: float
     held_back: float
+    bare: float
     parameters: float
     tokens: float
     concurrency: float
@@ -64,7 +66,8 @@ def covariance(first: Points, second: Points, kernel: Kernel) -> Numbers:
         alike = np.equal.outer(getattr(first, name), getattr(second, name))
         return np.asarray(alike, dtype=np.float64)
 
-    server = apart("size") + kernel.socket * apart("spans") + kernel.held_back * apart("held_back")
+    server = apart("size") + kernel.socket * apart("spans") + kernel.bare * apart("bare")
+    server += kernel.held_back * apart("held_back")
     near, far = np.exp(server / -kernel.near), np.exp(server / -kernel.far)
     task = apart("parameters") / kernel.parameters + apart("tokens") / kernel.tokens
     alike = _alike(first, second, kernel) * np.exp(-task)
@@ -103,7 +106,8 @@ def nearest(query: Points, known: Points, kernel: Kernel, count: int) -> Codes:
         return np.asarray(getattr(known, name) != getattr(one, name), dtype=np.float64)
 
     # What is not shared counts like a distance in vCPUs, dearest first.
-    far = apart("size") + kernel.socket * apart("spans") + kernel.held_back * apart("held_back")
+    far = apart("size") + kernel.socket * apart("spans") + kernel.bare * apart("bare")
+    far += kernel.held_back * apart("held_back")
     far += 1.5 * (other("chip") + other("family") + other("isa")) + 0.3 * other("series")
     far -= 0.5 * (1.0 - other("instance"))
     far += 0.5 * apart("parameters")

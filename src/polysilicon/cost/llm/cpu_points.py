@@ -56,6 +56,7 @@ class Points(msgspec.Struct, frozen=True, kw_only=True):
         held_back: log2 of the vCPUs of the host over those that are usable.
         spans: 1 where it spans several sockets, else 0.
         nodes: 1 where it spans several memory nodes, else 0.
+        bare: 1 where no hypervisor divides it, else 0.
         threads: vCPUs of a core.
         bandwidth: log2 of GB/s of a socket.
         year: of the chip, from 2020, in units of four years.
@@ -75,6 +76,7 @@ class Points(msgspec.Struct, frozen=True, kw_only=True):
     held_back: Numbers
     spans: Numbers
     nodes: Numbers
+    bare: Numbers
     threads: Numbers
     bandwidth: Numbers
     year: Numbers
@@ -123,6 +125,7 @@ class Vocabulary:
             "held_back": math.log2(server.host_vcpus / server.vcpus),
             "spans": float((server.sockets or 1) > 1),
             "nodes": float((server.numa_nodes or 1) > 1),
+            "bare": float(server.bare),
             "threads": _threads(server, 2.0 if chip is None else chip.vcpus_per_core),
             "bandwidth": math.log2(150.0 if chip is None else chip.memory_bandwidth_gbs),
             "year": ((2020 if chip is None else chip.year) - 2020) / 4,

@@ -213,7 +213,7 @@ class Site:
             long_basis=max(basis, weak),
             output_basis=basis,
             longer_band=1.645 * self.constants["longer_deviation"],
-            token_least_s=self._floor_s(concurrency, known=bool(rates.measured[2:].any())),
+            token_least_s=self._floor_s(concurrency, known=rates.near),
             token_peak_s=self._floor_s(concurrency, known=True),
         )
 

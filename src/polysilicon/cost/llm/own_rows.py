@@ -21,6 +21,8 @@ from polysilicon.errors import InputError, NoBasisError
 
 # Of one processor and engine; more cost time that grows with their cube, and tell little more.
 MOST_ROWS = 300
+# Times to the first token of one setting that differ by less, in logarithms, are of one run.
+SAME = 0.01
 
 
 @lru_cache(maxsize=4)
@@ -91,19 +93,20 @@ def _new(fit: Fit, cases: Sequence[Case]) -> list[Case]:
 
     Known is a run of the same setting and sizes with the same time to the first token, within 1 %.
     """
-    # Shipped values are written with four decimals; those between two steps fall to the same one.
-    rows, told = rows_of(cases), log_errors(fit, cases)["ttft_s"].round(4).round(2)
+    rows, told = rows_of(cases), log_errors(fit, cases)["ttft_s"]
     known = fit.known["ttft_s"]
-    columns = (known.rows.names, known.rows.octaves.round(2), known.values.round(2))
-    seen = {(*names, *sizes, value) for names, sizes, value in zip(*columns, strict=True)}
+    seen: dict[tuple[str | float, ...], list[float]] = {}
+    columns = (known.rows.names, known.rows.octaves.round(2), known.values)
+    for names, sizes, value in zip(*columns, strict=True):
+        seen.setdefault((*names, *sizes), []).append(float(value))
     chosen: list[Case] = []
     kept: Counter[tuple[str, str]] = Counter()
     order = sorted(range(len(cases)), key=lambda i: cases[i].date, reverse=True)
     for i in order:
-        key = (*rows.names[i], *rows.octaves[i].round(2), told[i])
+        alike = seen.setdefault((*rows.names[i], *rows.octaves[i].round(2)), [])
         place = (cases[i].chip.name, cases[i].engine)
-        if key not in seen and kept[place] < MOST_ROWS:
-            seen.add(key)
+        if kept[place] < MOST_ROWS and all(abs(told[i] - value) > SAME for value in alike):
+            alike.append(float(told[i]))
             kept[place] += 1
             chosen.append(cases[i])
     return chosen

@@ -22,10 +22,11 @@ from mcp_types import (
 )
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from polysilicon.errors import PolysiliconError, visible
 from polysilicon.gateway.access import Caller
+from polysilicon.gateway.bodies import body_of
 from polysilicon.gateway.errors import of_error
 from polysilicon.gateway.guard import CALLER
 from polysilicon.gateway.mcp.tools import TYPES, call
@@ -102,8 +103,18 @@ class Endpoint:
     """`/mcp`; a class, for Starlette takes functions to be of its own kind."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await scope["app"].state.gateway.mcp.handle_request(scope, receive, send)
+        """Answer one request; its body is looked at before the server of MCP reads it."""
+        body = await body_of(receive)
+        told = False
+
+        async def again() -> Message:
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await scope["app"].state.gateway.mcp.handle_request(scope, again, send)
 
 
 @asynccontextmanager

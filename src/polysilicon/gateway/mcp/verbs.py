@@ -17,6 +17,7 @@ from polysilicon.catalog.policy import check_policy
 from polysilicon.cost.kinds import REFERENCE
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.mcp.arguments import Describe, Estimate, Place
+from polysilicon.gateway.retention import rooted
 from polysilicon.gateway.traces.store import FOLDER as TRACES
 from polysilicon.gateway.traces.store import WORKLOAD
 from polysilicon.placement.place import Question, place
@@ -81,7 +82,7 @@ def _workload(folder: Path, name: str) -> Workload:
     if name == "gateway":
         journal = open_journal(folder, follows=True)
         try:
-            found = Workload.from_records(journal.steps())
+            found = Workload.from_records(rooted(journal.steps()))
         finally:
             journal.close()
         if not len(found):

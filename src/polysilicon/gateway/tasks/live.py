@@ -16,7 +16,10 @@ from polysilicon.workload.record import StepRecord
 
 @dataclass(slots=True)
 class Live:
-    """What is known of a task that has not ended; sums of its steps so far."""
+    """What is known of a task that has not ended; sums of its steps so far.
+
+    It is one of its caller's calls at once, from its beginning to `ended`.
+    """
 
     entry: Entry
     arrival_s: float
@@ -27,6 +30,17 @@ class Live:
     caller: Caller | None = None
     running: dict[str, StepRecord] = field(default_factory=dict)
     watchers: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Count as a call that is under way."""
+        if self.caller is not None:
+            self.caller.running += 1
+
+    def ended(self) -> None:
+        """Count no more, and tell those who watch."""
+        if self.caller is not None:
+            self.caller.running -= 1
+        self.wake()
 
     def add(self, step: StepRecord) -> None:
         """Count a step that ended."""

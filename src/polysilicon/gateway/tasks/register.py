@@ -153,6 +153,23 @@ class Register:
         sql = f"SELECT {_COLUMNS} FROM task {where}ORDER BY seq DESC LIMIT ?"  # noqa: S608
         return list(self._entries(sql, *told.values(), asked.limit))
 
+    def ended_before(self, wall_s: float, limit: int) -> list[str]:
+        """Return the ids of up to `limit` tasks that were accepted before a time and have ended."""
+        sql = "SELECT task_id FROM task WHERE created_at < ? AND end IS NOT NULL LIMIT ?"
+        return [task_id for (task_id,) in self._db.execute(sql, (wall_s, limit))]
+
+    def forget(self, task_ids: list[str]) -> None:
+        """Drop tasks that have ended.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        self._write(
+            "DELETE FROM task WHERE end IS NOT NULL AND "
+            "task_id IN (SELECT value FROM json_each(?))",
+            msgspec.json.encode(task_ids).decode(),
+        )
+
     def _entries(self, sql: str, *values: Any) -> Iterator[Entry]:
         for *columns, end in self._db.execute(sql, values):
             known = dict(zip(Entry.__struct_fields__, columns, strict=False))

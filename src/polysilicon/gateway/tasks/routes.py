@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from polysilicon.gateway.bodies import decoded
+from polysilicon.gateway.bodies import body_of, decoded
 from polysilicon.gateway.errors import NOTES, ApiError
 from polysilicon.gateway.reading import read_query
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
@@ -135,10 +135,9 @@ async def submit(request: Request) -> Response:
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         raise ApiError(400, f"Idempotency-Key has 1 to {_LONGEST_KEY} characters")
-    asked = decoded(await request.body(), TaskRequest)
+    asked = decoded(await body_of(request.receive), TaskRequest)
     if gateway.draining:
         raise ApiError(503, "the gateway is ending", code="draining", retry_after_s=5)
-    caller.admit()
     view, new = _tasks_of(request).accept(asked, caller, key)
     request.scope[NOTES]["task"] = view.id
     headers = {"location": f"/v1/tasks/{view.id}"}

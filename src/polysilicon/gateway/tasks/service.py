@@ -158,11 +158,11 @@ class Tasks:
     def accept(
         self, request: TaskRequest, caller: Caller, idempotency: str | None
     ) -> tuple[TaskView, bool]:
-        """Take a task; return it, and whether it is new.
+        """Take a task; return it, and whether it is new: only such count for the limits of a key.
 
         Raises:
-            ApiError: there is no such agent, the queue is full, or the caller asked for something
-                else with this idempotency key.
+            ApiError: there is no such agent, the queue is full, the caller may make no more calls,
+                or asked for something else with this idempotency key.
             JournalError: it cannot be kept.
         """
         encoded = encoded_input(request)
@@ -174,6 +174,7 @@ class Tasks:
             text = f"there is no agent {request.agent!r}; GET /v1/agents lists them"
             raise ApiError(404, text, code="agent_not_found", param="agent")
         self._check_room()
+        caller.admit()
         entry = Entry(
             seq=0,
             task_id=f"task-{secrets.token_hex(12)}",
@@ -320,7 +321,7 @@ class Tasks:
         self.ended[live.entry.agent, status] += 1
         del self.live[record.task_id]
         self._tell(live, status, record.error)
-        live.wake()
+        live.ended()
 
     def _tell(self, live: Live, status: Status, error: str | None = None) -> None:
         entry = live.entry

@@ -6,7 +6,6 @@ is counted in a partial success, with the reasons; a request that is none is a 4
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from polysilicon.errors import PolysiliconError
+from polysilicon.gateway import bounds
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
 from polysilicon.gateway.traces.store import TraceStore
@@ -37,6 +37,9 @@ MOST_BYTES = 64 * 2**20
 _LARGE_BYTES = 64 * 2**10
 """A larger body is read in a worker process, for reading it here would stop all other calls."""
 
+_MOST_PARTS = 2_000_000
+"""Objects, arrays, keys and values of a body; of a span there are some hundred."""
+
 _LIMIT_S = 60.0
 
 _INVALID = 3
@@ -47,11 +50,16 @@ _REASONS = 5
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in a request: its spans as a stream of Arrow, what is rejected, or why it is none."""
+    """What is in a request: its spans as a stream of Arrow, what is rejected, or why it is none.
+
+    With a `status` it is refused as such, with its `code`.
+    """
 
     spans: bytes = b""
     skipped: list[Skip] = []
     fault: str = ""
+    status: int = 0
+    code: str | None = None
 
 
 class _Request(msgspec.Struct, rename="camel"):
@@ -77,14 +85,15 @@ async def receive(request: Request) -> Response:
         raise ApiError(415, f"send {PROTOBUF} or {JSON}", code="unsupported_media_type")
     caller_of(request).admit()
     body, packed = await request.body(), request.headers.get("content-encoding", "")
-    if packed:  # a small body may be 64 MiB
-        body = await asyncio.to_thread(decompressed, body, packed)
-    if len(body) > _LARGE_BYTES:
+    plain = decompressed(body, packed, _LARGE_BYTES)  # a small body may be 64 MiB
+    if plain is None:
         workers = gateway_of(request).machine.workers
-        found = await workers.call(spans_told, (body, kind), {}, _LIMIT_S)
+        found = await workers.call(spans_told, (body, kind, packed), {}, _LIMIT_S)
         told = msgspec.msgpack.decode(found.data, type=Read)
     else:
-        told = spans_told(body, kind)
+        told = spans_told(plain, kind)
+    if told.status:
+        raise ApiError(told.status, told.fault, code=told.code)
     if told.fault:
         return _status(kind, told.fault)
     table, skipped = pa.ipc.open_stream(told.spans).read_all(), told.skipped
@@ -100,39 +109,55 @@ async def receive(request: Request) -> Response:
     return _response(kind, skipped)
 
 
-def decompressed(body: bytes, encoding: str) -> bytes:
-    """Return a body without its compression.
+def decompressed(body: bytes, encoding: str, most_bytes: int) -> bytes | None:
+    """Return a body without its compression; None where it is larger than `most_bytes`.
 
     Raises:
-        ApiError: 400, 413 or 415; it is broken, too large, or compressed in another way.
+        ApiError: 400 or 415; it is broken, or compressed in another way.
     """
     if encoding.strip().lower() in {"", "identity"}:
-        return body
+        return body if len(body) <= most_bytes else None
     if encoding.strip().lower() != "gzip":
         raise ApiError(415, "send it as it is, or with gzip", code="unsupported_media_type")
     inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        found = inflate.decompress(body, MOST_BYTES + 1)
+        found = inflate.decompress(body, most_bytes + 1)
     except zlib.error as error:
         raise ApiError(400, f"the body is no gzip: {error}") from error
-    if len(found) > MOST_BYTES:
-        limit = MOST_BYTES // 2**20
-        raise ApiError(413, f"the body is over {limit} MiB decompressed", code="request_too_large")
+    if len(found) > most_bytes:
+        return None
     if not inflate.eof:
         raise ApiError(400, "the gzip of the body is not whole")
     return found
 
 
-def spans_told(body: bytes, kind: str) -> Read:
+def spans_told(body: bytes, kind: str, packed: str = "") -> Read:
     """Read a request, also in a worker process: what is returned can be sent."""
     try:
-        table, skipped = spans_of(body, kind)
+        table, skipped = spans_of(_plain(body, kind, packed), kind)
+    except ApiError as error:
+        return Read(fault=str(error), status=error.status, code=error.code)
     except ValueError as error:
         return Read(fault=str(error))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as stream:
         stream.write_table(table)
     return Read(spans=sink.getvalue().to_pybytes(), skipped=skipped)
+
+
+def _plain(body: bytes, kind: str, packed: str) -> bytes:
+    """Return a body without its compression, once it is known that it can be read.
+
+    Raises:
+        ApiError: 400, 413 or 415; it is broken or too large.
+    """
+    plain = decompressed(body, packed, MOST_BYTES)
+    if plain is None:
+        text = f"the body is over {MOST_BYTES // 2**20} MiB decompressed"
+        raise ApiError(413, text, code="request_too_large")
+    for _ in bounds.counted(plain, _MOST_PARTS, _MOST_PARTS) if kind == JSON else ():
+        pass
+    return plain
 
 
 def spans_of(body: bytes, kind: str) -> tuple[Any, list[Skip]]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from polysilicon.errors import EngineError, InputError
+from polysilicon.errors import EngineError, InputError, UnreachedError
 
 _CONNECT_S = 10.0
 _KEEP_S = 2.0  # servers close idle connections after five seconds or more
@@ -222,7 +222,8 @@ class Forwarder:
         again, on a new one, as nothing has come back yet.
 
         Raises:
-            EngineError: the endpoint cannot be reached, or broke off.
+            UnreachedError: the endpoint cannot be reached.
+        EngineError: it broke off.
         """
         head = (
             f"POST {self._path}/{path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
@@ -261,9 +262,9 @@ class Forwarder:
                     lambda: _Connection(self), self._host, self._port, ssl=self._ssl
                 )
         except TimeoutError as error:
-            raise EngineError(f"{where}: no connection within {_CONNECT_S:g} s") from error
+            raise UnreachedError(f"{where}: no connection within {_CONNECT_S:g} s") from error
         except (OSError, ssl.SSLError) as error:
-            raise EngineError(f"{where}: {error.strerror or error}") from error
+            raise UnreachedError(f"{where}: {error.strerror or error}") from error
         return connection
 
     def keep(self, connection: _Connection) -> None:

@@ -22,6 +22,7 @@ import xllamacpp
 
 from polysilicon.errors import EngineError, InputError
 from polysilicon.runtime.engines.native.choice import Setup
+from polysilicon.runtime.engines.native.grammars import fault_of
 from polysilicon.runtime.engines.native.library import use
 from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
@@ -30,6 +31,8 @@ _PROMPT_CACHE_MIB = 512
 _ADAPTERS = 2
 """Adapters that are kept loaded: the newest, and the one that is under way still."""
 
+_LOOKUP_TOKENS, _GUESS_TOKENS = 4, 8
+"""Tokens that must have come before, and how many of what followed them then are guessed."""
 _QUIET = -1
 # One space and no line breaks: a third fewer tokens than JSON as models like to lay it out.
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -43,8 +46,8 @@ class LlamaCpp:
         concurrency: sequences decoded at once (slots).
         context_tokens: prompt and output of one sequence, at most.
         threads: threads that compute; all cores by default.
-        setup: kernels, weights, threads and micro-batch; the wheel's kernels, the file's own
-            weights and `threads` where None.
+        setup: kernels, weights, threads, micro-batch and prompt lookup; the wheel's kernels,
+            the file's own weights and `threads` where None.
 
     Raises:
         InputError: the file is missing, broken, or cannot be loaded.
@@ -95,6 +98,12 @@ class LlamaCpp:
             params.embedding = True
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
             params.n_ubatch = params.n_batch = self.context_tokens
+        elif self._setup.prompt_lookup:
+            params.speculative.types = [
+                xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE
+            ]
+            params.speculative.ngram_simple.size_n = _LOOKUP_TOKENS
+            params.speculative.ngram_simple.size_m = _GUESS_TOKENS
         use(self._setup.kernels)
         try:
             return xllamacpp.Server(params)
@@ -261,10 +270,13 @@ def compact_grammar(schema: dict[str, Any]) -> str:
     """Return a JSON schema as a grammar of compact JSON.
 
     Raises:
-        RuntimeError, ValueError: it is not one that llama.cpp understands.
+        RuntimeError, ValueError: it is not one that llama.cpp understands, or nothing satisfies it.
     """
     text = msgspec.json.encode({**schema, "x-guidance": _COMPACT}).decode()
     grammar: str = xllamacpp.json_schema_to_grammar(text)
+    fault = fault_of(grammar)
+    if fault:
+        raise ValueError(fault)
     return grammar
 
 

@@ -70,7 +70,7 @@ class OpenAI:
                     if on_token:
                         on_token(text)
         if not finish:
-            raise EngineError(f"{self._client.base_url}: the answer broke off")
+            raise EngineError(f"{self._client.base_url}: the answer broke off", down=True)
         text = "".join(pieces)
         details = usage.get("prompt_tokens_details") or {}
         return ChatResult(
@@ -96,7 +96,7 @@ class OpenAI:
                     yield event
             except httpx.RemoteProtocolError as error:
                 if began or last:
-                    raise EngineError(f"{self._client.base_url}: {error}") from error
+                    raise EngineError(f"{self._client.base_url}: {error}", down=True) from error
             else:
                 return
 
@@ -118,7 +118,8 @@ class OpenAI:
             raise
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             text = str(error) or type(error).__name__
-            raise EngineError(f"{self._client.base_url}: {text}") from error
+            down = isinstance(error, httpx.TransportError)
+            raise EngineError(f"{self._client.base_url}: {text}", down=down) from error
 
     async def embed(self, texts: Sequence[str]) -> EmbedResult:
         """Return one vector for each text; see `Engine.embed`."""
@@ -132,7 +133,8 @@ class OpenAI:
             vectors = [row["embedding"] for row in rows]
         except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError) as error:
             raise EngineError(
-                f"{self._client.base_url}: {error or type(error).__name__}"
+                f"{self._client.base_url}: {error or type(error).__name__}",
+                down=isinstance(error, httpx.TransportError),
             ) from error
         tokens = (reply.get("usage") or {}).get("prompt_tokens", 0)
         return EmbedResult(vectors=vectors, prompt_tokens=tokens)
@@ -141,7 +143,10 @@ class OpenAI:
         text = " ".join(content[:300].decode(errors="replace").split())
         code = response.status_code
         of_request = code in _OF_REQUEST
-        return EngineError(f"{self._client.base_url}: HTTP {code}: {text}", of_request=of_request)
+        told = f"{self._client.base_url}: HTTP {code}: {text}"
+        error = EngineError(told, of_request=of_request)
+        error.doubtful = not of_request
+        return error
 
     async def close(self) -> None:
         """Close the connections."""

@@ -6,9 +6,11 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 _PART = ".part"
+_NEW_S = 600.0
 
 
 class Blobs:
@@ -66,6 +68,16 @@ class Blobs:
         except OSError:
             return None
         return data if _digest(data) == digest else None
+
+    def drop(self, digest: bytes) -> None:
+        """Remove a result, unless an equal one may be on its way to the journal just now.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        path = self._folder / digest.decode()
+        if path.exists() and path.stat().st_mtime < time.time() - _NEW_S:
+            path.unlink()
 
     def clear(self) -> None:
         """Remove all of them."""

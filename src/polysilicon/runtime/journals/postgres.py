@@ -17,7 +17,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -284,6 +284,16 @@ class PostgresJournal:
         values = (self.run, after, task_id, task_id, limit)
         rows = self._again(lambda connection: _fetched(connection, sql.ENDED, values))
         return [Committed(seq=seq, record=_step_decoder.decode(record)) for seq, record in rows]
+
+    def forget(self, through: int, keep: Collection[str], tasks: Collection[str]) -> None:
+        """Drop steps that ended, up to number `through`, and of `tasks` those that ended."""
+
+        def forget(connection: Any) -> None:
+            with connection.transaction():
+                connection.execute(sql.FORGET_STEPS, (self.run, through, list(keep)))
+                connection.execute(sql.FORGET_TASKS, (self.run, list(tasks)))
+
+        self._again(forget)
 
     def compact(self) -> None:
         """Drop the results; the server's autovacuum gives the room back."""

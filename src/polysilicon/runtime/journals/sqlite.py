@@ -12,10 +12,11 @@ last commits before a power cut may be lost, and then those steps run again. Res
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,15 @@ _ENDED = "SELECT seq, record FROM step WHERE seq > ? AND result IS NOT NULL ORDE
 _ENDED_OF_TASK = """
 SELECT seq, record FROM step WHERE task_id = ? AND +seq > ? AND result IS NOT NULL
 ORDER BY seq LIMIT ?
+"""
+_OLD = """
+FROM step WHERE seq <= ? AND result IS NOT NULL
+AND task_id NOT IN (SELECT value FROM json_each(?))
+"""
+_LARGE = "substr(result, 1, 1) = x'01'"
+_NAMED = f"SELECT 1 FROM step WHERE result = ? AND {_LARGE} LIMIT 1"  # noqa: S608
+_FORGET_TASKS = """
+DELETE FROM task WHERE record IS NOT NULL AND task_id IN (SELECT value FROM json_each(?))
 """
 _END_TASK = "UPDATE task SET record = ? WHERE task_id = ?"
 
@@ -297,6 +307,24 @@ class SqliteJournal:
         else:
             rows = self._rows(_ENDED_OF_TASK, (task_id, after, limit))
         return [Committed(seq=seq, record=_step_decoder.decode(record)) for seq, record in rows]
+
+    def forget(self, through: int, keep: Collection[str], tasks: Collection[str]) -> None:
+        """Drop steps that ended, up to number `through`, and of `tasks` those that ended.
+
+        The file does not shrink; what comes next takes the room.
+        """
+        which = (through, json.dumps(list(keep)))
+        try:
+            with self._patient(), self._transaction():
+                large = self._db.execute(f"SELECT DISTINCT result {_OLD} AND {_LARGE}", which)
+                digests = [result for (result,) in large]
+                self._db.execute(f"DELETE {_OLD}", which)
+                self._db.execute(_FORGET_TASKS, (json.dumps(list(tasks)),))
+            for result in digests:
+                if not self._db.execute(_NAMED, (result,)).fetchone():
+                    self._blobs.drop(result[1:])
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(error) from error
 
     def compact(self) -> None:
         """Drop the results, and give the disk back what they took."""

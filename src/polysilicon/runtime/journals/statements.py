@@ -67,4 +67,12 @@ SELECT seq, record FROM polysilicon_step
 WHERE run = %s AND seq > %s AND result IS NOT NULL
 AND (%s::text IS NULL OR task_id = %s::text) ORDER BY seq LIMIT %s
 """
+FORGET_STEPS = """
+DELETE FROM polysilicon_step
+WHERE run = %s AND seq <= %s AND result IS NOT NULL AND task_id <> ALL(%s::text[])
+"""
+FORGET_TASKS = """
+DELETE FROM polysilicon_task
+WHERE run = %s AND record IS NOT NULL AND task_id = ANY(%s::text[])
+"""
 COMPACT = "UPDATE polysilicon_step SET result = '' WHERE run = %s AND length(result) > 0"

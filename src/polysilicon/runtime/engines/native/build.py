@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -60,6 +62,14 @@ _FLAGS = (
 )  # fmt: skip
 
 
+_OWN = ("peak.c", "attention.c", "attention.h", "attention_op.c")
+"""Files of this package that are compiled with ggml's."""
+
+_ATTENTION = "ggml_compute_forward_flash_attn_ext"
+_RENAMED = {"ops.cpp": f"-D{_ATTENTION}=ggml_plain_flash_attn_ext"}
+"""Files of ggml in which a function gets another name, as one of ours takes its place."""
+
+
 class Built(msgspec.Struct, frozen=True, kw_only=True):
     """Kernels that were compiled here.
 
@@ -78,8 +88,21 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 
 def library_path(machine: Machine) -> Path:
     """Return where the kernels for a machine lie, whether they are there or not."""
-    folder = f"{ggml_version()}-{cpu_key(machine)}"
+    folder = f"{ggml_version()}-{cpu_key(machine)}-{recipe()}"
     return assets.cache_folder() / "engine" / folder / LIBRARY
+
+
+@cache
+def recipe() -> str:
+    """Return a short hash of what is compiled besides ggml, and how."""
+    whole = hashlib.sha256(repr((_FLAGS, _RENAMED, _SHIM)).encode())
+    for name in _OWN:
+        whole.update(_own(name))
+    return whole.hexdigest()[:8]
+
+
+def _own(name: str) -> bytes:
+    return files(__package__).joinpath("data", name).read_bytes()
 
 
 def find(machine: Machine) -> Built | None:
@@ -181,9 +204,10 @@ def compile_kernels(
     shim.write_text(_SHIM)
     flags = [*_FLAGS, *native_flags(), *compiler.threads, "-include", str(shim), f"-I{work}"]
     flags += [f"-I{sources / part}" for part in ("include", "src", "src/ggml-cpu")]
-    peak = work / "peak.c"
-    peak.write_bytes(files(__package__).joinpath("data", "peak.c").read_bytes())
-    wanted = [*source_files(sources, platform.machine()), peak]
+    for name in _OWN:
+        (work / name).write_bytes(_own(name))
+    own = [work / name for name in _OWN if name.endswith(".c")]
+    wanted = [*source_files(sources, platform.machine()), *own]
     done = 0
 
     def one(numbered: tuple[int, Path]) -> str:
@@ -192,7 +216,9 @@ def compile_kernels(
         is_c = file.suffix == ".c"
         command = [*(compiler.c if is_c else compiler.cpp), "-std=c11" if is_c else "-std=c++17"]
         target = work / f"{number}.o"
-        told = compile_with(compiler, [*command, *flags, "-c", str(file), "-o", str(target)])
+        renamed = [_RENAMED[file.name]] if file.name in _RENAMED else []
+        whole = [*command, *flags, *renamed, "-c", str(file), "-o", str(target)]
+        told = compile_with(compiler, whole)
         if told:
             raise PolysiliconError(f"{file.name} does not compile with {compiler.name}: {told}")
         done += 1

@@ -30,12 +30,14 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         weights: file in another format; None for the model's own.
         threads: that compute.
         micro_batch: tokens that are computed at once, at most.
+        prompt_lookup: guess what follows from earlier tokens, and check the guess in one go.
     """
 
     kernels: Path | None = None
     weights: Path | None = None
     threads: int
     micro_batch: int = MICRO_BATCH
+    prompt_lookup: bool = False
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):

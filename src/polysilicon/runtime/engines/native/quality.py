@@ -23,6 +23,9 @@ CHUNK = 256
 MOST_TOKENS = 1536
 """Of the text."""
 
+SINGLE = 32
+"""Tokens of the last chunk that are read one by one, as answers are: other code computes them."""
+
 CLEAR = 0.5
 """A next token is clear where it leads the second by so much, in log probability."""
 
@@ -125,7 +128,8 @@ def read_text(weights: Path, kernels: Path | None, threads: int) -> Reading:
     chunks = [tokens[at : at + CHUNK] for at in range(0, len(tokens) - CHUNK + 1, CHUNK)]
     if not chunks:
         raise EngineError(f"{weights}: the fixed text is too short for its tokens")
-    rows = [_chunk(context, chunk, words) for chunk in chunks]
+    rows = [_chunk(context, chunk, words) for chunk in chunks[:-1]]
+    rows.append(_chunk(context, chunks[-1], words, single=SINGLE))
     log_probability, likeliest, lead = (np.concatenate(part) for part in zip(*rows, strict=True))
     if not np.isfinite(log_probability).all():
         raise EngineError(f"{weights}: computes what is no number")
@@ -147,9 +151,9 @@ def _tokens(vocabulary: int, text: bytes) -> list[int]:
 
 
 def _chunk(
-    context: int, tokens: list[int], words: int
+    context: int, tokens: list[int], words: int, single: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a chunk with nothing before it.
+    """Read a chunk with nothing before it, the last `single` tokens one by one.
 
     Returns:
         Log probability of each next token, the likeliest one, and its lead; a number less than
@@ -157,6 +161,21 @@ def _chunk(
     """
     memory = function("llama_get_memory", POINTER, POINTER)(context)
     function("llama_memory_clear", None, POINTER, ctypes.c_bool)(memory, True)  # noqa: FBT003
+    begin = len(tokens) - single
+    parts = [tokens[:begin], *([token] for token in tokens[begin:])]
+    logits = np.concatenate([_logits(context, part, words) for part in parts])[:-1]
+    logits -= logits.max(axis=1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    two = np.partition(logits, words - 2, axis=1)[:, -2:]
+    return (
+        logits[np.arange(len(tokens) - 1), np.array(tokens[1:])],
+        logits.argmax(axis=1),
+        two[:, 1] - two[:, 0],
+    )
+
+
+def _logits(context: int, tokens: list[int], words: int) -> np.ndarray:
+    """Read tokens after those before; return a row of logits for each."""
     given = (ctypes.c_int32 * len(tokens))(*tokens)
     integers = ctypes.POINTER(ctypes.c_int32)
     batch = function("llama_batch_get_one", _Batch, integers, ctypes.c_int32)(given, len(tokens))
@@ -166,15 +185,7 @@ def _chunk(
     at = function("llama_get_logits", ctypes.POINTER(ctypes.c_float), POINTER)(context)
     if not at:
         raise EngineError("llama.cpp gave no logits")
-    logits = np.ctypeslib.as_array(at, (len(tokens), words))[:-1].astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    two = np.partition(logits, words - 2, axis=1)[:, -2:]
-    return (
-        logits[np.arange(len(tokens) - 1), np.array(tokens[1:])],
-        logits.argmax(axis=1),
-        two[:, 1] - two[:, 0],
-    )
+    return np.ctypeslib.as_array(at, (len(tokens), words)).astype(np.float64)
 
 
 def compare(one: Reading, other: Reading) -> Difference:

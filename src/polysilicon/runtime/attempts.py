@@ -1,0 +1,322 @@
+"""A step's attempts: room, time limit, other pools, hedges, retries, and what each one tells."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from polysilicon.errors import EngineError, StepError, StepTimeoutError
+from polysilicon.runtime.dispatch import Choice, Dispatcher
+from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.results import encode_error, encode_result
+from polysilicon.runtime.scope import CHECK, StepCall, TaskState, Usage
+
+Work = Callable[[RunningPool, Usage], Awaitable[Any]]
+Outcome = tuple[bytes, StepError | None]
+"""An encoded result, and what went wrong."""
+
+PATIENCE_S = 60.0
+"""So long a step waits for an engine that went away, as it does for the journal's database."""
+
+_BACKOFF_S = 0.1
+_MOST_DOUBLINGS = 4
+
+
+@dataclass(slots=True)
+class Way:
+    """Where a step is on its way: the pool chosen last, and when a first one took it up."""
+
+    choice: Choice | None
+    ready_s: float
+    start_s: float | None = None
+
+    @property
+    def pool(self) -> RunningPool | None:
+        """The pool; None where none may take it."""
+        return None if self.choice is None else self.choice.pool
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is attempted."""
+
+    task: TaskState
+    call: StepCall
+    work: Work
+    usage: Usage
+
+
+@dataclass(slots=True)
+class _Left:
+    """What a step that failed may still try: its retries, and waiting for an engine to return."""
+
+    retries: int
+    failed: list[RunningPool] = field(default_factory=list)
+    waits: int = 0
+    until_s: float | None = None
+
+    def waits_on(self, now_s: float) -> bool:
+        """Tell whether it waits for an engine that went away; the first to ask begins to wait."""
+        self.until_s = now_s + PATIENCE_S if self.until_s is None else self.until_s
+        self.waits += 1
+        return now_s < self.until_s
+
+
+class Attempts:
+    """Makes the attempts of the steps of a run.
+
+    Args:
+        dispatcher: chooses the pools.
+        clock: seconds since the start of the run.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
+        self.dispatcher = dispatcher
+        self._clock = clock
+        self.hedged = 0
+
+    async def make(
+        self,
+        task: TaskState,
+        call: StepCall,
+        way: Way,
+        usage: Usage,
+        work: Work,
+        begun: Callable[[], None],
+    ) -> Outcome:
+        """Try until it succeeds or nothing is left to try; `begun` is called when it begins.
+
+        A pool whose engine fails costs no retry while another one may take the step, nor does one
+        that had answered before and cannot be reached.
+        """
+        job, left, tries = _Job(task, call, work, usage), _Left(call.retries), 0
+        choice = way.choice
+        while choice is not None:
+            way.choice = choice = await self._entered(task, call, choice, left.failed)
+            self.dispatcher.tell(choice, task, usage.step_id, tries)
+            gate, begin_s = choice.pool.gates[call.resource], self._clock()
+            beside = gate.running
+            if way.start_s is None:
+                way.start_s = begin_s
+                begun()
+            usage.again()
+            result, failure = await self._raced(job, way, tries)
+            if failure is None:
+                if tries == 0 and usage.began_s is not None:
+                    way.start_s = usage.began_s
+                if way.choice is choice:
+                    self._learn(job, choice.pool, begin_s, (beside + gate.running + 1) / 2)
+                return result, None
+            tries += 1
+            choice = await self._following(job, choice.pool, failure, left)
+        assert failure is not None
+        return encode_error(failure), failure
+
+    async def _following(
+        self, job: _Job, pool: RunningPool, failure: StepError, left: _Left
+    ) -> Choice | None:
+        """Return where a step that failed goes next; None where it has failed for good."""
+        call, task, choose = job.call, job.task, self.dispatcher.choose
+        if isinstance(failure, EngineError):
+            if failure.begun:
+                return None
+            if not failure.of_request:
+                left.failed.append(pool)
+                other = choose(call, task, without=left.failed)
+                if other is not None:
+                    return other
+                answered = pool.gates[call.resource].health.answered
+                returns = failure.down and answered and not call.once
+                if returns and left.waits_on(time.monotonic()):
+                    await self._back_off(job, min(left.waits - 1, _MOST_DOUBLINGS))
+                    left.failed.clear()
+                    return choose(call, task)
+        if left.retries <= 0:
+            return None
+        await self._back_off(job, call.retries - left.retries)
+        left.retries -= 1
+        left.failed.clear()
+        return choose(call, task, without=[pool]) or choose(call, task)
+
+    async def _back_off(self, job: _Job, number: int) -> None:
+        """Wait before another attempt, the first of which has number 0."""
+        back_off_s = _back_off_s(job.task.rng, number)
+        await asyncio.sleep(back_off_s)
+        job.usage.wait_s = (job.usage.wait_s or 0.0) + back_off_s
+
+    async def _entered(
+        self, task: TaskState, call: StepCall, choice: Choice, failed: list[RunningPool]
+    ) -> Choice:
+        """Wait for room; a pool that failed for others meanwhile is left for one that is up."""
+        while True:
+            gate = choice.pool.gates[call.resource]
+            entered = False
+            try:
+                await gate.enter(task)
+                entered = True
+                now_s = time.monotonic()
+                if gate.health.up(now_s):
+                    return choice
+                other = self.dispatcher.choose(call, task, without=[choice.pool, *failed])
+                if other is None:
+                    return choice
+                if not other.pool.gates[call.resource].health.up(now_s):
+                    self.dispatcher.settle(other, None)
+                    return choice
+            except BaseException:
+                self.dispatcher.settle(choice, None)
+                if entered:
+                    gate.leave()
+                raise
+            gate.leave()
+            self.dispatcher.settle(choice, None)
+            choice = other
+
+    async def _raced(self, job: _Job, way: Way, tries: int) -> Outcome:
+        """Try once; where that takes so long that it pays, on a second pool, too.
+
+        The first to succeed counts, the other is cancelled, and both are paid for.
+        """
+        first = way.choice
+        assert first is not None
+        after_s = self.dispatcher.hedge_after_s(job.call, job.task, first)
+        if after_s == math.inf:
+            return await self._attempt(job, first)
+        runs: dict[asyncio.Task[Outcome], tuple[Choice, Usage]] = {}
+
+        def begin(choice: Choice) -> None:
+            own = replace(job.usage, cost_usd=None, energy_j=None)
+            run = asyncio.create_task(self._attempt(replace(job, usage=own), choice))
+            runs[run] = choice, own
+
+        begin(first)
+        ended: asyncio.Task[Outcome] | None = None
+        try:
+            done, _ = await asyncio.wait(runs, timeout=after_s)
+            second = None if done else await self._beside(job, first)
+            if second is not None:
+                self.dispatcher.tell(second, job.task, job.usage.step_id, tries)
+                self.hedged += 1
+                begin(second)
+            ended = await _first_to_succeed(list(runs))
+        finally:
+            for run in runs:
+                run.cancel()
+            await asyncio.gather(*runs, return_exceptions=True)
+            counts = None if ended is None else runs[ended][1]
+            _merge(job.usage, [own for _, own in runs.values()], counts)
+        way.choice = runs[ended][0]
+        return ended.result()
+
+    async def _beside(self, job: _Job, first: Choice) -> Choice | None:
+        """Return a pool that takes a step beside the first, entered; None where none has room."""
+        other = self.dispatcher.choose(job.call, job.task, without=[first.pool])
+        if other is None:
+            return None
+        gate = other.pool.gates[job.call.resource]
+        if not gate.has_room(job.task) or not gate.health.up(time.monotonic()):
+            self.dispatcher.settle(other, None)
+            return None
+        await gate.enter(job.task)
+        return other
+
+    async def _attempt(self, job: _Job, choice: Choice) -> Outcome:
+        """Try once where there is room: the encoded result, and what went wrong."""
+        task, call, usage = job.task, job.call, job.usage
+        pool, gate = choice.pool, choice.pool.gates[call.resource]
+        begin_s, cpu_before_s = self._clock(), usage.cpu_s
+        tells = False  # whether its seconds tell how fast the pool is
+        task.running.append(call.name)
+        try:
+            result = encode_result(await self._watched(job, pool))
+            tells = True
+        except StepError as error:
+            tells = not isinstance(error, EngineError)
+            usage.cpu_s = _sum(usage.cpu_s, error.cpu_s)
+            return b"", error
+        else:
+            return result, None
+        finally:
+            task.running.remove(call.name)
+            served_s = self._clock() - begin_s
+            cpu_s = None if usage.cpu_s is None else usage.cpu_s - (cpu_before_s or 0.0)
+            cost_usd, energy_j = pool.price(cpu_s, served_s)
+            usage.cost_usd = _sum(usage.cost_usd, cost_usd)
+            usage.energy_j = _sum(usage.energy_j, energy_j)
+            self.dispatcher.settle(choice, cost_usd)
+            gate.leave(served_s if tells else None, call.name, task)
+
+    async def _watched(self, job: _Job, pool: RunningPool) -> Any:
+        """Do the work, and note what that tells of the pool's engine.
+
+        Raises:
+            StepError: it failed, or ran late.
+        """
+        call = job.call
+        health = pool.gates[call.resource].health
+        probe = health.begun()
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                result = await job.work(pool, job.usage)
+        except TimeoutError as error:
+            if call.resource == "engine":
+                health.failed(time.monotonic(), probe=probe, doubtful=call.name != CHECK)
+            raise StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s") from error
+        except EngineError as error:
+            if error.of_request:
+                health.succeeded()
+            else:
+                health.failed(time.monotonic(), probe=probe, doubtful=error.doubtful)
+            raise
+        except BaseException:
+            health.left(probe=probe)
+            raise
+        health.succeeded()
+        return result
+
+    def _learn(self, job: _Job, pool: RunningPool, begin_s: float, batch: float) -> None:
+        """Note what an answer tells of a pool: its prefix cache, its prefill, its batch."""
+        usage = job.usage
+        if usage.prompt_tokens is None or job.call.kind != "llm":
+            return
+        job.task.prompts[pool.name] = usage.prompt_tokens
+        if usage.first_token_s is not None:
+            new = usage.prompt_tokens - (usage.cached_tokens or 0)
+            pool.prefilled(new, usage.first_token_s - begin_s)
+            pool.decoded(usage.output_tokens or 0, self._clock() - usage.first_token_s, batch)
+
+
+async def _first_to_succeed(runs: list[asyncio.Task[Outcome]]) -> asyncio.Task[Outcome]:
+    """Return the first attempt that went well; where none did, the one that failed last."""
+    pending = set(runs)
+    while True:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for run in done:
+            if run.exception() is not None or run.result()[1] is None or not pending:
+                return run
+
+
+def _merge(usage: Usage, all_: list[Usage], counts: Usage | None) -> None:
+    """Give a step the usage of the attempt that counts, and the dollars and joules of all."""
+    for own in all_:
+        usage.cost_usd = _sum(usage.cost_usd, own.cost_usd)
+        usage.energy_j = _sum(usage.energy_j, own.energy_j)
+    if counts is not None:
+        for name in usage.__slots__:
+            if name not in ("cost_usd", "energy_j"):
+                setattr(usage, name, getattr(counts, name))
+
+
+def _back_off_s(rng: random.Random, number: int) -> float:
+    """Return for how many seconds to wait before a retry, the first of which has number 0."""
+    back_off_s: float = _BACKOFF_S * 2**number * (0.5 + rng.random())
+    return back_off_s
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None and other is None else (one or 0.0) + (other or 0.0)

@@ -1,0 +1,232 @@
+"""Room for steps at a pool: who waits, who is next, how many at once, for whom room is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from polysilicon import schedule
+from polysilicon.runtime.batches import Batch
+from polysilicon.runtime.health import Health
+from polysilicon.schedule.types import Floats
+
+_MOST_NAMES = 1000
+"""Names of steps whose mean service is kept; those of others is that of all."""
+
+_TIMES = 64
+"""Services of a name that are kept, to tell its tail by."""
+
+
+class Waiter(Protocol):
+    """Whoever waits at a gate: a task.
+
+    `left_s` is the service that it is expected to need still, `prompts` the tokens of its last
+    prompt on each pool, `deadline_s` by `time.monotonic`, infinite without one.
+    """
+
+    left_s: float
+    klass: int
+    deadline_s: float
+    prompts: dict[str, int]
+
+
+_Entry = tuple[asyncio.Future[None], Waiter, float]
+"""Who waits: its turn, its task, since when."""
+
+
+class _Pauses:
+    """How long tasks stay away from an engine after steps of each name, and whether they return."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+        self._returned: dict[str, int] = {}
+        self._mean_s: dict[str, float] = {}
+        self._away: dict[int, tuple[str, float]] = {}
+
+    def left(self, task: Waiter, name: str, now_s: float) -> None:
+        if name in self._left or len(self._left) < _MOST_NAMES:
+            self._left[name] = self._left.get(name, 0) + 1
+            self._away[id(task)] = name, now_s
+            if len(self._away) > _MOST_NAMES:  # those of tasks that ended
+                del self._away[next(iter(self._away))]
+
+    def returned(self, task: Waiter, now_s: float) -> None:
+        name, since_s = self._away.pop(id(task), ("", 0.0))
+        if name:
+            self._returned[name] = self._returned.get(name, 0) + 1
+            self._mean_s[name] = schedule.smoothed(self._mean_s.get(name, 0.0), now_s - since_s)
+
+    def expected(self, name: str) -> tuple[float, float]:
+        """Return the mean pause after steps of a name, NaN if unknown, and how many return."""
+        share = self._returned.get(name, 0) / max(self._left.get(name, 0), 1)
+        return self._mean_s.get(name, math.nan), share
+
+
+class Gate:
+    """Room for `cap` steps at once; the waiting ones enter in the order of `schedule.next_step`.
+
+    Args:
+        cap: slots.
+        saves: seconds that the prefix cache saves a task, by its `prompts`; None where none does.
+        batch: learns how many at once still pay; None where each has a core of its own.
+        holds: slots have a cache that is lost to whoever takes them, so that one may be kept for
+            a task that paused.
+        front: so many steps that somebody waits for enter beyond the cap: what they run on goes
+            before whatever is under way, and that does not go on until they have ended.
+    """
+
+    def __init__(
+        self,
+        cap: int,
+        saves: Callable[[Mapping[str, int]], float] | None = None,
+        batch: Batch | None = None,
+        *,
+        holds: bool = False,
+        front: int = 0,
+    ) -> None:
+        self.cap = cap
+        self._front = front
+        self.running = 0
+        self.mean_s = 0.0
+        self.held = 0
+        self.health = Health()
+        self.batch = batch or Batch(cap)
+        self._saves, self._pauses = saves, _Pauses() if holds else None
+        self._kept: dict[int, asyncio.TimerHandle] = {}
+        self._means: dict[str, float] = {}
+        self._times: dict[str, deque[float]] | None = {} if batch is not None else None
+        self._waiting: list[_Entry] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many steps wait."""
+        return len(self._waiting)
+
+    @property
+    def limit(self) -> int:
+        """How many may run at once: the slots, or as many as still pay."""
+        return min(self.cap, self.batch.most)
+
+    def _limit_of(self, task: Waiter) -> int:
+        return self.limit + (self._front if task.klass == schedule.INTERACTIVE else 0)
+
+    def has_room(self, task: Waiter) -> bool:
+        """Tell whether a step of a task would enter at once."""
+        taken = self.running + len(self._kept)
+        return taken < self._limit_of(task) and (taken >= self.limit or not self._waiting)
+
+    async def enter(self, task: Waiter) -> None:
+        """Wait for room; whoever enters must call `leave`."""
+        if self._pauses is not None:
+            self._pauses.returned(task, time.monotonic())
+            if self._free(id(task)) and self.running < self.limit:
+                self.held += 1
+                self.running += 1
+                return
+        if self.has_room(task):
+            self.running += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (turn, task, time.monotonic())
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()  # its turn came, but it cannot take it
+            elif entry in self._waiting:
+                self._waiting.remove(entry)
+            raise
+
+    def leave(
+        self, service_s: float | None = None, name: str = "", task: Waiter | None = None
+    ) -> None:
+        """Make room.
+
+        Args:
+            service_s: updates what queues, and steps of `name`, go by; None where it tells nothing.
+            name: of the step.
+            task: of the step, for which the room may be kept.
+        """
+        self.running -= 1
+        if service_s is not None:
+            self._learn(service_s, name)
+            if task is not None and self._pauses is not None:
+                self._keep(task, name)
+        self._admit()
+
+    def _learn(self, service_s: float, name: str) -> None:
+        self.mean_s = schedule.smoothed(self.mean_s, service_s)
+        if name in self._means or len(self._means) < _MOST_NAMES:
+            self._means[name] = schedule.smoothed(self._means.get(name, 0.0), service_s)
+            if self._times is not None:
+                self._times.setdefault(name, deque(maxlen=_TIMES)).append(service_s)
+
+    def _keep(self, task: Waiter, name: str) -> None:
+        """Keep the room of a task that paused, where `schedule.hold_s` says so."""
+        assert self._pauses is not None
+        pause_s, returns = self._pauses.expected(name)
+        self._pauses.left(task, name, time.monotonic())
+        saved_s = self._saves(task.prompts) if self._saves is not None else 0.0
+        hold_s = schedule.hold_s(saved_s, pause_s, returns)
+        if hold_s > 0.0:
+            key = id(task)
+            self._free(key)
+            loop = asyncio.get_running_loop()
+            self._kept[key] = loop.call_later(hold_s, self._expired, key)
+
+    def _free(self, key: int) -> bool:
+        """Give up the room that is kept for a task; tell whether there was any."""
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            kept.cancel()
+        return kept is not None
+
+    def _expired(self, key: int) -> None:
+        self._free(key)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let as many in as there is room for."""
+        # Who was cancelled while waiting may not have taken itself off the list yet.
+        self._waiting = [entry for entry in self._waiting if not entry[0].done()]
+        while self._waiting:
+            taken, entries = self.running + len(self._kept), self._waiting
+            if not schedule.admit(taken, len(entries), self.limit):
+                entries = [e for e in entries if e[1].klass == schedule.INTERACTIVE]
+                if not schedule.admit(taken, len(entries), self.limit + self._front):
+                    return
+            entry = entries[self._next(entries)]
+            self._waiting.remove(entry)
+            self.running += 1
+            entry[0].set_result(None)
+
+    def _next(self, entries: list[_Entry]) -> int:
+        """Return which of the waiting steps runs next."""
+        now_s = time.monotonic()
+        tasks = [task for _, task, _ in entries]
+        saves = self._saves
+        saved_s = [0.0] * len(tasks) if saves is None else [saves(task.prompts) for task in tasks]
+        return schedule.next_step(
+            np.array([task.left_s for task in tasks], np.float64),
+            np.array([since_s for _, _, since_s in entries], np.float64),
+            np.array([task.klass for task in tasks], np.int64),
+            np.array([task.deadline_s for task in tasks], np.float64) - now_s - self.mean_s,
+            np.array(saved_s, np.float64),
+            now_s,
+            schedule.STARVE_S,
+        )
+
+    def service_s(self, name: str) -> float:
+        """Return the mean service of steps of a name; of all steps, or a guess, where none is."""
+        return self._means.get(name) or self.mean_s or schedule.UNKNOWN_S
+
+    def times_s(self, name: str) -> Floats:
+        """Return the last services of steps of a name, shape (n,)."""
+        return np.array((self._times or {}).get(name, ()), np.float64)

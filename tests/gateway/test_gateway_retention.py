@@ -1,0 +1,153 @@
+"""The journal forgets what is old; sums, budgets and tasks under way stay."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from polysilicon.disk import write_whole
+from polysilicon.gateway import retention
+from polysilicon.gateway.retention import Forgotten, Retention
+from polysilicon.gateway.totals import Totals
+from polysilicon.runtime.journals.sqlite import SqliteJournal
+from polysilicon.workload.record import StepRecord
+from served_gateway import Served, serving
+
+AGENTS = Path(__file__).parents[1] / "agent_samples.py"
+COUNT, NEVER = (f"{AGENTS}:{name}" for name in ("count", "never"))
+
+
+def step(number: int, task: str, end_s: float) -> StepRecord:
+    return StepRecord(
+        task_id=task, step_id=f"s{number}", agent="a", name="chat", kind="llm", model="m", pool="p",
+        start_s=end_s - 1, end_s=end_s, cost_usd=0.25, output_tokens=3, outcome="ok",
+    )  # fmt: skip
+
+
+def journal_of(folder: Path, records: list[StepRecord]) -> SqliteJournal:
+    async def fill() -> None:
+        for record in records:
+            await journal.end_step(record, b"x" * 70_000)
+
+    journal = SqliteJournal(folder)
+    asyncio.run(fill())
+    return journal
+
+
+def ids(journal: SqliteJournal) -> list[str]:
+    return [record.step_id for record in journal.steps()]
+
+
+def whole(journal: SqliteJournal, kept: Retention) -> Any:
+    """Return the ledger, as a gateway that starts counts it."""
+    totals = Totals()
+    totals.include(kept.totals.by_group.items())
+    for record in journal.steps():
+        totals.add(record)
+    return msgspec.to_builtins(totals.all)
+
+
+def test_what_is_old_goes_and_its_sums_stay(tmp_path: Path) -> None:
+    records = [step(n, "open" if n == 3 else f"t{n}", float(n)) for n in range(10)]
+    records.append(step(10, "late", 4.0))  # ended before those it was committed after
+    journal = journal_of(tmp_path, records)
+    kept = Retention(journal, tmp_path)
+    ledger = whole(journal, kept)
+    asyncio.run(kept.forget(6.0, 10.0, excess=0, kept={"open"}))
+    assert ids(journal) == ["s3", "s6", "s7", "s8", "s9", "s10"]
+    assert whole(journal, kept) == ledger
+    asyncio.run(kept.forget(6.0, 11.0, excess=0, kept=set()))  # the task has ended
+    assert ids(journal) == ["s6", "s7", "s8", "s9", "s10"]
+    asyncio.run(kept.forget(0.0, 11.0, excess=2, kept=set()))
+    assert ids(journal) == ["s8", "s9", "s10"]
+    again = Retention(journal, tmp_path)
+    assert whole(journal, again) == ledger
+    assert again.until_s == 11.0
+    journal.close()
+
+
+def test_a_crash_between_the_sums_and_the_journal_counts_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = journal_of(tmp_path, [step(n, f"t{n % 3}", float(n)) for n in range(9)])
+    kept = Retention(journal, tmp_path)
+    ledger = whole(journal, kept)
+    monkeypatch.setattr(retention, "_PAGE", 4)
+
+    def written(path: Path, content: bytes) -> None:
+        write_whole(path, content)
+        if msgspec.json.decode(content, type=Forgotten).through > 4:
+            raise OSError("killed here")
+
+    monkeypatch.setattr(retention, "write_whole", written)
+    with pytest.raises(OSError, match="killed"):
+        asyncio.run(kept.forget(7.5, 9.0, excess=0, kept={"t1"}))
+    assert len(ids(journal)) == 9 - 3  # the first page is gone, but for the task that is kept
+    journal.close()
+    journal = SqliteJournal(tmp_path)
+    assert whole(journal, Retention(journal, tmp_path)) == ledger
+    assert ids(journal) == ["s1", "s4", "s7", "s8"]
+    journal.close()
+
+
+def test_what_comes_after_all_was_forgotten_is_not_taken_for_it(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path, [step(n, "t", float(n)) for n in range(5)])
+    kept = Retention(journal, tmp_path)
+    asyncio.run(kept.forget(99.0, 99.0, excess=0, kept=set()))
+    assert ids(journal) == ["s4"]
+    journal.close()
+    journal = journal_of(tmp_path, [step(n, "t", float(n)) for n in (5, 6)])
+    ledger = whole(journal, kept)
+    assert whole(journal, Retention(journal, tmp_path)) == ledger
+    assert ids(journal) == ["s4", "s5", "s6"]
+    assert ledger["steps"] == 7
+    journal.close()
+
+
+def test_large_results_go_with_the_last_step_that_names_them(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path, [step(0, "a", 1.0), step(0, "b", 2.0)])
+    (blob,) = (tmp_path / "blobs").iterdir()
+    os.utime(blob, (0, 0))
+    journal.forget(1, (), ())
+    assert blob.exists()
+    journal.forget(2, (), ())
+    assert not blob.exists()
+    journal.close()
+
+
+def submitted(served: Served, agent: str, given: Any) -> str:
+    body = {"agent": agent, "input": given}
+    task_id: str = served.client.post("/v1/tasks", json=body).json()["id"]
+    return task_id
+
+
+def test_a_gateway_forgets_tasks_that_ended_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_LOOK_S", 0.05)
+    options = {"agents": (COUNT, NEVER), "keep_days": 1 / 86_400}
+    with serving(tmp_path, "", **options) as served:
+        open_id = submitted(served, "never", {})
+        done_id = submitted(served, "count", {"path": str(tmp_path / "notes")})
+        deadline_s = time.monotonic() + 20
+        while served.client.get(f"/v1/tasks/{done_id}").status_code == 200:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        assert served.client.get(f"/v1/tasks/{open_id}").json()["status"] == "in_progress"
+        while len(served.call(lambda: list(served.gateway.journal.steps()))) > 1:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        ledger = served.call(lambda: msgspec.to_builtins(served.gateway.totals.all))
+        now_s = served.call(served.gateway.clock)
+    assert ledger["steps"] == 4
+    with serving(tmp_path, "", **options) as served:
+        assert served.call(lambda: msgspec.to_builtins(served.gateway.totals.all)) == ledger
+        assert served.call(served.gateway.clock) >= now_s - 1
+        assert served.client.get(f"/v1/tasks/{open_id}").json()["status"] != "completed"
+        assert served.client.get(f"/v1/tasks/{done_id}").status_code == 404

@@ -1,0 +1,137 @@
+"""What a gate lets in: slots that are kept, batches that pay, and whoever is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from polysilicon.runtime.batches import Batch
+from polysilicon.runtime.gates import Gate
+from polysilicon.schedule import BATCH, INTERACTIVE
+
+
+def waiter(klass: int = BATCH, prompt: int = 0) -> Any:
+    return SimpleNamespace(left_s=0.0, klass=klass, deadline_s=math.inf, prompts={"p": prompt})
+
+
+async def returns(gate: Gate, pause_s: float) -> Any:
+    """Let a task do a step, pause, and do the next; return the task, which paused again."""
+    task = waiter(prompt=1000)
+    await gate.enter(task)
+    gate.leave(0.01, "plan", task)
+    await asyncio.sleep(pause_s)
+    await gate.enter(task)
+    return task
+
+
+@pytest.mark.parametrize(("saved_s", "first"), [(0.5, "paused"), (0.0, "other")])
+def test_a_slot_is_kept_for_who_returns_at_once(saved_s: float, first: str) -> None:
+    async def scenario() -> tuple[list[str], int]:
+        gate, order = Gate(1, lambda prompts: saved_s * (prompts["p"] > 0), holds=True), []
+
+        async def step(name: str, task: Any) -> None:
+            await gate.enter(task)
+            order.append(name)
+            gate.leave(0.01, name, task)
+
+        task = await returns(gate, 0.001)
+        other = asyncio.create_task(step("other", waiter()))
+        await asyncio.sleep(0)
+        gate.leave(0.01, "plan", task)
+        await asyncio.sleep(0.001)
+        await step("paused", task)
+        await asyncio.wait_for(other, 10.0)
+        return order, gate.held
+
+    order, held = asyncio.run(scenario())
+    assert order[0] == first
+    assert held == (1 if saved_s else 0)
+
+
+def test_a_slot_is_not_kept_for_longer_than_it_saves() -> None:
+    async def scenario() -> float:
+        gate = Gate(1, lambda _prompts: 0.05, holds=True)
+        task = await returns(gate, 0.0)
+        other = asyncio.create_task(gate.enter(waiter()))
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        begin_s = loop.time()
+        gate.leave(0.01, "plan", task)
+        await other
+        return loop.time() - begin_s
+
+    assert asyncio.run(scenario()) >= 0.04
+
+
+def noted(batch: Batch, fixed_s: float, each_s: float, *, disturbed: float = 0.0) -> None:
+    rng = np.random.default_rng(2)
+    for n in range(64):
+        sequences = 1 + n % 12
+        slow = 6.0 if rng.random() < disturbed else 1.0
+        batch.noted(11, 10 * slow * (fixed_s + each_s * sequences), sequences)
+
+
+def test_the_batch_grows_only_while_it_pays() -> None:
+    """9 x fixed / each is the batch up to which doubling makes a tenth more of the tokens."""
+    batch = Batch(64)
+    assert batch.most == 64
+    noted(batch, 0.02, 0.02)
+    assert batch.most == 9
+    noted(batch, 0.02, 0.02, disturbed=0.2)
+    assert 7 <= batch.most <= 11
+    noted(batch, 0.02, 0.0)
+    assert batch.most == 64
+
+
+def test_short_answers_say_nothing_of_a_batch() -> None:
+    batch = Batch(8)
+    for n in range(64):
+        batch.noted(3, float(n % 5), n % 5)
+    assert batch.most == 8
+
+
+def test_a_gate_keeps_to_the_batch_that_pays() -> None:
+    async def scenario() -> int:
+        batch, most = Batch(64), 0
+        noted(batch, 0.02, 0.02)
+        gate = Gate(64, None, batch)
+
+        async def step() -> None:
+            nonlocal most
+            await gate.enter(waiter())
+            most = max(most, gate.running)
+            await asyncio.sleep(0)
+            gate.leave(0.01)
+
+        await asyncio.gather(*(step() for _ in range(40)))
+        return most
+
+    assert asyncio.run(scenario()) == 9
+
+
+def test_whoever_is_waited_for_does_not_wait_for_batch_work() -> None:
+    async def scenario() -> None:
+        gate = Gate(2, front=2)
+        for _ in range(2):
+            await gate.enter(waiter())
+        late = asyncio.create_task(gate.enter(waiter()))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            await asyncio.wait_for(gate.enter(waiter(INTERACTIVE)), 1.0)
+        third = asyncio.create_task(gate.enter(waiter(INTERACTIVE)))
+        await asyncio.sleep(0)
+        assert (gate.running, gate.waiting) == (4, 2)  # of them, too, only so many
+        gate.leave()
+        await asyncio.wait_for(third, 1.0)
+        assert not late.done()
+        for _ in range(3):  # batch work goes on when there is room below the cap
+            assert not late.done()
+            gate.leave()
+        await asyncio.wait_for(late, 1.0)
+
+    asyncio.run(scenario())
