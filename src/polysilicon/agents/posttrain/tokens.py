@@ -7,6 +7,7 @@ and `begins` (the first token of each, counted within it, that the loss is about
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -53,6 +54,7 @@ class Vocabulary:
         key = {"Authorization": f"Bearer {self._engine.key}"}
         address = self._engine.address.removesuffix("/v1")
         self._client = httpx.Client(base_url=address, headers=key, trust_env=False, timeout=30)
+        weakref.finalize(self, self._client.close)
 
     def prompt(self, messages: Sequence[dict[str, str]]) -> str:
         """Return a conversation as the text that the model is asked to go on with."""
