@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from polysilicon.agents.pipeline import AGENT, agent, stages
+from polysilicon.agents.posttrain import tokens
 from polysilicon.errors import InputError
 from polysilicon.runtime.engines.lexical import embed
 from polysilicon.runtime.search import open_index
@@ -173,3 +174,25 @@ def test_grade_is_the_share_of_right_counts() -> None:
     assert grade(value, {"documents": 2, "chunks": 4}) == 0.5
     assert grade(value, None) == 0.0
     assert grade({}, {"documents": 2}) is None
+
+
+def test_chunks_become_a_training_set(tmp_path: Path, local_model: Path) -> None:
+    value = {**bundled()[0], "sequence_tokens": 64}
+    output, ctx = play(value, tmp_path)
+    assert grade(value, output) == 1.0
+    shards = [tokens.read_shard(path) for path in sorted(Path(output["training_set"]).iterdir())]
+    rows = [row for shard in shards for row in shard]
+    assert ctx.steps.count("pack") == len(shards)
+    assert all(len(row.tokens) == 64 for shard in shards for row in shard[:-1])
+    assert len(rows) == output["training_sequences"]
+    words = tokens.vocabulary(str(local_model))
+    work = str(tmp_path / "work" / ctx.task_id)
+    texts = [text for n in range(len(shards)) for text in stages.chunk_texts(work, n)]
+    expected = [[*words.tokens(text).tolist(), words.end()] for text in texts]
+    assert [t for row in rows for t in row.tokens.tolist()] == [t for row in expected for t in row]
+    assert output["training_tokens"] == sum(map(len, expected))
+
+
+def test_sequences_of_a_few_tokens_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="sequence_tokens"):
+        play({"folder": str(tmp_path), "sequence_tokens": 4}, tmp_path)

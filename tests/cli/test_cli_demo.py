@@ -27,7 +27,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def test_the_demo_takes_at_least_forty_tasks_of_all_agents() -> None:
-    assert set(TASKS) == set(bundled_names())
+    assert set(TASKS) == set(bundled_names()) - {"posttrain"}  # which takes minutes, and PyTorch
     assert sum(TASKS.values()) >= 40
     for name, count in TASKS.items():
         assert len(sample_inputs(load_agent(name))) >= count

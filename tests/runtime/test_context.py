@@ -16,7 +16,7 @@ import pytest
 from polysilicon.catalog.fleet import Pool
 from polysilicon.errors import InputError, StepTimeoutError, ToolError
 from polysilicon.runtime import search
-from polysilicon.runtime.context import Context, Resources
+from polysilicon.runtime.context import Context
 from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 from polysilicon.runtime.executor import Workers
@@ -24,6 +24,7 @@ from polysilicon.runtime.journal import JournalError
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.scope import Scope, TaskState
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Document

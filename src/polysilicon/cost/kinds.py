@@ -30,7 +30,7 @@ from polysilicon.cost.tools import (
     slowdown,
     tool_seconds,
 )
-from polysilicon.cost.train import Method, train_seconds
+from polysilicon.cost.train import Method, method_of, train_seconds
 from polysilicon.cost.types import BASES
 from polysilicon.errors import InputError, NoBasisError
 
@@ -234,7 +234,7 @@ def train(asked: Asked, chosen: Codes, found: Estimates) -> None:
     A step whose name begins with `lora` trains adapters, any other one all parameters.
     """
     names = asked.batch.texts["name"]
-    of_lora = np.array([text.startswith("lora") for text in names.texts], dtype=bool)
+    of_lora = np.array([method_of(text) == "lora" for text in names.texts], dtype=bool)
     adapters = of_lora[names.codes[chosen]]
     methods: tuple[tuple[Method, bool], ...] = (("lora", True), ("full", False))
     for method, lora in methods:

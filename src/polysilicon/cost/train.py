@@ -71,6 +71,11 @@ def train_constants() -> Mapping[str, Mapping[str, float]]:
     return read_constants(data_folder("polysilicon.cost") / "cc_by_sa" / "train.csv")
 
 
+def method_of(name: str) -> Method:
+    """Return how a step trains: by its name, adapters where that begins with `lora`."""
+    return "lora" if name.startswith("lora") else "full"
+
+
 def train_seconds(
     tokens: Values,
     model: ModelArchitecture,

@@ -28,7 +28,6 @@ from polysilicon.gateway.retention import Retention, rooted
 from polysilicon.gateway.tasks.service import Tasks, Wall
 from polysilicon.gateway.totals import Totals
 from polysilicon.gateway.traces.store import TraceStore
-from polysilicon.runtime.context import Resources
 from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.folder import locked
@@ -37,6 +36,7 @@ from polysilicon.runtime.journal import Journal, last_end_s
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine, reopened
 from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.scope import ANY_MODEL, StepCall, TaskState
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Engine

@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from polysilicon.errors import InputError, ToolError, nearest
+from polysilicon.errors import InputError, ToolError
 from polysilicon.runtime.engines.lexical import embed as embed_words
-from polysilicon.runtime.executor import IDEMPOTENCY_KEY, Workers, has_effects, importable_name
-from polysilicon.runtime.meter import SharedCpu
+from polysilicon.runtime.executor import IDEMPOTENCY_KEY, has_effects, importable_name
 from polysilicon.runtime.pools import RunningPool
-from polysilicon.runtime.sandboxes import open_sandbox
-from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
-from polysilicon.runtime.search import Index, open_index
-from polysilicon.runtime.steps import StepRunner
+from polysilicon.runtime.resources import Resources
+from polysilicon.runtime.scope import Scope, StepCall, Usage
 from polysilicon.runtime.together import together
 from polysilicon.runtime.types import (
     ChatRequest,
@@ -31,7 +26,7 @@ from polysilicon.runtime.types import (
     Hit,
     Limits,
     Message,
-    Sandbox,
+    Trained,
 )
 
 In = TypeVar("In")
@@ -41,62 +36,9 @@ DEFAULT_SANDBOX = "monty"
 LEXICAL = "lexical-256"
 _CHAT_TIMEOUT_S = 300.0
 _TOOL_TIMEOUT_S = 120.0
+_TRAIN_TIMEOUT_S = 3600.0
 _MAP_LIMIT = 32
 _SANDBOX_GRACE_S = 10.0
-
-
-@dataclass(slots=True)
-class Resources:
-    """What the contexts of a run share; `indexes` of an agent lie in its folder.
-
-    Tools of tasks that somebody waits for have workers and sandboxes of their own, which start when
-    first used and do not yield: those of the others may all be taken.
-    """
-
-    runner: StepRunner
-    workers: Workers
-    front: Workers
-    cpu: SharedCpu
-    model: str
-    cores: int
-    clock: Callable[[], float]
-    sandboxes: dict[tuple[str, bool], Sandbox]
-    indexes: dict[Path, Index]
-
-    def sandbox(self, name: str, *, front: bool = False) -> Sandbox:
-        """Return the sandbox `name`, opened at its first use; `front` for whom somebody waits."""
-        key = name, front
-        if key not in self.sandboxes:
-            self.sandboxes[key] = open_sandbox(name, self.cores)
-        return self.sandboxes[key]
-
-    def workers_for(self, task: TaskState) -> Workers:
-        """Return the worker processes for a task's functions."""
-        return self.front if task.waited_for else self.workers
-
-    @asynccontextmanager
-    async def engine_cpu(self, pool: RunningPool, usage: Usage) -> AsyncIterator[None]:
-        """Meter the core-seconds of an engine that computes in this process, and of no other."""
-        if not pool.in_process:
-            yield
-            return
-        mark_s = self.cpu.begin()
-        try:
-            yield
-        finally:
-            usage.cpu_s = (usage.cpu_s or 0.0) + self.cpu.end(mark_s)
-            usage.cores = self.cores
-
-    def index(self, folder: Path) -> Index:
-        """Return the index in `folder`, opened at its first use."""
-        if folder not in self.indexes:
-            if not folder.is_dir():
-                known = [path.name for path in folder.parent.glob("*")]
-                raise InputError(
-                    f"there is no index {folder.name!r}", mend=nearest(folder.name, known)
-                )
-            self.indexes[folder] = open_index(folder)
-        return self.indexes[folder]
 
 
 class Context:
@@ -141,7 +83,7 @@ class Context:
             timeout_s: limit of one attempt.
             retries: further attempts after a failure.
             on_token: called with each piece of text as it comes (not on replay).
-            **options: `schema`, `max_tokens`, `temperature`, `stop`, `seed` of `ChatRequest`.
+            **options: further fields of `ChatRequest`, such as `schema` and `max_tokens`.
 
         Raises:
             StepError: it failed.
@@ -329,14 +271,7 @@ class Context:
             given = ({IDEMPOTENCY_KEY: usage.idempotency_key} if effects else {}) | kwargs
             if waits:
                 return await _await_tool(fn, args, given, usage)
-            usage.cores = 1
-            workers = self._resources.workers_for(self._scope.task)
-            result = await workers.call(fn, args, given, timeout_s)
-            usage.cpu_s = (usage.cpu_s or 0.0) + result.cpu_s
-            if result.wait_s is not None:
-                usage.wait_s = (usage.wait_s or 0.0) + result.wait_s
-            self._ran(usage, result.begin_s, result.end_s)
-            return msgspec.Raw(result.data)
+            return await self._by_worker(fn, args, given, timeout_s, usage)
 
         call = StepCall(
             kind="tool",
@@ -348,6 +283,68 @@ class Context:
             effects=effects,
         )
         return await self._resources.runner.run(self._scope, call, work, Any)
+
+    async def _by_worker(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout_s: float,
+        usage: Usage,
+    ) -> msgspec.Raw:
+        """Call a function in a worker process, and meter it; return its result, encoded."""
+        usage.cores = 1
+        workers = self._resources.workers_for(self._scope.task)
+        result = await workers.call(fn, args, kwargs, timeout_s)
+        usage.cpu_s = (usage.cpu_s or 0.0) + result.cpu_s
+        if result.wait_s is not None:
+            usage.wait_s = (usage.wait_s or 0.0) + result.wait_s
+        self._ran(usage, result.begin_s, result.end_s)
+        return msgspec.Raw(result.data)
+
+    async def train(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        model: str,
+        name: str = "lora",
+        threads: int = 1,
+        timeout_s: float = _TRAIN_TIMEOUT_S,
+    ) -> dict[str, Any]:
+        """Train a model by a module-level function in a worker process; return its result.
+
+        Args:
+            fn: returns a dictionary (JSON types) with `tokens`: how many were trained on.
+            *args: of the function.
+            model: what is trained, as in the step record.
+            name: the operation; one that begins with `lora` trains adapters.
+            threads: that it computes with.
+            timeout_s: limit.
+
+        Raises:
+            ToolError: it raised, or does not tell its tokens.
+            StepTimeoutError: it ran past `timeout_s`; its process was killed.
+        """
+        module, function = importable_name(fn)
+
+        async def work(_pool: RunningPool, usage: Usage) -> Any:
+            result = await self._by_worker(fn, args, {}, timeout_s, usage)
+            usage.cores = threads
+            try:
+                usage.prompt_tokens = msgspec.msgpack.decode(result, type=Trained).tokens
+            except msgspec.ValidationError as error:
+                raise ToolError(f"{function} does not tell its tokens: {error}") from error
+            return result
+
+        call = StepCall(
+            kind="train",
+            name=name,
+            model=model,
+            arguments=[module, function, args],
+            timeout_s=timeout_s + _SANDBOX_GRACE_S,
+        )
+        return await self._resources.runner.run(self._scope, call, work, dict[str, Any])
 
     async def map(
         self,

@@ -22,6 +22,7 @@ BUNDLED = {
     "coder": "polysilicon.agents.coder:AGENT",
     "researcher": "polysilicon.agents.researcher:AGENT",
     "pipeline": "polysilicon.agents.pipeline:AGENT",
+    "posttrain": "polysilicon.agents.posttrain:AGENT",
 }
 
 

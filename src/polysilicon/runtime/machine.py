@@ -15,12 +15,12 @@ from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_running
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.errors import InputError, nearest
 from polysilicon.runtime import models
-from polysilicon.runtime.context import Resources
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.native.choice import chosen
 from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import Price, RunningPool
+from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.types import Engine, Sandbox
 from polysilicon.units import SECONDS_PER_HOUR

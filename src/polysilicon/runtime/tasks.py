@@ -14,9 +14,10 @@ import msgspec
 
 from polysilicon import schedule
 from polysilicon.errors import InputError, PolysiliconError, ToolError, printable
-from polysilicon.runtime.context import Context, Resources
+from polysilicon.runtime.context import Context
 from polysilicon.runtime.journal import Journal, JournalError, PendingTask
 from polysilicon.runtime.lengths import Lengths
+from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.scope import Scope, TaskState
 from polysilicon.runtime.setup import AgentSetup
 from polysilicon.runtime.types import MAX_RESULT_BYTES, Agent, too_large

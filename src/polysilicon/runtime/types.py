@@ -29,6 +29,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         temperature: 0 is greedy.
         stop: strings that end the answer.
         seed: of the sampler.
+        adapter: path of a low-rank adapter (GGUF) that is added to the model; llama.cpp only.
     """
 
     messages: tuple[dict[str, str], ...]
@@ -38,6 +39,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     temperature: float = 0.0
     stop: tuple[str, ...] = ()
     seed: int = 0
+    adapter: str | None = None
 
 
 class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,12 @@ class EmbedResult(msgspec.Struct, frozen=True, kw_only=True):
 
     vectors: list[list[float]]
     prompt_tokens: int = 0
+
+
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training function must tell, among whatever else it does: tokens trained on."""
+
+    tokens: int
 
 
 class Engine(Protocol):

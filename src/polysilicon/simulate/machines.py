@@ -251,7 +251,7 @@ def _by_tokens(route: Route, offer: Offer, catalog: Catalog) -> Ability:
         NoBasisError: nothing is known.
     """
     step = StepRecord(
-        task_id="1", step_id="1", name=route.kind, kind=route.kind,  # type: ignore[arg-type]
+        task_id="1", step_id="1", name=route.method or route.kind, kind=route.kind,  # type: ignore[arg-type]
         model=route.what, prompt_tokens=_SAMPLE_TOKENS,
     )  # fmt: skip
     said = estimate_all(batch_of([step]), offer, Load(), catalog)

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from polysilicon.catalog.policy import Policy
+from polysilicon.cost.train import Method, method_of
 from polysilicon.placement.classes import PERSON
 from polysilicon.schedule import BATCH, INTERACTIVE
 from polysilicon.schedule.types import Codes, Flags, Floats
@@ -32,6 +33,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         region: where they come from.
         offer: on which their core-seconds were spent; None where nobody tells.
         tokens: their work is counted in tokens, not in core-seconds.
+        method: how training steps train; None for others.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None
     offer: str | None
     tokens: bool = False
+    method: Method | None = None
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,6 +246,7 @@ def _route(texts: Sequence[str | None], *, by_model: bool, tokens: bool) -> Rout
         region=region,
         offer=None if by_model else offer,
         tokens=tokens,
+        method=method_of(name or "") if kind == "train" else None,
     )
 
 

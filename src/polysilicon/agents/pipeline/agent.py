@@ -20,6 +20,7 @@ import msgspec
 
 from polysilicon.agents.pipeline import stages
 from polysilicon.errors import InputError
+from polysilicon.runtime.models import DEFAULT_MODEL
 from polysilicon.runtime.types import Agent
 
 if TYPE_CHECKING:
@@ -30,15 +31,22 @@ STEP_CHUNKS = 512
 """Up to so many chunks are embedded by `embed` steps."""
 
 _BATCH = 64
+_LEAST_SEQUENCE = 16
 _TIMEOUT_S = 900.0
 _SUMS = ("documents", "empty_documents", "encoding_faults_fixed", "malformed_lines")
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """An input: a folder, or files; `expected` is for `grade`."""
+    """An input: a folder, or files; `expected` is for `grade`.
+
+    With `sequence_tokens` the chunks become a training set too: shards of sequences of so many
+    tokens of the vocabulary of `model`.
+    """
 
     folder: str | None = None
     files: list[str] = []
+    sequence_tokens: int | None = None
+    model: str = DEFAULT_MODEL
     expected: Any = None
 
 
@@ -71,6 +79,7 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
     pieces = sum(counts["chunks"] for counts in await ctx.map(second, shards))
     vectors = await _embed(ctx, work, shards, is_small=pieces <= STEP_CHUNKS)
     await ctx.call(stages.index, work, str(target), len(shards), timeout_s=_TIMEOUT_S)
+    training = {} if task.sequence_tokens is None else await _pack(ctx, work, shards, task)
     return {
         "files": plan["files"],
         "files_left_out": plan["files_left_out"],
@@ -79,6 +88,23 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
         "chunks": pieces,
         "vectors": vectors,
         "index": str(target),
+        **training,
+    }
+
+
+async def _pack(ctx: Context, work: str, shards: range, task: Task) -> dict[str, Any]:
+    """Write the chunks as a training set; return where it is and how large."""
+
+    async def one(ctx: Context, shard: int) -> dict[str, int]:
+        given = (work, shard, task.model, task.sequence_tokens)
+        counts: dict[str, int] = await ctx.call(stages.pack, *given, timeout_s=_TIMEOUT_S)
+        return counts
+
+    packed = await ctx.map(one, shards)
+    return {
+        "training_set": str(Path(work) / "training"),
+        "training_sequences": sum(counts["sequences"] for counts in packed),
+        "training_tokens": sum(counts["tokens"] for counts in packed),
     }
 
 
@@ -108,6 +134,8 @@ def _task(value: Any) -> Task:
         task = msgspec.convert(value, Task)
     except msgspec.ValidationError as error:
         raise InputError(f"input of pipeline: {error}", mend=mend) from error
+    if task.sequence_tokens is not None and task.sequence_tokens < _LEAST_SEQUENCE:
+        raise InputError(f"input of pipeline: sequence_tokens is below {_LEAST_SEQUENCE}")
     if (task.folder is None) == (not task.files):
         raise InputError("input of pipeline must name a folder or files", mend=mend)
     return task

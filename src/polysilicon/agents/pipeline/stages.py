@@ -22,7 +22,7 @@ import py3langid
 from polysilicon.agents.pipeline import chunks as chunking
 from polysilicon.agents.pipeline import duplicates, personal, sources
 from polysilicon.agents.pipeline.store import read_array, read_lines, write_array, write_lines
-from polysilicon.runtime import search
+from polysilicon.runtime import models, search
 from polysilicon.runtime.engines import lexical
 from polysilicon.runtime.types import Document
 
@@ -195,6 +195,20 @@ def keep_vectors(work: str, shard: int, vectors: Any) -> dict[str, int]:
     table = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), -1 if len(vectors) else 0)
     write_array(_file(work, "vectors", shard, "npy"), table)
     return {"vectors": len(vectors)}
+
+
+def pack(work: str, shard: int, model: str, length: int) -> dict[str, int]:
+    """Write the chunks of a shard as training sequences of `length` tokens; return their counts.
+
+    Chunks follow each other, an end token after each; the last sequence may be shorter.
+    """
+    from polysilicon.agents.posttrain import tokens  # noqa: PLC0415 - loads llama.cpp
+
+    words = tokens.vocabulary(str(models.pull(model)))
+    texts = (words.tokens(text) for text in chunk_texts(work, shard))
+    rows = list(tokens.packed(texts, length, words.end()))
+    tokens.write_shard(_file(work, "training", shard, "npz"), rows)
+    return {"sequences": len(rows), "tokens": sum(len(row.tokens) for row in rows)}
 
 
 def index(work: str, target: str, shards: int) -> dict[str, int]:

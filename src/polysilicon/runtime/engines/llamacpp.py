@@ -10,8 +10,10 @@ import asyncio
 import os
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
 _PROMPT_CACHE_MIB = 512
+_ADAPTERS = 2
+"""Adapters that are kept loaded: the newest, and the one that is under way still."""
+
 _LOOKUP_TOKENS, _GUESS_TOKENS = 4, 8
 """Tokens that must have come before, and how many of what followed them then are guessed."""
 _QUIET = -1
@@ -70,9 +75,11 @@ class LlamaCpp:
         self._server = self._start(embedding=False)
         self._embedder: Any = None
         self._embedder_lock = threading.Lock()
+        self._adapted: OrderedDict[str, Any] = OrderedDict()
+        self._adapted_lock = threading.Lock()
         self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="llama")
 
-    def _start(self, *, embedding: bool) -> Any:
+    def _start(self, *, embedding: bool, adapter: str | None = None) -> Any:
         """Load the model; a second server of the same file embeds, as pooling differs."""
         params = xllamacpp.CommonParams()
         params.model.path = str(self._path)
@@ -85,6 +92,8 @@ class LlamaCpp:
         params.cache_ram_mib = 0 if embedding else _PROMPT_CACHE_MIB
         params.verbosity = _QUIET
         params.api_keys = [self._key]  # its loopback port is for nobody but this process
+        if adapter is not None:
+            params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(adapter, 1.0)]
         if embedding:
             params.embedding = True
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
@@ -120,7 +129,8 @@ class LlamaCpp:
         """Answer `request`; see `Engine.chat`."""
         loop = asyncio.get_running_loop()
         stop = threading.Event()
-        call = _Call(self._server, _body(request, self.model), stop, on_token, loop)
+        server = partial(self._with, request.adapter)
+        call = _Call(server, _body(request, self.model), stop, on_token, loop)
         future = loop.run_in_executor(self._workers, call.run)
         try:
             await asyncio.shield(future)
@@ -128,6 +138,30 @@ class LlamaCpp:
             stop.set()
             raise
         return call.result(request.schema is not None)
+
+    def _with(self, adapter: str | None) -> Any:
+        """Return the server that adds an adapter, which is started at its first use.
+
+        A few are kept, the last used ones; requests under way keep theirs until they end. Kernels
+        share the file's pages, so one costs its working memory alone.
+
+        Raises:
+            EngineError: the adapter cannot be loaded.
+        """
+        if adapter is None:
+            return self._server
+        with self._adapted_lock:
+            server = self._adapted.pop(adapter, None)
+            if server is None:
+                try:
+                    check_gguf(Path(adapter))
+                    server = self._start(embedding=False, adapter=adapter)
+                except InputError as error:
+                    raise EngineError(f"adapter {adapter}: {error}", of_request=True) from error
+            self._adapted[adapter] = server
+            while len(self._adapted) > _ADAPTERS:
+                self._adapted.popitem(last=False)
+            return server
 
     async def embed(self, texts: Sequence[str]) -> EmbedResult:
         """Return the mean of the last hidden states of each text; see `Engine.embed`."""
@@ -152,6 +186,7 @@ class LlamaCpp:
         """End the threads and free the model."""
         await asyncio.to_thread(self._workers.shutdown, wait=True, cancel_futures=True)
         self._server = self._embedder = None
+        self._adapted.clear()
 
 
 class _Call:
@@ -159,7 +194,7 @@ class _Call:
 
     def __init__(
         self,
-        server: Any,
+        server: Callable[[], Any],
         body: dict[str, Any],
         stop: threading.Event,
         on_token: Callable[[str], None] | None,
@@ -175,7 +210,7 @@ class _Call:
     def run(self) -> None:
         """Block until the answer is complete, failed, or stopped."""
         if not self._stop.is_set():
-            self._server.handle_chat_completions(self._body, self._take)
+            self._server().handle_chat_completions(self._body, self._take)
 
     def _take(self, chunk: Any) -> bool:
         """Take one chunk; True tells llama.cpp to stop."""

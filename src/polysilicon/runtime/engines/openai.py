@@ -55,6 +55,8 @@ class OpenAI:
         self, request: ChatRequest, on_token: Callable[[str], None] | None = None
     ) -> ChatResult:
         """Answer `request`; see `Engine.chat`. Cancelling closes the connection."""
+        if request.adapter is not None:
+            raise EngineError("adapters are loaded by llama.cpp only", of_request=True)
         pieces: list[str] = []
         usage: dict[str, Any] = {}
         finish = ""
