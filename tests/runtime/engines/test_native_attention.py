@@ -76,10 +76,26 @@ def attend(kernel, query, keys, values, mask, begin, end):
 
 
 def exact(query, keys, values, mask) -> np.ndarray:
-    scores = query.astype(float) @ keys.astype(float).T * query.shape[1] ** -0.5
-    scores = scores + (0.0 if mask is None else mask.astype(float))
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return weights @ values.astype(float) / weights.sum(axis=1, keepdims=True)
+    """Return attention; a key adds nothing where it is hidden or its weight is 0 in 32 bits."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        scores = query.astype(float) @ keys.astype(float).T * query.shape[1] ** -0.5
+        if mask is not None:
+            scores = np.where(mask == -np.inf, -np.inf, scores + mask.astype(float))
+        top = np.fmax.reduce(scores, axis=1, keepdims=True)
+        weights = np.exp(np.where(scores == top, 0.0, scores - top)).astype(np.float32)
+        each = weights[:, :, None] * values.astype(float)
+        sums = np.where(weights[:, :, None] == 0, 0.0, each).sum(axis=1)
+        return sums / weights.sum(axis=1, keepdims=True)
+
+
+def join(parts) -> np.ndarray:
+    """Return attention to all keys from what is made of parts of them, as attention_op.c does."""
+    top = np.max([highest for _, _, highest in parts], axis=0)
+    with np.errstate(invalid="ignore"):
+        shares = [np.where(each == top, 1.0, np.exp(each - top)) for _, _, each in parts]
+        total = sum(share[:, None] * out for share, (out, _, _) in zip(shares, parts, strict=True))
+        weight = sum(share * each for share, (_, each, _) in zip(shares, parts, strict=True))
+        return total / weight[:, None]
 
 
 def inputs(size: int, rows: int, count: int, spread: float = 1.0):
@@ -127,9 +143,69 @@ def test_parts_of_the_keys_join_to_the_whole(kernel):
     parts = [attend(kernel, query, keys, values, mask, *cut) for cut in cuts]
     assert parts[2][2][0] == -np.inf  # the first query sees none of the last keys
     assert parts[2][1][0] == 0
-    top = np.max([highest for _, _, highest in parts], axis=0)
-    shares = [np.exp(highest - top) for _, _, highest in parts]
-    total = sum(share[:, None] * out for share, (out, _, _) in zip(shares, parts, strict=True))
-    weight = sum(share * each for share, (_, each, _) in zip(shares, parts, strict=True))
     wanted = exact(query, keys, values, mask)
-    np.testing.assert_allclose(total / weight[:, None], wanted, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(join(parts), wanted, rtol=0, atol=3e-6)
+
+
+def is_exact(kernel, query, keys, values, mask) -> np.ndarray:
+    """Check the kernel, at once and in parts, against numpy; return numpy's answer."""
+    wanted = exact(query, keys, values, mask)
+    count = len(keys)
+    for cuts in (((0, count),), ((0, BLOCK), (BLOCK, count)), ((0, 2 * BLOCK), (2 * BLOCK, count))):
+        found = join([attend(kernel, query, keys, values, mask, *cut) for cut in cuts])
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-6)
+    return wanted
+
+
+@pytest.mark.parametrize("size", [64, 96, 128])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_score_that_is_no_number_gives_none(kernel, size, rows):
+    query, keys, values = inputs(size, rows, 3 * BLOCK)
+    query[0, 5] = np.nan  # all scores of one query
+    wanted = is_exact(kernel, query, keys, values, None)
+    assert np.isnan(wanted[0]).all()
+    assert np.isfinite(wanted[1:]).all()
+    query, keys, values = inputs(size, rows, 3 * BLOCK)
+    for where in (0, BLOCK + 3, 3 * BLOCK - 1):  # one score of each query that sees the key
+        broken = keys.copy()
+        broken[where, 1] = np.nan
+        assert np.isnan(is_exact(kernel, query, broken, values, None)).all()
+        mask = hide(rows, 3 * BLOCK, lambda row, at=where: slice(at, at + min(row, 1)))
+        wanted = is_exact(kernel, query, broken, values, mask)
+        assert np.isnan(wanted[0]).all()
+        assert np.isfinite(wanted[1:]).all()
+
+
+@pytest.mark.parametrize("size", [64, 96, 128])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_infinite_scores_take_all_weight(kernel, size, rows):
+    query, keys, values = inputs(size, rows, 3 * BLOCK)
+    query[:, 1] = np.abs(query[:, 1])
+    keys[BLOCK + 3, 1] = np.inf
+    values[BLOCK + 2, 1] = np.inf  # of a weight of 0
+    wanted = is_exact(kernel, query, keys, values, None)
+    np.testing.assert_array_equal(wanted, np.tile(values[BLOCK + 3].astype(float), (rows, 1)))
+    keys[2 * BLOCK + 1, 1] = np.inf
+    wanted = is_exact(kernel, query, keys, values, None)
+    assert np.isfinite(wanted).all()
+    query[:, 1] *= -1  # minus infinity: no weight
+    assert np.isinf(is_exact(kernel, query, keys, values, None)[:, 1]).all()
+
+
+@pytest.mark.parametrize("size", [64, 96, 128])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [np.inf, np.nan])
+def test_a_hidden_key_that_overflowed_changes_nothing(kernel, size, rows, number):
+    query, keys, values = inputs(size, rows, 3 * BLOCK)
+    mask = hide(
+        rows, 3 * BLOCK, lambda _: slice(0, 2 * BLOCK, 3), lambda row: slice(2 * BLOCK + row, None)
+    )
+    wanted = exact(query, keys, values, mask)
+    assert np.isfinite(wanted).all()
+    keys[0 : 2 * BLOCK : 3] = values[0 : 2 * BLOCK : 3] = number  # of another sequence
+    keys[3 * BLOCK - 1] = values[3 * BLOCK - 1] = number
+    np.testing.assert_array_equal(is_exact(kernel, query, keys, values, mask), wanted)
+    values[2 * BLOCK + rows - 2] = number  # of a token that only the last query sees
+    found = is_exact(kernel, query, keys, values, mask)
+    np.testing.assert_array_equal(found[: rows - 1], wanted[: rows - 1])
+    assert rows == 1 or not np.isfinite(found[rows - 1]).any()

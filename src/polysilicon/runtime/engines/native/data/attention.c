@@ -45,8 +45,9 @@ INLINE floats sums(const floats x[LANES]) {
 }
 
 // e^x for x <= 0, within 3e-7 of it: 2^n e^r with |r| <= ln 2 / 2 and Taylor's polynomial of e^r.
+// What is not a number stays so: where one is none, the instruction returns its second operand.
 INLINE floats exps(floats x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-110.0f));  // of which e^x is 0 in f32
+    x = _mm512_max_ps(_mm512_set1_ps(-110.0f), x);  // of which e^x is 0 in f32
     const floats n = _mm512_roundscale_ps(x * 1.44269504f, 0);
     const floats r = x - n * 0.693145752f - n * 1.42860677e-6f;
     floats p = r * 1.3888889e-3f + 8.3333333e-3f;
@@ -66,7 +67,7 @@ INLINE int seen(const uint16_t * mask) {
     return _mm256_movemask_epi8(_mm256_cmpeq_epi16(x, hidden)) != -1;
 }
 
-// Scores of 16 keys from `key` on.
+// Scores of 16 keys from `key` on. That of a hidden one is minus infinity whatever the key holds.
 INLINE void scores(const struct polysilicon_attention * a, const int rows, const int parts,
                    int64_t key, floats found[]) {
     floats dots[POLYSILICON_ROWS][LANES];
@@ -82,7 +83,44 @@ INLINE void scores(const struct polysilicon_attention * a, const int rows, const
     }
     for (int r = 0; r < rows; r++) {
         found[r] = sums(dots[r]) * a->scale;
-        if (a->mask[r] != NULL) found[r] += halves(a->mask[r] + key);
+        if (a->mask[r] == NULL) continue;
+        const floats mask = halves(a->mask[r] + key), hidden = _mm512_set1_ps(-INFINITY);
+        const __mmask16 shown = _mm512_cmp_ps_mask(mask, hidden, _CMP_NEQ_UQ);
+        found[r] = _mm512_mask_add_ps(hidden, shown, found[r], mask);
+    }
+}
+
+// Which of 16 keys weigh something, of one query.
+INLINE unsigned weighing(const float * weights) {
+    return _mm512_cmp_ps_mask(_mm512_loadu_ps(weights), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+
+// Adds n * 16 numbers of the values of 16 keys, each of which weighs something for every query.
+INLINE void add_all(const char * at, const size_t step, const int rows, const int n,
+                    const float weights[][POLYSILICON_KEYS], const int first, floats kept[][4]) {
+    for (int i = first; i < first + LANES; i++, at += step) {
+        for (int c = 0; c < n; c++) {
+            const floats v = halves(at + 32 * c);
+            for (int r = 0; r < rows; r++) kept[r][c] += v * weights[r][i];
+        }
+    }
+}
+
+// The same where some weigh nothing: those are left out, for 0 times infinity is not a number.
+INLINE void add_some(const char * at, const size_t step, const int rows, const int n,
+                     const float weights[][POLYSILICON_KEYS], const int first, floats kept[][4]) {
+    unsigned any = 0;
+    for (int r = 0; r < rows; r++) any |= weighing(weights[r] + first);
+    for (; any != 0; any &= any - 1) {
+        const int i = __builtin_ctz(any);
+        floats v[4];
+        for (int c = 0; c < n; c++) v[c] = halves(at + step * (size_t) i + 32 * c);
+        for (int r = 0; r < rows; r++) {
+            const float weight = weights[r][first + i];
+            const __mmask16 takes = weight != 0.0f ? 0xffff : 0;
+            for (int c = 0; c < n; c++)
+                kept[r][c] = _mm512_mask3_fmadd_ps(v[c], _mm512_set1_ps(weight), kept[r][c], takes);
+        }
     }
 }
 
@@ -90,6 +128,12 @@ INLINE void scores(const struct polysilicon_attention * a, const int rows, const
 INLINE void add_values(const struct polysilicon_attention * a, const int rows, const int parts,
                        int64_t key, const int live[], const float weights[][POLYSILICON_KEYS],
                        floats sum[][8]) {
+    int all[PARTS];  // of a part's keys weigh something for every query
+    for (int part = 0; part < PARTS; part++) {
+        unsigned common = 0xffff;
+        for (int r = 0; r < rows; r++) common &= weighing(weights[r] + part * LANES);
+        all[part] = common == 0xffff;
+    }
     for (int begin = 0; begin < parts; begin += 4) {
         const int n = parts - begin < 4 ? parts - begin : 4;  // rows * n sums stay in registers
         floats kept[POLYSILICON_ROWS][4];
@@ -97,17 +141,21 @@ INLINE void add_values(const struct polysilicon_attention * a, const int rows, c
             for (int c = 0; c < n; c++) kept[r][c] = sum[r][begin + c];
         for (int part = 0; part < PARTS; part++) {
             if (!live[part]) continue;
-            for (int i = part * LANES; i < (part + 1) * LANES; i++) {
-                const char * at = a->values + (size_t) (key + i) * a->value_step + 32 * begin;
-                for (int c = 0; c < n; c++) {
-                    const floats v = halves(at + 32 * c);
-                    for (int r = 0; r < rows; r++) kept[r][c] += v * weights[r][i];
-                }
-            }
+            const int first = part * LANES;
+            const char * at = a->values + (size_t) (key + first) * a->value_step + 32 * begin;
+            if (all[part]) add_all(at, a->value_step, rows, n, weights, first, kept);
+            else add_some(at, a->value_step, rows, n, weights, first, kept);
         }
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < n; c++) sum[r][begin + c] = kept[r][c];
     }
+}
+
+// The weights of 16 scores. What equals the highest weighs 1, even where both are infinite.
+INLINE floats weigh(floats found, float most) {
+    const floats top = _mm512_set1_ps(most);
+    const __mmask16 below = _mm512_cmp_ps_mask(found, top, _CMP_NEQ_UQ);
+    return exps(_mm512_maskz_sub_ps(below, found, top));
 }
 
 INLINE void attend(struct polysilicon_attention * a, const int rows, const int parts) {
@@ -128,10 +176,10 @@ INLINE void attend(struct polysilicon_attention * a, const int rows, const int p
         for (int r = 0; r < rows; r++) {
             floats top = _mm512_set1_ps(-INFINITY), total = _mm512_setzero_ps();
             for (int part = 0; part < PARTS; part++)
-                if (live[part]) top = _mm512_max_ps(found[part][r], top);
+                if (live[part]) top = _mm512_max_ps(found[part][r], top);  // of those that are numbers
             const float here = _mm512_reduce_max_ps(top);
             const float most = here > a->highest[r] ? here : a->highest[r];
-            const int none = most == -INFINITY;  // nothing is seen yet, and no difference is a number
+            const float base = most == -INFINITY ? 0.0f : most;  // nothing is seen yet: all weigh 0
             if (most > a->highest[r]) {
                 const float less = expf(a->highest[r] - most);
                 a->sum[r] *= less;
@@ -139,7 +187,7 @@ INLINE void attend(struct polysilicon_attention * a, const int rows, const int p
                 a->highest[r] = most;
             }
             for (int part = 0; part < PARTS; part++) {
-                const floats w = none || !live[part] ? _mm512_setzero_ps() : exps(found[part][r] - most);
+                const floats w = live[part] ? weigh(found[part][r], base) : _mm512_setzero_ps();
                 total += w;
                 memcpy(weights[r] + LANES * part, &w, sizeof w);
             }

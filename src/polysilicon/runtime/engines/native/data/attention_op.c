@@ -110,7 +110,7 @@ static void join(const struct job * j, int64_t row) {
     for (int64_t p = 0; p < j->parts; p++) highest = fmaxf(highest, from[p * (2 + size)]);
     for (int64_t p = 0; p < j->parts; p++) {
         const float * of = from + p * (2 + size);
-        const float share = of[0] == -INFINITY ? 0.0f : expf(of[0] - highest);
+        const float share = of[0] == highest ? 1.0f : expf(of[0] - highest);  // both may be infinite
         weight += share * of[1];
         for (int64_t i = 0; i < size; i++) sum[i] += share * of[2 + i];
     }
