@@ -288,9 +288,7 @@ def _task(value: Any) -> Task:
         task = msgspec.convert(value, Task)
     except msgspec.ValidationError as error:
         raise InputError(f"input of posttrain: {error}", mend='give {"seed": NUMBER}') from error
-    if "://" in task.model:
-        mend = "pull it first: polysilicon models pull URL"
-        raise InputError("input of posttrain: model is a URL", mend=mend)
+    models.check_no_url(task.model, "posttrain")
     if task.adapter is not None and task.iterations:
         mend = "give iterations 0"
         raise InputError("input of posttrain: an adapter is only evaluated", mend=mend)
