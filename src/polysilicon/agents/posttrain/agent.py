@@ -93,7 +93,8 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
     task = _task(value)
     if task.iterations:
         check_extra()
-    folder = str(ctx.folder / "checkpoints" / ctx.task_id)
+    # It is part of what names a step, so it must not depend on where the run is resumed from.
+    folder = str((ctx.folder / "checkpoints" / ctx.task_id).resolve())
     held_back = problems.draw(
         random.Random(f"evaluate {task.seed}"),  # noqa: S311 - no secret
         task.held_back,
