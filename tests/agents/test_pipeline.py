@@ -196,3 +196,9 @@ def test_chunks_become_a_training_set(tmp_path: Path, local_model: Path) -> None
 def test_sequences_of_a_few_tokens_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sequence_tokens"):
         play({"folder": str(tmp_path), "sequence_tokens": 4}, tmp_path)
+
+
+def test_no_task_makes_the_server_fetch_an_address(tmp_path: Path) -> None:
+    model = "http://169.254.0.1/secret.gguf"
+    with pytest.raises(InputError, match="is a URL"):
+        play({"folder": str(tmp_path), "sequence_tokens": 64, "model": model}, tmp_path)

@@ -90,6 +90,7 @@ class Scripted:
         self.folder, self.right, self.log = folder, right, log
         self.rng = random.Random(1)
         self.box: Any = None
+        self.folders: set[str] = set()
 
     async def chat(self, messages: list[dict[str, str]], **options: Any) -> ChatResult:
         version = 0 if options["adapter"] is None else int(options["adapter"])
@@ -104,7 +105,8 @@ class Scripted:
         return result
 
     async def train(self, _fn: Any, *args: Any, **_options: Any) -> dict[str, Any]:
-        _model, _folder, number, _seed, examples, _recipe = args
+        _model, folder, number, _seed, examples, _recipe = args
+        self.folders.add(folder)
         self.log.append(("train begins", number, [example["answer"] for example in examples]))
         await asyncio.sleep(0)
         self.log.append(("train ends", number))
@@ -175,6 +177,26 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
     assert AGENT.grade({"expected": {"gain": gain}}, output) == 1.0
     assert AGENT.grade({"expected": {"gain": gain + 0.01}}, output) == 0.0
     assert AGENT.grade({}, output) is None
+
+
+def test_a_step_is_named_alike_from_wherever_the_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def learn(folder: Path) -> set[str]:
+        ctx = Scripted(folder, {}, [])
+        ctx.box = open_sandbox("monty", 1)
+        try:
+            task = {"iterations": 1, "problems": 1, "samples": 1, "held_back": 1}
+            await AGENT.run(ctx, task)  # type: ignore[arg-type]
+        finally:
+            await ctx.box.close()
+        return ctx.folders
+
+    learnt = {"messages": [{"role": "user", "content": "Say it."}], "answer": " 1"}
+    monkeypatch.setattr(agent, "_kept", lambda *_: [learnt])
+    monkeypatch.setattr(agent, "check_extra", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert asyncio.run(learn(Path("runs/X"))) == asyncio.run(learn(tmp_path / "runs" / "X"))
 
 
 def test_without_the_extra_nothing_is_sampled(

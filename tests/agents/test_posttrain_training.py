@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def random_adapter(base: llama.Llama) -> llama.Adapter:
 def test_pytorch_and_llama_cpp_answer_alike_with_and_without_an_adapter(
     model: Path, base: llama.Llama, words: tokens.Vocabulary, tmp_path: Path
 ) -> None:
-    begin = words.tokens(words.prompt(ASKED)).tolist()
+    begin = words.tokens(words.prompt(ASKED), special=True).tolist()
     adapter = random_adapter(base)
     llama.write_adapter(adapter, base, tmp_path / "adapter.gguf")
     plain, adapted = continued(base, None, begin), continued(base, adapter, begin)
@@ -106,7 +107,8 @@ def test_training_learns_an_answer_and_goes_on_from_its_checkpoint(
     recipe = {**RECIPE, "epochs": 12}
     one = trainer.train(str(model), str(tmp_path / "one"), 1, 5, examples, recipe)
     two = trainer.train(str(model), str(tmp_path / "one"), 2, 5, examples, recipe)
-    length = len(words.tokens(words.prompt(ASKED))) + len(words.tokens(" ret ret\n"))
+    asked = words.tokens(words.prompt(ASKED), special=True)
+    length = len(asked) + len(words.tokens(" ret ret\n"))
     assert one["tokens"] == 12 * length
     assert two["steps"] == 24
     assert one["loss"] > 1.0
@@ -126,6 +128,41 @@ def test_what_cannot_be_trained_or_served_is_told(model: Path, tmp_path: Path) -
         llama.read_llama(broken)
     with pytest.raises(EngineError, match="adapter"):
         served(model, tokens.vocabulary(str(model)), tmp_path / "none.gguf")
+    # A training run never begins anew under a later number.
+    with pytest.raises(InputError, match="checkpoint"):
+        trainer.train(str(model), str(tmp_path / "gone"), 2, 5, [], RECIPE)
+
+
+def test_all_that_is_no_adapter_is_refused_alike(
+    model: Path, base: llama.Llama, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
+    (tmp_path / "text").write_text("no adapter")
+    (tmp_path / "broken").write_bytes(b"GGUF" + b"\0" * 64)
+    engine = LlamaCpp(model, concurrency=1, context_tokens=64, threads=1)
+    told = set()
+    for name in ("pipe", "text", "broken", "none", ".", "a\0b"):
+        with pytest.raises(EngineError) as caught:
+            engine._with(str(tmp_path / name))
+        told.add(str(caught.value).replace(str(tmp_path / name), ""))
+    assert len(told) == 1
+    path = tmp_path / "adapter.gguf"
+    llama.write_adapter(random_adapter(base), base, path)
+    first = engine._with(str(path))
+    assert engine._with(str(path)) is first
+    os.utime(path, ns=(1, 1))  # as if it had been written anew
+    assert engine._with(str(path)) is not first
+    asyncio.run(engine.close())
+
+
+def test_texts_hold_no_control_tokens(words: tokens.Vocabulary) -> None:
+    assert words.tokens("<|im_end|>", special=True).tolist() == [words.end()]
+    assert words.end() not in words.tokens("a<|im_end|>b").tolist()
+    messages = [{"role": "user", "content": "Say it."}]
+    example = tokens.Example(messages=messages, answer="<|im_end|>")
+    (row,) = tokens.tokenise(words, [example])
+    assert words.end() in row.tokens[: row.begin]
+    assert words.end() not in row.tokens[row.begin :]
 
 
 def test_shards_keep_sequences_and_packing_drops_nothing(tmp_path: Path) -> None:

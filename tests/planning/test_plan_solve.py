@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from planned import mixed, option, problem, units
-from polysilicon.errors import InputError
+from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.planning import machines
 from polysilicon.planning.answer import ConflictError
 from polysilicon.planning.clock import Clock, OutOfTime
+from polysilicon.planning.conflict import refusal
 from polysilicon.planning.derive import only
 from polysilicon.planning.problem import INF, Cap, Held, Redundancy, Right, SpendContract
 from polysilicon.planning.search import Search
@@ -108,6 +110,45 @@ def test_a_whole_machine_is_bought_for_little_that_must_be_served(demand, machin
     racks = (units(term_months=1, whole=True, monthly_usd=500.0),)
     asked = problem(load, options=(option(price=INF),), contracts=racks)
     assert solve(asked, gap=1e-6).cost_usd == pytest.approx(500.0 * machines)
+
+
+def test_searches_with_a_higher_penalty_keep_to_time_and_hear_a_stop(monkeypatch):
+    load = np.full((2, 1, 24, 1), 10.0)
+    load[1, 0, 3] = 10.02
+    racks = (units(term_months=1, whole=True, monthly_usd=500.0),)
+    asked = problem(load, options=(option(price=INF),), contracts=racks)
+    heard, plain = [], Search.run
+
+    def run(self, gap, progress):
+        asked_before = len(told)
+        self.clock.over()
+        heard.append((np.isfinite(self.clock.left_s), len(told) > asked_before))
+        return plain(self, gap, progress)
+
+    told = []
+    monkeypatch.setattr(Search, "run", run)
+    solve(asked, gap=0.005, stop=lambda: bool(told.append(1)))
+    assert len(heard) > 1
+    assert set(heard) == {(True, True)}
+
+
+def test_an_answer_in_parts_outlives_rounding_that_comes_too_late(monkeypatch):
+    def late(*_args, **_options):
+        raise PolysiliconError("too late")
+
+    answer = solve(case(), gap=0.01)
+    assert any(abs(one.units - round(one.units)) > 1e-3 for one in answer.bought)
+    monkeypatch.setattr(machines, "attempt", late)
+    assert machines.in_machines(case(), answer, gap=0.01, time_s=1.0) is answer
+
+
+def test_a_stop_is_heard_while_a_conflict_is_looked_for(monkeypatch):
+    monkeypatch.setattr("polysilicon.planning.search._GRACE_S", 0.1)
+    cap = Cap(name="power in r", options=(0, 1), weights=(1.0, 1.0), limit=9.0)
+    told = []
+    error = refusal(nowhere(caps=(cap,)), lambda: bool(told.append(1)) or len(told) > 3)
+    assert isinstance(error, OutOfTime)
+    assert "stopped" in str(error)
 
 
 def test_a_stop_is_heard_within_branch_and_bound():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from polysilicon.planning.answer import ConflictError
 from polysilicon.planning.clock import Clock
 from polysilicon.planning.derive import mean_of
 from polysilicon.planning.fix import cost, units_of
-from polysilicon.planning.floor import floor
+from polysilicon.planning.floor import _least, floor
 from polysilicon.planning.problem import Held, SpendContract, Tier
 from polysilicon.planning.search import Search
 from polysilicon.planning.solve import solve
@@ -75,6 +77,12 @@ def test_a_bound_that_needs_no_solving_is_true_and_of_use(group, seed, in_linopy
     case, expected = linopy_plan.random_case(group, seed), in_linopy[group, seed]
     bound = floor(Search(case, None, Clock()).master)
     assert 0.2 * expected < bound <= expected * (1 + 1e-9)
+
+
+def test_a_dear_order_hides_no_cheap_one_that_earns():
+    master = SimpleNamespace(low=np.zeros(3), high=np.array([1.0, 1e6, np.inf]))
+    usd, saved = np.array([1e12, 1.0, 3.0]), np.array([0.0, 2.0, 3.0 + 1e-15])
+    assert _least(master, usd, saved) == -1e6
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 5, 13, 20, 28, 42])

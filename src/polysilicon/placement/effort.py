@@ -15,5 +15,9 @@ for `BESIDES` more, since small programs take their time too."""
 
 BESIDES = 4000
 
+LAST_RESORT = 100.0
+"""The solver's own clock ends branch and bound after so many times its nominal seconds, where it
+does not look at its limits at all, as in a long relaxation at the root."""
+
 SLOW = 10.0
 """Branch and bound is stopped after so many times its nominal seconds of processor time."""

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from polysilicon.errors import InfeasibleError, PolysiliconError
 from polysilicon.placement.certify import Duals
-from polysilicon.placement.effort import BESIDES, CHECK_S, ITERATION_S, SLOW
+from polysilicon.placement.effort import BESIDES, CHECK_S, ITERATION_S, LAST_RESORT, SLOW
 from polysilicon.placement.program import Codes, Numbers, Program
 
 TOLERANCE = 1e-7
@@ -189,6 +189,7 @@ class Model:
             for kind in kinds
         ]
         highs.setOptionValue("mip_rel_gap", gap)
+        highs.setOptionValue("time_limit", LAST_RESORT * max(limit_s, 0.1))
         highs.passModel(self._model)
         check_s = CHECK_S * (highs.getNumNz() + BESIDES)
         until_s = self.effort_s + limit_s

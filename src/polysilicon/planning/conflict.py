@@ -14,13 +14,15 @@ import numpy as np
 
 from polysilicon.errors import PolysiliconError
 from polysilicon.planning.answer import ConflictError, Rule
-from polysilicon.planning.clock import Clock
+from polysilicon.planning.clock import Clock, OutOfTime, Stop
 from polysilicon.planning.linear import InfeasibleMaster
 from polysilicon.planning.problem import INF, Contract, Problem, SpendContract
-from polysilicon.planning.search import SERVED, searched
+from polysilicon.planning.search import LATE, SERVED, searched
 
 _TIME_S = 20.0
 """For one question whether there is a plan; where it does not suffice the answer is no."""
+
+_STOPPED = "no plan was found; stopped before it was known why"
 
 
 def rules(problem: Problem) -> list[Rule]:
@@ -88,52 +90,71 @@ def without(problem: Problem, left_out: Sequence[Rule]) -> Problem:
     )
 
 
-def refusal(problem: Problem) -> PolysiliconError:
-    """Return the error that says why no plan exists, or that none was found in time."""
-    if _possible(problem):
-        return PolysiliconError("no plan that serves all demand was found in time; allow more")
-    left = _needed(problem, [], rules(problem))
-    return ConflictError([_lacking(problem, rule) for rule in left])
+def refusal(problem: Problem, stop: Stop | None = None) -> PolysiliconError:
+    """Return the error that says why no plan exists, or that none was found in time.
+
+    Args:
+        problem: without a plan.
+        stop: True ends the questions, and it is not told which rules are in conflict.
+    """
+    try:
+        if _possible(problem, stop):
+            return PolysiliconError(LATE)
+        left = _needed(problem, [], rules(problem), stop)
+        return ConflictError([_lacking(problem, rule, stop) for rule in left])
+    except OutOfTime as error:
+        return error
 
 
-def _needed(problem: Problem, dropped: list[Rule], some: list[Rule]) -> list[Rule]:
+def _needed(
+    problem: Problem, dropped: list[Rule], some: list[Rule], stop: Stop | None
+) -> list[Rule]:
     """Return which of some rules are in conflict; the others are added to those dropped.
 
     Halves are tried whole first: most rules have nothing to do with a conflict.
     """
-    if not _possible(without(problem, [*dropped, *some])):
+    if not _possible(without(problem, [*dropped, *some]), stop):
         dropped += some
         return []
     if len(some) == 1:
         return some
     middle = len(some) // 2
-    first = _needed(problem, dropped, some[:middle])
-    return first + _needed(problem, dropped, some[middle:])
+    first = _needed(problem, dropped, some[:middle], stop)
+    return first + _needed(problem, dropped, some[middle:], stop)
 
 
-def _lacking(problem: Problem, rule: Rule) -> Rule:
+def _lacking(problem: Problem, rule: Rule, stop: Stop | None) -> Rule:
     """Return a demand rule with the month in which it cannot be served, and how much is lacking."""
     if rule.kind != "demand":
         return rule
     cls = problem.classes.index(rule.subject)
-    short = _short(problem)
+    short = _short(problem, stop)
     if short is None or not short[:, cls].any():
         return rule
     month = int(np.flatnonzero(short[:, cls])[0])
     return msgspec.structs.replace(rule, month=month, lacking=float(short[month, cls]))
 
 
-def _short(problem: Problem) -> np.ndarray | None:
-    """Return work per second that is lacking by month and class at the most; None if unknown."""
+def _short(problem: Problem, stop: Stop | None) -> np.ndarray | None:
+    """Return work per second that is lacking by month and class at the most; None if unknown.
+
+    Raises:
+        OutOfTime: somebody said stop.
+    """
+    if stop is not None and stop():
+        raise OutOfTime(_STOPPED)
     try:
-        return searched(problem, None, Clock(_TIME_S), 1e-3, None)[0].shortfall()
+        search, status = searched(problem, None, Clock(_TIME_S, stop), 1e-3, None)
     except InfeasibleMaster:
         return None
+    if status == "stopped":
+        raise OutOfTime(_STOPPED)
+    return search.shortfall()
 
 
-def _possible(problem: Problem) -> bool:
+def _possible(problem: Problem, stop: Stop | None) -> bool:
     """Tell whether there is a plan."""
-    short = _short(problem)
+    short = _short(problem, stop)
     if short is None:
         return False
     must = ~np.isfinite(problem.unmet_usd_per_h)

@@ -29,14 +29,14 @@ def floor(master: Master) -> float:
     chosen = master.entries.of(np.arange(len(master.price)))
     usd = master.fixed + master.own @ problem.probability
     # Prices are the same in all hours of a month, so an hour stands for all.
-    hour, found = _hour(master), [_least(master, usd)]
+    hour, found = _hour(master), [_least(master, usd, np.zeros_like(usd))]
     for ceiling in (ways.ceiling, _dearest(ways)):
         prices = np.moveaxis(ceiling, 0, 2)[:, :, None, :]
         saved = _saved(master, chosen, cut(hour, ways, prices).value)
         prices = prices * _scale(master, chosen, usd, saved)[None, :, None, :]
         made = cut(hour, ways, prices)
         base = float(problem.probability @ (made.base * problem.money).sum(axis=1))
-        found.append(base + _least(master, usd - _saved(master, chosen, made.value)))
+        found.append(base + _least(master, usd, _saved(master, chosen, made.value)))
     return max(found)
 
 
@@ -91,9 +91,15 @@ def _scale(master: Master, chosen: Chosen, usd: Numbers, saved: Numbers) -> Numb
     return found
 
 
-def _least(master: Master, usd: Numbers) -> float:
-    """Return the least that all columns cost together, each at its cheaper end."""
-    # What is left of an order that just pays is rounding.
-    usd = np.where(np.abs(usd) < 1e-9 * np.abs(usd).max(initial=0.0), 0.0, usd)
+def _least(master: Master, usd: Numbers, saved: Numbers) -> float:
+    """Return the least that all columns cost together, each at its cheaper end.
+
+    Args:
+        master: of the columns.
+        usd: what a unit of each costs.
+        saved: what it saves.
+    """
+    # What is left of an order that just pays is rounding, of that order's own cost.
+    usd = np.where(np.abs(usd - saved) < 1e-9 * np.abs(usd), 0.0, usd - saved)
     end = np.where(usd >= 0, master.low, master.high)
     return float(np.multiply(usd, end, out=np.zeros_like(usd), where=usd != 0).sum())

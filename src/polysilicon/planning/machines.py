@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from polysilicon.errors import PolysiliconError
 from polysilicon.planning.answer import Answer, gap_of
 from polysilicon.planning.fix import Units, fixed, units_of
 from polysilicon.planning.problem import Problem, UnitContract
@@ -45,7 +46,10 @@ def in_machines(
         return answer  # one order of several in tiers cannot be held fast
     for way in (round, math.ceil):
         whole: Units = units | {key: float(way(units[key] - _NEAR)) for key in some}
-        found = attempt(fixed(problem, whole), gap=gap / 10, time_s=time_s, stop=stop)
+        try:
+            found = attempt(fixed(problem, whole), gap=gap / 10, time_s=time_s, stop=stop)
+        except PolysiliconError:  # too late, which is no reason to lose the answer in parts
+            continue
         if found is None:
             continue
         if gap_of(found.cost_usd, answer.lower_bound_usd) <= max(gap, answer.gap):

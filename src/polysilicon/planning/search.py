@@ -185,7 +185,6 @@ class Search:
                     progress(self._progress())
                 if not self.coarse and reached <= gap and (self.integer or not self.whole):
                     if gap <= _SMALLEST or self.unserved() <= SERVED:
-                        self.clock.extend(np.inf)
                         return "optimal"
                     # So little is not served that its penalty is lost in the gap.
                     gap = max(gap / 30, _SMALLEST)
@@ -364,4 +363,5 @@ def searched(
         status = search.run(gap, progress)
         if search.unserved() <= SERVED or status != "optimal" or not search.whole:
             break
+    clock.extend(np.inf)  # what is told of the plan is never cut short
     return search, status

@@ -40,7 +40,7 @@ def solve(
     """
     found = attempt(problem, gap=gap, time_s=time_s, progress=progress, stop=stop, warm=warm)
     if found is None:
-        raise refusal(problem)
+        raise refusal(problem, stop)
     return found
 
 

@@ -74,6 +74,17 @@ def pull(name: str, sha256: str | None = None, progress: assets.Progress | None 
     return path
 
 
+def check_no_url(name: str, agent: str) -> None:
+    """Refuse a model that would be downloaded: whoever submits a task says what it names.
+
+    Raises:
+        InputError: the model of an agent's input is a URL.
+    """
+    if "://" in name:
+        mend = "pull it first: polysilicon models pull URL"
+        raise InputError(f"input of {agent}: model is a URL", mend=mend)
+
+
 def check_gguf(path: Path) -> None:
     """Raise `InputError` where `path` is not a readable GGUF file of a sensible size."""
     try:

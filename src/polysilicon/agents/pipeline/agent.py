@@ -20,7 +20,7 @@ import msgspec
 
 from polysilicon.agents.pipeline import stages
 from polysilicon.errors import InputError
-from polysilicon.runtime.models import DEFAULT_MODEL
+from polysilicon.runtime.models import DEFAULT_MODEL, check_no_url
 from polysilicon.runtime.types import Agent
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def _task(value: Any) -> Task:
         raise InputError(f"input of pipeline: {error}", mend=mend) from error
     if task.sequence_tokens is not None and task.sequence_tokens < _LEAST_SEQUENCE:
         raise InputError(f"input of pipeline: sequence_tokens is below {_LEAST_SEQUENCE}")
+    check_no_url(task.model, "pipeline")
     if (task.folder is None) == (not task.files):
         raise InputError("input of pipeline must name a folder or files", mend=mend)
     return task

@@ -93,7 +93,8 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
     task = _task(value)
     if task.iterations:
         check_extra()
-    folder = str(ctx.folder / "checkpoints" / ctx.task_id)
+    # It is part of what names a step, so it must not depend on where the run is resumed from.
+    folder = str((ctx.folder / "checkpoints" / ctx.task_id).resolve())
     held_back = problems.draw(
         random.Random(f"evaluate {task.seed}"),  # noqa: S311 - no secret
         task.held_back,
@@ -288,9 +289,7 @@ def _task(value: Any) -> Task:
         task = msgspec.convert(value, Task)
     except msgspec.ValidationError as error:
         raise InputError(f"input of posttrain: {error}", mend='give {"seed": NUMBER}') from error
-    if "://" in task.model:
-        mend = "pull it first: polysilicon models pull URL"
-        raise InputError("input of posttrain: model is a URL", mend=mend)
+    models.check_no_url(task.model, "posttrain")
     if task.adapter is not None and task.iterations:
         mend = "give iterations 0"
         raise InputError("input of posttrain: an adapter is only evaluated", mend=mend)

@@ -60,16 +60,22 @@ class Vocabulary:
         """Return a conversation as the text that the model is asked to go on with."""
         return str(self._ask("/apply-template", {"messages": list(messages)})["prompt"])
 
-    def tokens(self, text: str) -> Tokens:
-        """Return the tokens of a text, in which names of special tokens are such tokens."""
-        body = {"content": text, "add_special": False, "parse_special": True}
+    def tokens(self, text: str, *, special: bool = False) -> Tokens:
+        """Return the tokens of a text.
+
+        Args:
+            text: any.
+            special: whether names of control tokens in it are such tokens, as in what a template
+                made; in other texts they are letters, so that none can pretend to be a template.
+        """
+        body = {"content": text, "add_special": False, "parse_special": special}
         return np.asarray(self._ask("/tokenize", body)["tokens"], dtype=np.int32)
 
     def end(self) -> int:
         """Return the token that ends a text."""
         reply = self._client.get("/props")
         reply.raise_for_status()
-        return int(self.tokens(reply.json()["eos_token"])[0])
+        return int(self.tokens(reply.json()["eos_token"], special=True)[0])
 
     def _ask(self, path: str, body: dict[str, Any]) -> Any:
         reply = self._client.post(path, json=body)
@@ -89,7 +95,7 @@ def tokenise(words: Vocabulary, examples: Iterable[Example]) -> Iterator[Sequenc
     Prompt and answer are cut apart where the model's own tokens began, not anew as one text.
     """
     for example in examples:
-        prompt = words.tokens(words.prompt(example.messages))
+        prompt = words.tokens(words.prompt(example.messages), special=True)
         answer = words.tokens(example.answer)
         yield Sequence_(tokens=np.concatenate([prompt, answer]), begin=len(prompt))
 

@@ -23,6 +23,7 @@ from polysilicon.agents.posttrain.llama import Adapter, Llama, Tensor
 from polysilicon.agents.posttrain.step import Recipe
 from polysilicon.agents.posttrain.tokens import Example, Sequence_, tokenise, vocabulary
 from polysilicon.disk import atomic
+from polysilicon.errors import InputError
 
 _WARM_UP = 4
 """Steps of the optimizer over which the rate grows to its full size."""
@@ -51,16 +52,23 @@ def train(
     Returns:
         `adapter` (path of the GGUF file), `tokens` trained on, `steps` of the optimizer, `loss`
         before (of the first epoch) and `last_loss` (of the last one), in nats a token.
+
+    Raises:
+        InputError: the checkpoint before is missing.
     """
     how = msgspec.convert(recipe, Recipe)
-    torch.set_num_threads(how.threads)
     place = Path(folder)
+    before = place / f"{number - 1:03d}.npz"
+    if number > 1 and not before.exists():
+        mend = "begin a new run: what this one trained is gone"
+        raise InputError("the checkpoint to go on from is missing", where=str(before), mend=mend)
+    torch.set_num_threads(how.threads)
     place.mkdir(parents=True, exist_ok=True)
     base = _base(model, how.precision)
     words = vocabulary(model)
     rows = list(tokenise(words, msgspec.convert(examples, list[Example])))
     generator = torch.Generator().manual_seed(seed * 1000 + number)
-    state = State(base, how, place / f"{number - 1:03d}.npz", generator)
+    state = State(base, how, before, generator)
     losses = [state.epoch(rows, generator) for _ in range(how.epochs)]
     state.write(place / f"{number:03d}.npz")
     target = place / f"{number:03d}.gguf"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -75,7 +76,7 @@ class LlamaCpp:
         self._server = self._start(embedding=False)
         self._embedder: Any = None
         self._embedder_lock = threading.Lock()
-        self._adapted: OrderedDict[str, Any] = OrderedDict()
+        self._adapted: OrderedDict[_AdapterKey, Any] = OrderedDict()
         self._adapted_lock = threading.Lock()
         self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="llama")
 
@@ -150,15 +151,16 @@ class LlamaCpp:
         """
         if adapter is None:
             return self._server
+        key = _adapter_key(adapter)
         with self._adapted_lock:
-            server = self._adapted.pop(adapter, None)
+            server = self._adapted.pop(key, None)
             if server is None:
                 try:
                     check_gguf(Path(adapter))
                     server = self._start(embedding=False, adapter=adapter)
                 except InputError as error:
-                    raise EngineError(f"adapter {adapter}: {error}", of_request=True) from error
-            self._adapted[adapter] = server
+                    raise _no_adapter(adapter) from error
+            self._adapted[key] = server
             while len(self._adapted) > _ADAPTERS:
                 self._adapted.popitem(last=False)
             return server
@@ -187,6 +189,30 @@ class LlamaCpp:
         await asyncio.to_thread(self._workers.shutdown, wait=True, cancel_futures=True)
         self._server = self._embedder = None
         self._adapted.clear()
+
+
+_AdapterKey = tuple[str, int, int]
+"""Path, bytes and time of change (ns): a file that was written anew is another adapter."""
+
+
+def _adapter_key(adapter: str) -> _AdapterKey:
+    """Return what an adapter is known by.
+
+    Raises:
+        EngineError: it is no regular file; to open another kind may block, or do worse.
+    """
+    try:
+        found = Path(adapter).stat()
+    except (OSError, ValueError) as error:
+        raise _no_adapter(adapter) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise _no_adapter(adapter)
+    return adapter, found.st_size, found.st_mtime_ns
+
+
+def _no_adapter(adapter: str) -> EngineError:
+    """Return the error of any adapter that cannot be used; it does not tell which files exist."""
+    return EngineError(f"adapter {adapter}: no such adapter of this model", of_request=True)
 
 
 class _Call:
