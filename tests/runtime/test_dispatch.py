@@ -414,6 +414,14 @@ def test_a_step_waits_for_an_engine_that_had_answered(tmp_path: Path) -> None:
     assert record.wait_s > 0.3  # 0.1, 0.2 and 0.4 s, half as long at least
 
 
+def test_a_request_that_breaks_its_engine_over_and_over_is_given_up(tmp_path: Path) -> None:
+    only = pool("home")
+    only.gates["engine"].health.succeeded()
+    answers = [EngineError("broke off", down=True, broke=True)] * 9
+    found, (record,), told = steps(tmp_path, [only], {"home": answers})
+    assert (str(found), record.outcome, len(told)) == ("broke off", "error", 3)
+
+
 def test_an_engine_that_never_answered_is_not_waited_for(tmp_path: Path) -> None:
     down = EngineError("refused", down=True)
     found, (record,), told = steps(tmp_path, [pool("home")], {"home": [down, "yes"]})

@@ -25,6 +25,9 @@ Outcome = tuple[bytes, StepError | None]
 PATIENCE_S = 60.0
 """So long a step waits for an engine that went away, as it does for the journal's database."""
 
+_MOST_BREAKS = 3
+"""A step whose engine went away so often while it answered is sent to it no more."""
+
 _HUNG = 1.5
 """An attempt that lost a race after so many median services counts as a failure of its pool."""
 
@@ -76,6 +79,7 @@ class _Left:
     last: list[RunningPool] = field(default_factory=list)
     failed: list[RunningPool] = field(default_factory=list)
     waits: int = 0
+    breaks: int = 0
     until_s: float | None = None
 
     def waits_on(self, now_s: float) -> bool:
@@ -148,7 +152,9 @@ class Attempts:
                 if other is not None:
                     return other
                 answered = last[-1].gates[call.resource].health.answered
+                left.breaks += failure.broke
                 returns = failure.down and answered and not call.once
+                returns = returns and left.breaks < _MOST_BREAKS
                 if returns and left.waits_on(time.monotonic()):
                     await self._back_off(job, min(left.waits - 1, _MOST_DOUBLINGS))
                     left.failed.clear()
