@@ -80,12 +80,19 @@ class EngineError(StepError):
         of_request: the request is at fault, and no other engine would answer it either.
         begun: part of the answer has been handed on, so that no engine can begin it anew.
         down: the engine cannot be reached, or went away, and may come back.
+        broke: it went away with the request under way, which may be why.
     """
 
     def __init__(
-        self, text: str, *, of_request: bool = False, begun: bool = False, down: bool = False
+        self,
+        text: str,
+        *,
+        of_request: bool = False,
+        begun: bool = False,
+        down: bool = False,
+        broke: bool = False,
     ) -> None:
-        self.of_request, self.begun, self.down = of_request, begun, down
+        self.of_request, self.begun, self.down, self.broke = of_request, begun, down, broke
         super().__init__(text)
 
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,24 @@ def test_a_deep_value_is_refused_or_cut(name: str, run: Run) -> None:
     assert run("x = 1\nfor _ in range(200):\n    x = [x]\nx").ok
     result = run("x = 1\nfor _ in range(50000):\n    x = [x]\nx", limits=Limits())
     assert result.ok or result.error_kind == "exception"
+
+
+def test_what_somebody_waits_for_does_not_yield(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    yielded: list[int] = []
+    module = import_module(f"polysilicon.runtime.sandboxes.{name}")
+    monkeypatch.setattr(module, "yield_to_engine", yielded.append)
+
+    async def main(*, yields: bool) -> None:
+        sandbox = open_sandbox(name, 1, yields=yields)
+        try:
+            assert (await sandbox.run("x = 1", {}, Limits())).ok
+        finally:
+            await sandbox.close()
+
+    asyncio.run(main(yields=False))
+    assert not yielded
+    asyncio.run(main(yields=True))
+    assert len(yielded) == 1
 
 
 def test_unknown_sandbox() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from polysilicon.catalog.fleet import Pool
 from polysilicon.catalog.policy import Policy, Residency
 from polysilicon.errors import EngineError, InputError, PolicyError, StepError
+from polysilicon.runtime.attempts import _first_to_succeed
 from polysilicon.runtime.dispatch import Decision, Dispatcher, written
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.pools import RunningPool
@@ -412,6 +414,14 @@ def test_a_step_waits_for_an_engine_that_had_answered(tmp_path: Path) -> None:
     assert record.wait_s > 0.3  # 0.1, 0.2 and 0.4 s, half as long at least
 
 
+def test_a_request_that_breaks_its_engine_over_and_over_is_given_up(tmp_path: Path) -> None:
+    only = pool("home")
+    only.gates["engine"].health.succeeded()
+    answers = [EngineError("broke off", down=True, broke=True)] * 9
+    found, (record,), told = steps(tmp_path, [only], {"home": answers})
+    assert (str(found), record.outcome, len(told)) == ("broke off", "error", 3)
+
+
 def test_an_engine_that_never_answered_is_not_waited_for(tmp_path: Path) -> None:
     down = EngineError("refused", down=True)
     found, (record,), told = steps(tmp_path, [pool("home")], {"home": [down, "yes"]})
@@ -453,3 +463,86 @@ def test_a_second_pool_is_asked_where_that_pays(
     assert (found, record.pool) == (("away", "away") if hedges else ("home", "home"))
     assert record.prompt_tokens == 5
     assert [p.gates["engine"].running for p in (home, away)] == [0, 0]
+
+
+async def hedged(
+    folder: Path, pools: list[RunningPool], work: Any, steps: int = 1, **call: Any
+) -> list[Any]:
+    """Run steps that may be hedged, after services of 10 ms with a tail on all pools."""
+    for each in pools:
+        for seconds in [1.0] * 2 + [0.01] * 60:
+            each.gates["engine"].running += 1
+            each.gates["engine"].leave(seconds, "chat")
+    journal, found = SqliteJournal(folder), list[Any]()
+    runner = StepRunner(journal, Dispatcher(pools), time.monotonic)
+    given = replace(CALL, hedge=True, **call)
+    try:
+        for _ in range(steps):
+            try:
+                found.append(await runner.run(Scope(task()), given, partial(work, runner), str))
+            except StepError as error:
+                found.append(error)
+    finally:
+        journal.close()
+    return found
+
+
+def three() -> list[RunningPool]:
+    return [pool(name, usd_per_s=1e-9 * n) for n, name in enumerate("abc", 1)]
+
+
+def test_of_two_that_end_at_once_the_one_that_succeeds_counts() -> None:
+    async def ends(failure: StepError | None) -> tuple[bytes, StepError | None]:
+        return b"", failure
+
+    async def scenario() -> None:
+        for _ in range(20):
+            good = asyncio.create_task(ends(None))
+            bad = asyncio.create_task(ends(EngineError("gone")))
+            await asyncio.sleep(0)
+            assert await _first_to_succeed([bad, good]) is good
+
+    asyncio.run(scenario())
+
+
+def test_each_pool_is_asked_once_where_hedges_fail_too(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def work(_runner: StepRunner, of: RunningPool, _usage: Usage) -> str:
+        asked.append(of.name)
+        await asyncio.sleep(0.05 if of.name == "a" else 0.0)
+        raise EngineError(of.name)
+
+    pools = three()
+    (error,) = asyncio.run(hedged(tmp_path, pools, work))
+    assert (sorted(asked), str(error)) == (["a", "b", "c"], "c")
+    assert [p.gates["engine"].running for p in pools] == [0, 0, 0]
+
+
+def test_a_pool_that_hangs_is_drained_by_the_races_that_it_loses(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def work(_runner: StepRunner, of: RunningPool, _usage: Usage) -> str:
+        asked.append(of.name)
+        await asyncio.sleep(5.0 if of.name == "a" else 0.02)
+        return of.name
+
+    pools = three()[:2]
+    assert asyncio.run(hedged(tmp_path, pools, work, steps=4)) == ["b"] * 4
+    assert asked == ["a", "b"] * 3 + ["b"]
+    assert pools[0].gates["engine"].health.drained
+    assert pools[0].gates["engine"].service_s("chat") > 0.015
+
+
+def test_a_step_keeps_its_pool_where_a_reload_leaves_none(tmp_path: Path) -> None:
+    async def work(runner: StepRunner, of: RunningPool, _usage: Usage) -> str:
+        other = pool("other")
+        other.engine = SimpleNamespace(model="another")
+        runner.dispatch_by(Dispatcher([other, other]))
+        await asyncio.sleep(0.05)
+        return of.name
+
+    pools = three()[:2]
+    found = asyncio.run(hedged(tmp_path, pools, work))
+    assert found == ["a"]
+    assert [p.gates["engine"].running for p in pools] == [0, 0]

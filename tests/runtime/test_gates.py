@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polysilicon import schedule
 from polysilicon.runtime.batches import Batch
 from polysilicon.runtime.gates import Gate
 from polysilicon.schedule import BATCH, INTERACTIVE
@@ -132,6 +133,110 @@ def test_whoever_is_waited_for_does_not_wait_for_batch_work() -> None:
         for _ in range(3):  # batch work goes on when there is room below the cap
             assert not late.done()
             gate.leave()
+        await asyncio.wait_for(late, 1.0)
+
+    asyncio.run(scenario())
+
+
+def saving(slots: int = 1) -> Gate:
+    """A gate where a prefix cache saves a minute."""
+    return Gate(slots, lambda prompts: 60.0 * (prompts["p"] > 0), holds=True)
+
+
+def test_no_slot_is_kept_from_whoever_is_waited_for() -> None:
+    async def scenario() -> None:
+        gate = saving()
+        task = await returns(gate, 0.0)
+        one = asyncio.create_task(gate.enter(waiter(INTERACTIVE)))
+        await asyncio.sleep(0)
+        gate.leave(0.01, "plan", task)  # it waits already
+        await asyncio.wait_for(one, 1.0)
+        gate.leave()
+        await gate.enter(task)
+        gate.leave(0.01, "plan", task)  # it comes later
+        assert not gate.has_room(waiter())
+        await asyncio.wait_for(gate.enter(waiter(INTERACTIVE)), 1.0)
+        assert gate.held == 0
+
+    asyncio.run(scenario())
+
+
+def test_who_starves_goes_before_a_task_that_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        gate = saving()
+        task = await returns(gate, 0.0)
+        other = asyncio.create_task(gate.enter(waiter()))
+        await asyncio.sleep(0)
+        gate.leave(0.01, "plan", task)
+        assert not other.done()
+        monkeypatch.setattr(schedule, "STARVE_S", 0.02)
+        await asyncio.sleep(0.03)
+        again = asyncio.create_task(gate.enter(task))
+        await asyncio.wait_for(other, 1.0)
+        assert not again.done()
+        gate.leave()
+        await asyncio.wait_for(again, 1.0)
+
+    asyncio.run(scenario())
+
+
+def test_no_slot_is_kept_for_a_task_whose_next_steps_wait_already() -> None:
+    async def scenario() -> None:
+        gate = saving()
+        task = await returns(gate, 0.0)
+        more = asyncio.create_task(gate.enter(task))
+        await asyncio.sleep(0)
+        gate.leave(0.01, "plan", task)
+        await asyncio.wait_for(more, 1.0)
+
+    asyncio.run(scenario())
+
+
+def test_a_task_that_ended_keeps_nothing() -> None:
+    async def scenario() -> None:
+        gate = saving()
+        task = await returns(gate, 0.0)
+        other = asyncio.create_task(gate.enter(waiter()))
+        await asyncio.sleep(0)
+        gate.leave(0.01, "plan", task)
+        gate.ended(task)
+        await asyncio.wait_for(other, 1.0)
+
+    asyncio.run(scenario())
+
+
+def test_batch_work_goes_on_beside_steady_interactive_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        gate = Gate(1, front=1)
+        await gate.enter(waiter(INTERACTIVE))
+        late = asyncio.create_task(gate.enter(waiter()))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(gate.enter(waiter(INTERACTIVE)), 1.0)
+        monkeypatch.setattr(schedule, "STARVE_S", 0.0)
+        steady = asyncio.create_task(gate.enter(waiter(INTERACTIVE)))
+        await asyncio.sleep(0)
+        gate.leave()
+        await asyncio.sleep(0)
+        assert (late.done(), steady.done()) == (False, False)
+        gate.leave()
+        await asyncio.wait_for(late, 1.0)
+        await asyncio.wait_for(steady, 1.0)
+
+    asyncio.run(scenario())
+
+
+def test_room_that_a_batch_gains_is_taken_at_once() -> None:
+    async def scenario() -> None:
+        batch = Batch(64)
+        noted(batch, 0.02, 0.2)
+        gate = Gate(64, None, batch)
+        await gate.enter(waiter())
+        late = asyncio.create_task(gate.enter(waiter()))
+        await asyncio.sleep(0)
+        for n in range(64):
+            gate.noted(11, 0.2, 1 + n % 12)
         await asyncio.wait_for(late, 1.0)
 
     asyncio.run(scenario())

@@ -34,6 +34,11 @@ def test_dollars_decide() -> None:
     assert after_s(tail, 1.0, 1.0, slack_s=2.0) == 1.0  # a deadline makes a second worth a dollar
 
 
+def test_a_free_request_waits_for_the_tail_too() -> None:
+    times = [0.1 * n for n in range(1, 41)]
+    assert after_s(times, 0.1, 0.0) == pytest.approx(3.6)
+
+
 def test_what_is_still_in_time_is_not_late() -> None:
     assert after_s([1.0] * 30 + [30.0] * 3, 1.0, 1e-4, slack_s=1000.0) == math.inf
 

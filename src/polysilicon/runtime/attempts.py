@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from polysilicon.errors import EngineError, StepError, StepTimeoutError
 from polysilicon.runtime.dispatch import Choice, Dispatcher
 from polysilicon.runtime.pools import RunningPool
@@ -22,6 +24,12 @@ Outcome = tuple[bytes, StepError | None]
 
 PATIENCE_S = 60.0
 """So long a step waits for an engine that went away, as it does for the journal's database."""
+
+_MOST_BREAKS = 3
+"""A step whose engine went away so often while it answered is sent to it no more."""
+
+_HUNG = 1.5
+"""An attempt that lost a race after so many median services counts as a failure of its pool."""
 
 _BACKOFF_S = 0.1
 _MOST_DOUBLINGS = 4
@@ -41,23 +49,37 @@ class Way:
         return None if self.choice is None else self.choice.pool
 
 
+@dataclass(slots=True)
+class _Race:
+    """Whether an attempt has won it, so that the other one is cancelled for being slower."""
+
+    won: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is attempted."""
+    """What is attempted; `race` is common to the attempts of a step."""
 
     task: TaskState
     call: StepCall
     work: Work
     usage: Usage
+    race: _Race
 
 
 @dataclass(slots=True)
 class _Left:
-    """What a step that failed may still try: its retries, and waiting for an engine to return."""
+    """What a step that failed may still try: its retries, and waiting for an engine to return.
+
+    `last` are the pools of the attempts that failed last, the one whose error counts at the end;
+    `failed` those whose engines did since the step began, or began anew.
+    """
 
     retries: int
+    last: list[RunningPool] = field(default_factory=list)
     failed: list[RunningPool] = field(default_factory=list)
     waits: int = 0
+    breaks: int = 0
     until_s: float | None = None
 
     def waits_on(self, now_s: float) -> bool:
@@ -94,7 +116,7 @@ class Attempts:
         A pool whose engine fails costs no retry while another one may take the step, nor does one
         that had answered before and cannot be reached.
         """
-        job, left, tries = _Job(task, call, work, usage), _Left(call.retries), 0
+        job, left, tries = _Job(task, call, work, usage, _Race()), _Left(call.retries), 0
         choice = way.choice
         while choice is not None:
             way.choice = choice = await self._entered(task, call, choice, left.failed)
@@ -105,7 +127,7 @@ class Attempts:
                 way.start_s = begin_s
                 begun()
             usage.again()
-            result, failure = await self._raced(job, way, tries)
+            result, failure = await self._raced(job, way, tries, left)
             if failure is None:
                 if tries == 0 and usage.began_s is not None:
                     way.start_s = usage.began_s
@@ -113,25 +135,26 @@ class Attempts:
                     self._learn(job, choice.pool, begin_s, (beside + gate.running + 1) / 2)
                 return result, None
             tries += 1
-            choice = await self._following(job, choice.pool, failure, left)
+            choice = await self._following(job, failure, left)
         assert failure is not None
         return encode_error(failure), failure
 
-    async def _following(
-        self, job: _Job, pool: RunningPool, failure: StepError, left: _Left
-    ) -> Choice | None:
+    async def _following(self, job: _Job, failure: StepError, left: _Left) -> Choice | None:
         """Return where a step that failed goes next; None where it has failed for good."""
-        call, task, choose = job.call, job.task, self.dispatcher.choose
+        call, task, choose = job.call, job.task, self.dispatcher.other
+        last, left.last = left.last, []
         if isinstance(failure, EngineError):
             if failure.begun:
                 return None
             if not failure.of_request:
-                left.failed.append(pool)
+                left.failed.append(last[-1])
                 other = choose(call, task, without=left.failed)
                 if other is not None:
                     return other
-                answered = pool.gates[call.resource].health.answered
+                answered = last[-1].gates[call.resource].health.answered
+                left.breaks += failure.broke
                 returns = failure.down and answered and not call.once
+                returns = returns and left.breaks < _MOST_BREAKS
                 if returns and left.waits_on(time.monotonic()):
                     await self._back_off(job, min(left.waits - 1, _MOST_DOUBLINGS))
                     left.failed.clear()
@@ -141,7 +164,7 @@ class Attempts:
         await self._back_off(job, call.retries - left.retries)
         left.retries -= 1
         left.failed.clear()
-        return choose(call, task, without=[pool]) or choose(call, task)
+        return choose(call, task, without=last) or choose(call, task)
 
     async def _back_off(self, job: _Job, number: int) -> None:
         """Wait before another attempt, the first of which has number 0."""
@@ -162,7 +185,7 @@ class Attempts:
                 now_s = time.monotonic()
                 if gate.health.up(now_s):
                     return choice
-                other = self.dispatcher.choose(call, task, without=[choice.pool, *failed])
+                other = self.dispatcher.other(call, task, without=[choice.pool, *failed])
                 if other is None:
                     return choice
                 if not other.pool.gates[call.resource].health.up(now_s):
@@ -177,15 +200,19 @@ class Attempts:
             self.dispatcher.settle(choice, None)
             choice = other
 
-    async def _raced(self, job: _Job, way: Way, tries: int) -> Outcome:
+    async def _raced(self, job: _Job, way: Way, tries: int, left: _Left) -> Outcome:
         """Try once; where that takes so long that it pays, on a second pool, too.
 
-        The first to succeed counts, the other is cancelled, and both are paid for.
+        The first to succeed counts, the other is cancelled, and both are paid for. Where none does,
+        the pools are put into `left.last`, and those of engines that failed beside the one whose
+        error counts into `left.failed`.
         """
         first = way.choice
         assert first is not None
-        after_s = self.dispatcher.hedge_after_s(job.call, job.task, first)
+        without = [first.pool, *left.failed]
+        after_s = self.dispatcher.hedge_after_s(job.call, job.task, first, without)
         if after_s == math.inf:
+            left.last = [first.pool]
             return await self._attempt(job, first)
         runs: dict[asyncio.Task[Outcome], tuple[Choice, Usage]] = {}
 
@@ -198,12 +225,13 @@ class Attempts:
         ended: asyncio.Task[Outcome] | None = None
         try:
             done, _ = await asyncio.wait(runs, timeout=after_s)
-            second = None if done else await self._beside(job, first)
+            second = None if done else await self._beside(job, without)
             if second is not None:
                 self.dispatcher.tell(second, job.task, job.usage.step_id, tries)
                 self.hedged += 1
                 begin(second)
             ended = await _first_to_succeed(list(runs))
+            job.race.won = ended.exception() is None and ended.result()[1] is None
         finally:
             for run in runs:
                 run.cancel()
@@ -211,11 +239,15 @@ class Attempts:
             counts = None if ended is None else runs[ended][1]
             _merge(job.usage, [own for _, own in runs.values()], counts)
         way.choice = runs[ended][0]
+        if not job.race.won:
+            others = {run: choice.pool for run, (choice, _) in runs.items() if run is not ended}
+            left.last = [*others.values(), way.choice.pool]
+            left.failed += [pool for run, pool in others.items() if _of_engine(run)]
         return ended.result()
 
-    async def _beside(self, job: _Job, first: Choice) -> Choice | None:
-        """Return a pool that takes a step beside the first, entered; None where none has room."""
-        other = self.dispatcher.choose(job.call, job.task, without=[first.pool])
+    async def _beside(self, job: _Job, without: list[RunningPool]) -> Choice | None:
+        """Return a pool that takes a step beside others, entered; None where none has room."""
+        other = self.dispatcher.other(job.call, job.task, without=without)
         if other is None:
             return None
         gate = other.pool.gates[job.call.resource]
@@ -230,7 +262,7 @@ class Attempts:
         task, call, usage = job.task, job.call, job.usage
         pool, gate = choice.pool, choice.pool.gates[call.resource]
         begin_s, cpu_before_s = self._clock(), usage.cpu_s
-        tells = False  # whether its seconds tell how fast the pool is
+        tells = beaten = False  # whether its seconds tell how fast the pool is
         task.running.append(call.name)
         try:
             result = encode_result(await self._watched(job, pool))
@@ -239,6 +271,9 @@ class Attempts:
             tells = not isinstance(error, EngineError)
             usage.cpu_s = _sum(usage.cpu_s, error.cpu_s)
             return b"", error
+        except asyncio.CancelledError:
+            beaten = job.race.won
+            raise
         else:
             return result, None
         finally:
@@ -249,7 +284,9 @@ class Attempts:
             usage.cost_usd = _sum(usage.cost_usd, cost_usd)
             usage.energy_j = _sum(usage.energy_j, energy_j)
             self.dispatcher.settle(choice, cost_usd)
-            gate.leave(served_s if tells else None, call.name, task)
+            # One that lost took longer than this: that tells something where it is long.
+            tells = tells or (beaten and served_s > gate.service_s(call.name))
+            gate.leave(served_s if tells else None, call.name, None if beaten else task)
 
     async def _watched(self, job: _Job, pool: RunningPool) -> Any:
         """Do the work, and note what that tells of the pool's engine.
@@ -258,8 +295,9 @@ class Attempts:
             StepError: it failed, or ran late.
         """
         call = job.call
-        health = pool.gates[call.resource].health
-        probe = health.begun()
+        gate = pool.gates[call.resource]
+        health = gate.health
+        probe, begin_s = health.begun(), time.monotonic()
         try:
             async with asyncio.timeout(call.timeout_s):
                 result = await job.work(pool, job.usage)
@@ -274,7 +312,12 @@ class Attempts:
                 health.failed(time.monotonic(), probe=probe, doubtful=error.doubtful)
             raise
         except BaseException:
-            health.left(probe=probe)
+            now_s, times_s = time.monotonic(), gate.times_s(call.name)
+            lost = job.race.won and times_s.size > 0
+            if lost and now_s - begin_s >= _HUNG * float(np.median(times_s)):
+                health.failed(now_s, probe=probe, doubtful=True)
+            else:
+                health.left(probe=probe)
             raise
         health.succeeded()
         return result
@@ -297,8 +340,16 @@ async def _first_to_succeed(runs: list[asyncio.Task[Outcome]]) -> asyncio.Task[O
     while True:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for run in done:
-            if run.exception() is not None or run.result()[1] is None or not pending:
+            if run.exception() is not None or run.result()[1] is None:
                 return run
+        if not pending:
+            return done.pop()
+
+
+def _of_engine(run: asyncio.Task[Outcome]) -> bool:
+    """Tell whether an attempt that ended failed by its engine."""
+    failure = None if run.cancelled() or run.exception() is not None else run.result()[1]
+    return isinstance(failure, EngineError) and not failure.of_request
 
 
 def _merge(usage: Usage, all_: list[Usage], counts: Usage | None) -> None:

@@ -177,10 +177,22 @@ class Dispatcher:
                 )  # fmt: skip
         return choice
 
-    def hedge_after_s(self, call: StepCall, task: TaskState, choice: Choice) -> float:
+    def other(
+        self, call: StepCall, task: TaskState, *, without: Sequence[RunningPool] = ()
+    ) -> Choice | None:
+        """Return what `choose` does; None, too, where a reload left no pool for such steps."""
+        try:
+            return self.choose(call, task, without=without)
+        except InputError:
+            return None
+
+    def hedge_after_s(
+        self, call: StepCall, task: TaskState, choice: Choice, without: Sequence[RunningPool]
+    ) -> float:
         """Return after how long a second pool should be asked, too; infinite where that never pays.
 
         What a second request costs is its dollars; joules have no price to weigh lateness with.
+        None of `without` is the second one.
         """
         objective = call.objective or self.policy.objective
         if not call.hedge or len(self._pools) < 2 or objective == "energy":
@@ -188,7 +200,7 @@ class Dispatcher:
         times_s = choice.pool.gates[call.resource].times_s(call.name)
         if times_s.size < schedule.TELLING_TIMES:
             return math.inf
-        other = self.choose(call, task, without=[choice.pool])
+        other = self.other(call, task, without=without)
         if other is None:
             return math.inf
         self.settle(other, None)
@@ -196,6 +208,12 @@ class Dispatcher:
         price = 0.0 if objective == "latency" else price
         slack_s, late = _lateness(task, time.monotonic(), objective)
         return schedule.hedge_after_s(times_s, queue_s + work_s, price * work_s, slack_s, late)
+
+    def ended(self, task: TaskState) -> None:
+        """Forget a task that takes no more steps; no room is kept for it."""
+        for pool in self._pools:
+            for gate in pool.gates.values():
+                gate.ended(task)
 
     def refusal(self, call: StepCall, task: TaskState) -> PolicyError:
         """Return why no pool may take a step."""

@@ -47,18 +47,22 @@ class _Pauses:
         self._left: dict[str, int] = {}
         self._returned: dict[str, int] = {}
         self._mean_s: dict[str, float] = {}
-        self._away: dict[int, tuple[str, float]] = {}
+        self._away: dict[int, tuple[Waiter, str, float]] = {}  # a key lives while its task is held
 
     def left(self, task: Waiter, name: str, now_s: float) -> None:
         if name in self._left or len(self._left) < _MOST_NAMES:
             self._left[name] = self._left.get(name, 0) + 1
-            self._away[id(task)] = name, now_s
-            if len(self._away) > _MOST_NAMES:  # those of tasks that ended
+            self._away[id(task)] = task, name, now_s
+            if len(self._away) > _MOST_NAMES:
                 del self._away[next(iter(self._away))]
 
+    def ended(self, task: Waiter) -> None:
+        self._away.pop(id(task), None)
+
     def returned(self, task: Waiter, now_s: float) -> None:
-        name, since_s = self._away.pop(id(task), ("", 0.0))
-        if name:
+        found = self._away.pop(id(task), None)
+        if found is not None:
+            _, name, since_s = found
             self._returned[name] = self._returned.get(name, 0) + 1
             self._mean_s[name] = schedule.smoothed(self._mean_s.get(name, 0.0), now_s - since_s)
 
@@ -78,7 +82,9 @@ class Gate:
         holds: slots have a cache that is lost to whoever takes them, so that one may be kept for
             a task that paused.
         front: so many steps that somebody waits for enter beyond the cap: what they run on goes
-            before whatever is under way, and that does not go on until they have ended.
+            before whatever is under way, and that does not go on until they have ended. None does
+            while one that nobody waits for has waited for `STARVE_S`, unless such a one entered
+            within that time.
     """
 
     def __init__(
@@ -98,7 +104,8 @@ class Gate:
         self.health = Health()
         self.batch = batch or Batch(cap)
         self._saves, self._pauses = saves, _Pauses() if holds else None
-        self._kept: dict[int, asyncio.TimerHandle] = {}
+        self._kept: dict[int, tuple[Waiter, asyncio.TimerHandle]] = {}
+        self._batch_at_s = -math.inf
         self._means: dict[str, float] = {}
         self._times: dict[str, deque[float]] | None = {} if batch is not None else None
         self._waiting: list[_Entry] = []
@@ -114,7 +121,26 @@ class Gate:
         return min(self.cap, self.batch.most)
 
     def _limit_of(self, task: Waiter) -> int:
-        return self.limit + (self._front if task.klass == schedule.INTERACTIVE else 0)
+        if self._front == 0 or task.klass != schedule.INTERACTIVE:
+            return self.limit
+        return self.limit + (0 if self._starving(time.monotonic()) else self._front)
+
+    def _starving(self, now_s: float) -> bool:
+        """Tell whether batch work has stood still for too long."""
+        stood_still = now_s - self._batch_at_s >= schedule.STARVE_S
+        return stood_still and any(_starved(e, now_s) for e in self._waiting)
+
+    def _pressed(self, now_s: float) -> bool:
+        """Tell whether one waits that goes before all others, so that no room is kept from it."""
+        return any(
+            not e[0].done() and (e[1].klass == schedule.INTERACTIVE or _starved(e, now_s))
+            for e in self._waiting
+        )
+
+    def _begin(self, task: Waiter) -> None:
+        self.running += 1
+        if task.klass != schedule.INTERACTIVE:
+            self._batch_at_s = time.monotonic()
 
     def has_room(self, task: Waiter) -> bool:
         """Tell whether a step of a task would enter at once."""
@@ -123,18 +149,22 @@ class Gate:
 
     async def enter(self, task: Waiter) -> None:
         """Wait for room; whoever enters must call `leave`."""
+        now_s, freed = time.monotonic(), False
         if self._pauses is not None:
-            self._pauses.returned(task, time.monotonic())
-            if self._free(id(task)) and self.running < self.limit:
+            self._pauses.returned(task, now_s)
+            freed = self._free(id(task))
+            if freed and self.running < self.limit and not self._pressed(now_s):
                 self.held += 1
-                self.running += 1
+                self._begin(task)
                 return
         if self.has_room(task):
-            self.running += 1
+            self._begin(task)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (turn, task, time.monotonic())
+        entry = (turn, task, now_s)
         self._waiting.append(entry)
+        if freed or self._kept:
+            self._admit()
         try:
             await turn
         except asyncio.CancelledError:
@@ -169,43 +199,71 @@ class Gate:
                 self._times.setdefault(name, deque(maxlen=_TIMES)).append(service_s)
 
     def _keep(self, task: Waiter, name: str) -> None:
-        """Keep the room of a task that paused, where `schedule.hold_s` says so."""
+        """Keep the room of a task that paused, where `schedule.hold_s` says so.
+
+        Not where more steps of it wait already, which could not take it, nor from those that go
+        before all others.
+        """
         assert self._pauses is not None
+        if any(e[1] is task for e in self._waiting):
+            return
+        now_s = time.monotonic()
         pause_s, returns = self._pauses.expected(name)
-        self._pauses.left(task, name, time.monotonic())
+        self._pauses.left(task, name, now_s)
         saved_s = self._saves(task.prompts) if self._saves is not None else 0.0
         hold_s = schedule.hold_s(saved_s, pause_s, returns)
-        if hold_s > 0.0:
+        if hold_s > 0.0 and not self._pressed(now_s):
             key = id(task)
             self._free(key)
             loop = asyncio.get_running_loop()
-            self._kept[key] = loop.call_later(hold_s, self._expired, key)
+            self._kept[key] = task, loop.call_later(hold_s, self._expired, key)
 
     def _free(self, key: int) -> bool:
         """Give up the room that is kept for a task; tell whether there was any."""
         kept = self._kept.pop(key, None)
         if kept is not None:
-            kept.cancel()
+            kept[1].cancel()
         return kept is not None
 
     def _expired(self, key: int) -> None:
         self._free(key)
         self._admit()
 
+    def ended(self, task: Waiter) -> None:
+        """Forget a task that takes no more steps."""
+        if self._pauses is not None:
+            self._pauses.ended(task)
+            if self._free(id(task)):
+                self._admit()
+
+    def noted(self, tokens: int, seconds: float, batch: float) -> None:
+        """Note an answer, see `Batch.noted`; where more at once pay now, they enter."""
+        self.batch.noted(tokens, seconds, batch)
+        self._admit()
+
     def _admit(self) -> None:
         """Let as many in as there is room for."""
         # Who was cancelled while waiting may not have taken itself off the list yet.
         self._waiting = [entry for entry in self._waiting if not entry[0].done()]
-        while self._waiting:
-            taken, entries = self.running + len(self._kept), self._waiting
-            if not schedule.admit(taken, len(entries), self.limit):
-                entries = [e for e in entries if e[1].klass == schedule.INTERACTIVE]
-                if not schedule.admit(taken, len(entries), self.limit + self._front):
-                    return
+        while entries := self._entering():
             entry = entries[self._next(entries)]
             self._waiting.remove(entry)
-            self.running += 1
+            self._begin(entry[1])
             entry[0].set_result(None)
+
+    def _entering(self) -> list[_Entry]:
+        """Return those that wait and may enter; room that is kept goes to who presses."""
+        now_s, entries = time.monotonic(), self._waiting
+        full = self.running < self.limit <= self.running + len(self._kept)
+        if full and self._pressed(now_s):  # only those that are kept fill it
+            self._free(next(iter(self._kept)))
+        starving = self._front > 0 and self._starving(now_s)
+        taken = self.running + len(self._kept)
+        if schedule.admit(taken, len(entries), self.limit):
+            return [e for e in entries if _starved(e, now_s)] if starving else entries
+        entries = [e for e in entries if e[1].klass == schedule.INTERACTIVE]
+        front = 0 if starving else self._front
+        return entries if schedule.admit(taken, len(entries), self.limit + front) else []
 
     def _next(self, entries: list[_Entry]) -> int:
         """Return which of the waiting steps runs next."""
@@ -230,3 +288,8 @@ class Gate:
     def times_s(self, name: str) -> Floats:
         """Return the last services of steps of a name, shape (n,)."""
         return np.array((self._times or {}).get(name, ()), np.float64)
+
+
+def _starved(entry: _Entry, now_s: float) -> bool:
+    """Tell whether a step that nobody waits for has waited for too long."""
+    return entry[1].klass != schedule.INTERACTIVE and now_s - entry[2] >= schedule.STARVE_S

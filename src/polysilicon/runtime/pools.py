@@ -90,9 +90,9 @@ class RunningPool:
     def decoded(self, tokens: int, seconds: float, batch: float) -> None:
         """Note how long the tokens of an answer took after the first, and beside how many others.
 
-        See `Batch.noted`.
+        See `Gate.noted`.
         """
-        self.gates["engine"].batch.noted(tokens, seconds, batch)
+        self.gates["engine"].noted(tokens, seconds, batch)
 
     def saved_s(self, prompts: Mapping[str, int]) -> float:
         """Return seconds that the prefix cache saves a task, by the prompt it last left here.

@@ -40,7 +40,7 @@ class Resources:
         """Return the sandbox `name`, opened at its first use; `front` for whom somebody waits."""
         key = name, front
         if key not in self.sandboxes:
-            self.sandboxes[key] = open_sandbox(name, self.cores)
+            self.sandboxes[key] = open_sandbox(name, self.cores, yields=not front)
         return self.sandboxes[key]
 
     def workers_for(self, task: TaskState) -> Workers:

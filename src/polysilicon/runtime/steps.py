@@ -64,6 +64,10 @@ class StepRunner:
         self._dispatcher, self.policy = dispatcher, dispatcher.policy
         self._attempts.dispatcher = dispatcher
 
+    def ended(self, task: TaskState) -> None:
+        """Forget a task that takes no more steps."""
+        self._dispatcher.ended(task)
+
     def try_out(self, call: StepCall, task: TaskState) -> None:
         """Choose a pool for a step that will not run: that compiles the rules, or loads them."""
         choice = self._dispatcher.choose(call, task)

@@ -98,7 +98,9 @@ class TaskRunner:
             return await self._ended(agent, task, state, start_s, stop)
         finally:
             del self._stops[task.task_id]
-            self.active.pop(task.task_id, None)
+            left = self.active.pop(task.task_id, None)
+            if left is not None:
+                self.resources.runner.ended(left)
 
     async def _begun(
         self, agent: Agent, task: PendingTask, arrival_s: float, only: frozenset[str] | None
@@ -154,7 +156,7 @@ class TaskRunner:
             end_s=resources.clock(),
         )
         await self.journal.end_task(record)
-        if record.ok:
+        if not stop.done():  # one that fails tells its length, too
             self.lengths.ended(task.agent, state.attained_s)
         return record
 

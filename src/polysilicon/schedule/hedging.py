@@ -15,6 +15,9 @@ from polysilicon.schedule.types import Floats
 TELLING_TIMES = 20
 """Fewer services tell nothing of a tail."""
 
+TAIL = 0.9
+"""Share of the services after which a second request may go out."""
+
 
 def hedge_after_s(
     times_s: Floats, other_s: float, other_usd: float, slack_s: float, late_usd_per_s: float
@@ -24,7 +27,8 @@ def hedge_after_s(
     At an age t the rest of the first request is one of the measured services longer than t, or,
     past all of them, t again (the mean of what is left where the tail is that of Pareto with
     exponent 2). The second one saves what of that lies beyond its own end. It pays at the first
-    age at which these seconds, as the step's lateness prices them, cost more than the request.
+    age at which these seconds, as the step's lateness prices them, cost more than the request, and
+    not before `TAIL` of the measured services: even where it is free it takes another one's slot.
 
     Args:
         times_s: services measured on the first pool, shape (n,).
@@ -41,7 +45,8 @@ def hedge_after_s(
     timed = math.isfinite(slack_s)
     usd_per_s = late_usd_per_s if timed else late_usd_per_s * IDLE_SHARE
     ages_s = np.sort(times_s)
-    for i, age_s in enumerate(ages_s):
+    for i in range(math.ceil(TAIL * ages_s.size) - 1, ages_s.size):
+        age_s = ages_s[i]
         rest_s = ages_s[i + 1 :] if i + 1 < ages_s.size else np.array([2.0 * age_s])
         counts_from_s = max(age_s + other_s, slack_s) if timed else age_s + other_s
         saved_s = float(np.maximum(rest_s - counts_from_s, 0.0).mean())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -55,6 +56,22 @@ def test_parts_of_results_that_a_crash_left_are_removed(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "x.part").write_text("half")
     SqliteJournal(tmp_path).close()
     assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_results_that_no_step_names_any_more_are_removed(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path)
+    end(journal, "s1", result=b"y" * 70_000)
+    end(journal, "s2", result=b"z" * 70_000)
+    journal._db.execute("DELETE FROM step WHERE step_id = 's2'")  # as a crash in `forget` leaves it
+    journal.close()
+    for blob in (tmp_path / "blobs").iterdir():
+        os.utime(blob, (0, 0))
+    journal = SqliteJournal(tmp_path)
+    plan = journal._db.execute(f"EXPLAIN QUERY PLAN {sqlite._NAMED}", (b"",)).fetchall()
+    assert "USING COVERING INDEX large" in str(plan) or "USING INDEX large" in str(plan)
+    assert {data for _, data in history(journal).values()} == {b"y" * 70_000}
+    assert len(list((tmp_path / "blobs").iterdir())) == 1
+    journal.close()
 
 
 def test_a_file_that_is_no_journal(tmp_path: Path) -> None:

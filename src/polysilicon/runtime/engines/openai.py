@@ -13,7 +13,9 @@ from polysilicon.runtime.engines.llamacpp import parse_json, request_body
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
 _CONNECT_S = 10.0
+_DOWN = (502, 503, 504)  # nobody behind the address, as while an engine starts again
 _OF_REQUEST = (400, 413, 422)  # bad, too large, cannot be processed
+_UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _KEEP_S = 2.0  # servers close idle connections after five seconds or more
 
 
@@ -70,7 +72,8 @@ class OpenAI:
                     if on_token:
                         on_token(text)
         if not finish:
-            raise EngineError(f"{self._client.base_url}: the answer broke off", down=True)
+            told = f"{self._client.base_url}: the answer broke off"
+            raise EngineError(told, down=True, broke=True)
         text = "".join(pieces)
         details = usage.get("prompt_tokens_details") or {}
         return ChatResult(
@@ -96,7 +99,7 @@ class OpenAI:
                     yield event
             except httpx.RemoteProtocolError as error:
                 if began or last:
-                    raise EngineError(f"{self._client.base_url}: {error}", down=True) from error
+                    raise self._failure(error) from error
             else:
                 return
 
@@ -117,9 +120,7 @@ class OpenAI:
         except httpx.RemoteProtocolError:
             raise
         except (httpx.HTTPError, msgspec.DecodeError) as error:
-            text = str(error) or type(error).__name__
-            down = isinstance(error, httpx.TransportError)
-            raise EngineError(f"{self._client.base_url}: {text}", down=down) from error
+            raise self._failure(error) from error
 
     async def embed(self, texts: Sequence[str]) -> EmbedResult:
         """Return one vector for each text; see `Engine.embed`."""
@@ -132,19 +133,22 @@ class OpenAI:
             rows = sorted(reply["data"], key=lambda row: row["index"])
             vectors = [row["embedding"] for row in rows]
         except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError) as error:
-            raise EngineError(
-                f"{self._client.base_url}: {error or type(error).__name__}",
-                down=isinstance(error, httpx.TransportError),
-            ) from error
+            raise self._failure(error) from error
         tokens = (reply.get("usage") or {}).get("prompt_tokens", 0)
         return EmbedResult(vectors=vectors, prompt_tokens=tokens)
+
+    def _failure(self, error: Exception) -> EngineError:
+        text = str(error) or type(error).__name__
+        down = isinstance(error, httpx.TransportError)
+        broke = down and not isinstance(error, _UNREACHED)
+        return EngineError(f"{self._client.base_url}: {text}", down=down, broke=broke)
 
     def _refusal(self, response: httpx.Response, content: bytes) -> EngineError:
         text = " ".join(content[:300].decode(errors="replace").split())
         code = response.status_code
         of_request = code in _OF_REQUEST
         told = f"{self._client.base_url}: HTTP {code}: {text}"
-        error = EngineError(told, of_request=of_request)
+        error = EngineError(told, of_request=of_request, down=code in _DOWN)
         error.doubtful = not of_request
         return error
 

@@ -7,10 +7,12 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _PART = ".part"
 _NEW_S = 600.0
+_DIGEST_BYTES = 16
 
 
 class Blobs:
@@ -30,6 +32,11 @@ class Blobs:
         """Remove the parts that a crash left; for the one who writes."""
         for part in self._folder.glob(f"*{_PART}"):
             part.unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[bytes]:
+        """Yield the hashes of the results that are there."""
+        for path in self._folder.glob("[0-9a-f]" * 2 * _DIGEST_BYTES):
+            yield path.name.encode()
 
     def keep(self, data: bytes) -> bytes:
         """Write `data` to the file of its hash, and return the hash; safe from any thread.
@@ -85,4 +92,4 @@ class Blobs:
 
 
 def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).hexdigest().encode()
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest().encode()

@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS step (
     seq INTEGER PRIMARY KEY, task_id TEXT NOT NULL, step_id TEXT NOT NULL, record BLOB NOT NULL,
     result BLOB, UNIQUE (task_id, step_id)
 );
+CREATE INDEX IF NOT EXISTS large ON step (result) WHERE substr(result, 1, 1) = x'01';
 """
 _ROWS = "step (task_id, step_id, record, result) VALUES (?, ?, ?, ?)"
 # OR REPLACE: a step that was marked as begun, or whose blob was lost and that ran again.
@@ -104,6 +105,7 @@ class SqliteJournal:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self.run = self._made()
+                self._sweep()
         except sqlite3.OperationalError as error:
             raise InputError(f"cannot be opened: {error}", where=str(self._path)) from error
         except sqlite3.DatabaseError as error:
@@ -125,6 +127,16 @@ class SqliteJournal:
             new = "INSERT INTO run SELECT ? WHERE NOT EXISTS (SELECT 1 FROM run)"
             self._db.execute(new, (secrets.token_hex(8),))
         return self._known()
+
+    def _sweep(self) -> None:
+        """Remove results that a crash left when the steps that had named them were gone."""
+        with suppress(OSError):
+            for digest in self._blobs.digests():
+                self._drop_unnamed(b"\x01" + digest)
+
+    def _drop_unnamed(self, result: bytes) -> None:
+        if not self._db.execute(_NAMED, (result,)).fetchone():
+            self._blobs.drop(result[1:])
 
     def _known(self) -> str:
         return str(self._db.execute("SELECT id FROM run").fetchone()[0])
@@ -321,8 +333,7 @@ class SqliteJournal:
                 self._db.execute(f"DELETE {_OLD}", which)
                 self._db.execute(_FORGET_TASKS, (json.dumps(list(tasks)),))
             for result in digests:
-                if not self._db.execute(_NAMED, (result,)).fetchone():
-                    self._blobs.drop(result[1:])
+                self._drop_unnamed(result)
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error
 

@@ -20,19 +20,24 @@ class SandboxClass(Protocol):
     """What the table names: makes a sandbox, and tells whether it works here."""
 
     def __call__(self, workers: int) -> Sandbox:
-        """Make the sandbox with `workers` runs at once."""
+        """Make the sandbox with `workers` runs at once.
+
+        Where it has an attribute `yields`, that is set to False for code that somebody waits for.
+        """
         ...
 
     missing: Callable[[], str | None]
     """Returns None where the sandbox works on this machine, else the reason why not."""
 
 
-def open_sandbox(name: str, workers: int) -> Sandbox:
+def open_sandbox(name: str, workers: int, *, yields: bool = True) -> Sandbox:
     """Make the sandbox `name`; other packages add theirs as entry points `polysilicon.sandboxes`.
 
     Args:
         name: `monty`, `bubblewrap` or what a package adds.
         workers: runs at once; further ones wait.
+        yields: its code lets engines go before, as what nobody waits for does; of those of other
+            packages only where they know of it.
 
     Raises:
         InputError: no sandbox has that name, or it does not work on this machine.
@@ -42,7 +47,10 @@ def open_sandbox(name: str, workers: int) -> Sandbox:
     if reason is not None:
         mend = "" if name == "monty" else "use sandbox monty"
         raise InputError(f"sandbox {name!r} does not work here: {reason}", mend=mend)
-    return kind(workers)
+    sandbox = kind(workers)
+    if hasattr(sandbox, "yields"):
+        sandbox.yields = yields
+    return sandbox
 
 
 def available(name: str) -> str | None:

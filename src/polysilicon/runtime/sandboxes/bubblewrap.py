@@ -76,6 +76,7 @@ class Bubblewrap:
     name = "bubblewrap"
 
     def __init__(self, workers: int) -> None:
+        self.yields = True
         # The thread that starts a child must outlive it: --die-with-parent watches that thread.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="bubblewrap")
 
@@ -92,7 +93,7 @@ class Bubblewrap:
             "file_bytes": _FILE_BYTES,
             "cpu_s": math.ceil(limits.time_s) + 1,
         }
-        child = _Child(_payload(code, inputs, bounds), limits)
+        child = _Child(_payload(code, inputs, bounds), limits, yields=self.yields)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, child.run)
         try:
@@ -204,17 +205,16 @@ _PROBE = {"memory_bytes": 64 * 2**20, "file_bytes": 64 * 2**10, "cpu_s": 10}
 class _Child:
     """One run: a process, its output, its end. `kill` may be called from any thread."""
 
-    def __init__(self, payload: bytes, limits: Limits) -> None:
-        self._payload, self._limits = payload, limits
+    def __init__(self, payload: bytes, limits: Limits, *, yields: bool = True) -> None:
+        self._payload, self._limits, self._yields = payload, limits, yields
         self._output = Collector(limits.output_bytes, self.kill)
         self._report = bytearray()
         self._lock = threading.Lock()
         self._pid: int | None = None
-        self._unwanted = False
+        self._unwanted = self._late = False
         self._killed_cpu_s: float | None = None
         self._deadline_s = math.inf
         self._ready_s: float | None = None
-        self._late = False
         self._excess: Report | None = None
         self._look_s = 0.0
 
@@ -272,7 +272,8 @@ class _Child:
                     pass_fds=(report_in, info, filter_), env={}, start_new_session=True, cwd="/",
                 )  # fmt: skip
                 self._pid = process.pid
-                yield_to_engine(process.pid)
+                if self._yields:
+                    yield_to_engine(process.pid)
                 process.returncode = 0  # reaped by _reap, for the account of resources
             if self._unwanted:
                 self.kill()

@@ -49,6 +49,7 @@ class Monty:
     name = "monty"
 
     def __init__(self, workers: int) -> None:
+        self.yields = True
         self._workers = workers
         self._free = asyncio.Semaphore(workers)
         self._opening = asyncio.Lock()
@@ -64,7 +65,7 @@ class Monty:
         check_inputs(inputs)
         pool = await self._opened()
         async with self._free:
-            return await _Feed(limits).run(pool, code, dict(inputs))
+            return await _Feed(limits, yields=self.yields).run(pool, code, dict(inputs))
 
     async def _opened(self) -> AsyncMonty:
         async with self._opening:
@@ -90,8 +91,8 @@ class Monty:
 class _Feed:
     """One run of one piece of code."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, *, yields: bool) -> None:
+        self._limits, self._yields = limits, yields
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] | None = None
         self._collector = Collector(limits.output_bytes, self._end)
@@ -136,7 +137,7 @@ class _Feed:
                 self._begin_s = time.perf_counter()
                 self._startup_s = self._begin_s - begin_s
                 self._pid = session.worker_pid
-                if self._pid is not None:
+                if self._pid is not None and self._yields:
                     yield_to_engine(self._pid)
                 self._cpu_begin_s = process_cpu_s(self._pid)
                 self._future = asyncio.ensure_future(
