@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from polysilicon.disk import write_whole
+from polysilicon.errors import PolysiliconError
 from polysilicon.gateway import retention
 from polysilicon.gateway.retention import Forgotten, Retention
 from polysilicon.gateway.totals import Totals
@@ -93,6 +94,36 @@ def test_a_crash_between_the_sums_and_the_journal_counts_nothing_twice(
     journal = SqliteJournal(tmp_path)
     assert whole(journal, Retention(journal, tmp_path)) == ledger
     assert ids(journal) == ["s1", "s4", "s7", "s8"]
+    journal.close()
+
+
+def test_what_fails_is_counted_once_however_often_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = journal_of(tmp_path, [step(n, f"t{n % 3}", float(n)) for n in range(9)])
+    kept = Retention(journal, tmp_path)
+    ledger = whole(journal, kept)
+
+    def full(*_: object) -> None:
+        raise PolysiliconError("no room")
+
+    def lost(*given: Any) -> None:
+        forget(*given)
+        raise PolysiliconError("a result could not be dropped")
+
+    forget = journal.forget
+    for name, where, what in (("write_whole", retention, full), ("forget", journal, full),
+                              ("forget", journal, lost)):  # fmt: skip
+        for _ in range(2):
+            with monkeypatch.context() as patch:
+                patch.setattr(where, name, what)
+                with pytest.raises(PolysiliconError):
+                    asyncio.run(kept.forget(3.5, 9.0, excess=0, kept={"t1"}))
+        assert kept.totals.all.steps == 0
+    asyncio.run(kept.forget(0.0, 10.0, excess=4, kept={"t1"}))  # of which 3 are settled first
+    assert ids(journal) == ["s1", "s4", "s5", "s6", "s7", "s8"]
+    assert whole(journal, kept) == ledger
+    assert whole(journal, Retention(journal, tmp_path)) == ledger
     journal.close()
 
 
