@@ -80,7 +80,12 @@ class EngineError(StepError):
         of_request: the request is at fault, and no other engine would answer it either.
         begun: part of the answer has been handed on, so that no engine can begin it anew.
         down: the engine cannot be reached, or went away, and may come back.
+
+    Attributes:
+        unasked: it failed before the engine was asked, which tells nothing of the engine.
     """
+
+    unasked = False
 
     def __init__(
         self, text: str, *, of_request: bool = False, begun: bool = False, down: bool = False

@@ -150,7 +150,9 @@ async def run(
             raise
         except Exception as error:  # only with a StepError has a step its record
             refused.append(error)
-            raise EngineError("the call was refused", of_request=True) from error
+            failure = EngineError("the call was refused", of_request=True)
+            failure.unasked = True
+            raise failure from error
 
     caller.running += 1
     try:
