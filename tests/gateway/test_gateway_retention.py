@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from polysilicon.disk import write_whole
 from polysilicon.errors import PolysiliconError
 from polysilicon.gateway import retention
 from polysilicon.gateway.retention import Forgotten, Retention
+from polysilicon.gateway.tasks.register import NAME, Asked, End, Entry, Register
 from polysilicon.gateway.totals import Totals
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.workload.record import StepRecord
@@ -150,6 +153,29 @@ def test_large_results_go_with_the_last_step_that_names_them(tmp_path: Path) -> 
     journal.forget(2, (), ())
     assert not blob.exists()
     journal.close()
+
+
+def test_a_task_is_kept_from_its_end_on(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / NAME)) as before:  # of a version before
+        before.execute(
+            "CREATE TABLE task (seq INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL UNIQUE"
+            ", caller TEXT NOT NULL, idempotency TEXT, agent TEXT NOT NULL, input BLOB NOT NULL, "
+            "created_at REAL NOT NULL, status TEXT NOT NULL, end BLOB, "
+            "UNIQUE (caller, idempotency))"
+        )
+        before.execute(
+            "INSERT INTO task VALUES (1, 'old', 'c', NULL, 'a', x'c0', 50.0, 'completed', ?)",
+            (msgspec.msgpack.encode(End()),),
+        )
+        before.commit()
+    with closing(Register(tmp_path)) as register:
+        entry = Entry(seq=0, task_id="slow", caller="c", agent="a", input=b"\xc0",
+                      created_at=100.0, status="queued")  # fmt: skip
+        register.add(entry, None)
+        register.ended("slow", "completed", End(), 900.0)
+        assert register.ended_before(500.0, 10) == ["old"]
+        assert register.ended_before(901.0, 10) == ["old", "slow"]
+        assert [found.task_id for found in register.page(Asked())] == ["slow", "old"]
 
 
 def submitted(served: Served, agent: str, given: Any) -> str:

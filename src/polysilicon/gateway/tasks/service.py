@@ -317,7 +317,7 @@ class Tasks:
             run_s=record.end_s - record.start_s,
         )
         status = _status(record)
-        self.register.ended(record.task_id, status, end)
+        self.register.ended(record.task_id, status, end, self._wall())
         self.ended[live.entry.agent, status] += 1
         del self.live[record.task_id]
         self._tell(live, status, record.error)
