@@ -111,10 +111,14 @@ class Placed:
         return {"cost_usd": usage.cost_usd, "energy_j": usage.energy_j, "basis": "measured"}
 
 
+Work = Callable[[RunningPool, Placed], Awaitable[None]]
+"""Does a call on a pool."""
+
+
 async def run(
     gateway: Gateway,
     asked: Asked,
-    work: Callable[[RunningPool, Placed], Awaitable[None]],
+    work: Work,
     prepare: Prepare | None = None,
 ) -> Placed:
     """Run a call as a step.
@@ -137,8 +141,28 @@ async def run(
     now_s, named = gateway.clock(), not gateway.access.open
     scope = gateway.outside.scope(asked, gateway.policy, now_s, named=named)
     placed = Placed(scope.task.task_id)
-    ready_s = time.monotonic()
     refused: list[Exception] = []
+    metered = _metered(gateway, caller, placed, work, refused)
+    caller.running += 1
+    try:
+        if prepare is not None:
+            await _prepared(prepare(allowed), gateway.settings.timeout_s)
+        await gateway.runner.run(scope, call, metered, None)
+    except EngineError:
+        if refused:
+            raise refused[-1] from None
+        raise
+    finally:
+        caller.running -= 1
+        caller.spend(placed.usage.cost_usd)
+    return placed
+
+
+def _metered(
+    gateway: Gateway, caller: Caller, placed: Placed, work: Work, refused: list[Exception]
+) -> Callable[[RunningPool, Usage], Awaitable[None]]:
+    """Return a call's work, which notes where it went in `placed`, and a refusal in `refused`."""
+    ready_s = time.monotonic()
 
     async def metered(pool: RunningPool, usage: Usage) -> None:
         placed.pool, placed.usage = pool, usage
@@ -158,19 +182,7 @@ async def run(
             failure.unasked = True
             raise failure from error
 
-    caller.running += 1
-    try:
-        if prepare is not None:
-            await _prepared(prepare(allowed), gateway.settings.timeout_s)
-        await gateway.runner.run(scope, call, metered, None)
-    except EngineError:
-        if refused:
-            raise refused[-1] from None
-        raise
-    finally:
-        caller.running -= 1
-        caller.spend(placed.usage.cost_usd)
-    return placed
+    return metered
 
 
 async def _prepared(prepares: Awaitable[None], limit_s: float) -> None:
