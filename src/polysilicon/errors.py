@@ -81,7 +81,12 @@ class EngineError(StepError):
         begun: part of the answer has been handed on, so that no engine can begin it anew.
         down: the engine cannot be reached, or went away, and may come back.
         broke: it went away with the request under way, which may be why.
+
+    Attributes:
+        unasked: it failed before the engine was asked, which tells nothing of the engine.
     """
+
+    unasked = False
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polysilicon.gateway import bounds, guard
+from polysilicon.gateway.access import add_key
 from polysilicon.gateway.errors import ApiError
 from scripted_endpoint import Endpoint
 from served_gateway import endpoint_pool, serving
@@ -123,6 +124,20 @@ def test_bodies_that_are_large_together_are_refused(
             assert refused.headers["retry-after"] == "1"
             assert served.client.get("/v1/models").status_code == 200
         until(400)  # what has ended counts no more, and these are no JSON
+
+
+def test_one_key_of_several_holds_no_more_than_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MOST_HELD_BYTES", 100_000)
+    keys, pool = tmp_path / "keys.toml", endpoint_pool("http://127.0.0.1:9/v1")
+    a, b = ({"authorization": f"Bearer {add_key(keys, name)}"} for name in "ab")
+    with serving(tmp_path, pool, keys=keys) as served:
+        for headers, size_bytes, status in ((a, 20_000, 400), (a, 30_000, 429), (b, 20_000, 400)):
+            answer = served.client.post(
+                "/v1/chat/completions", content=b" " * size_bytes, headers=headers
+            )
+            assert answer.status_code == status, answer.text
 
 
 @pytest.fixture(scope="module")

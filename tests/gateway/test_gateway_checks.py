@@ -89,3 +89,32 @@ def test_doubts_are_about_engines_of_a_fleet_that_was_read_anew(tmp_path: Path) 
         served.call(served.gateway.reload)
         assert served.chat().status_code == 502
         until(lambda: checks(served))
+
+
+def test_a_check_that_is_refused_is_not_repeated(tmp_path: Path) -> None:
+    def told(asked: Reply) -> Reply:
+        return {"status": 500 if asked["messages"][0]["content"] == "poison" else 400}
+
+    far = Endpoint(told)
+    with far.served(), serving(tmp_path, endpoint_pool(far.address)) as served:
+        for _ in range(FAILURES):
+            assert served.chat("poison").status_code == 502
+            until(lambda: checks(served))
+        assert len(checks(served)) == 1
+        assert served.call(lambda: health(served).failures) == 0
+
+
+def test_a_call_that_is_refused_here_tells_nothing_of_an_engine(tmp_path: Path) -> None:
+    far = Endpoint(lambda _: {"content": "ok"})
+    with far.served(), serving(tmp_path, endpoint_pool(far.address, tools=False)) as served:
+
+        def fail() -> None:
+            for _ in range(FAILURES):
+                health(served).failed(time.monotonic() - 60)
+
+        served.call(fail)
+        assert served.chat(n=2).status_code == 400  # as its probe
+        assert served.call(lambda: health(served).drained)
+        assert not far.requests
+        assert served.chat().status_code == 200
+        assert served.call(lambda: health(served).failures) == 0

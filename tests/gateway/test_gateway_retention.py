@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import msgspec
 import pytest
 
 from polysilicon.disk import write_whole
+from polysilicon.errors import PolysiliconError
 from polysilicon.gateway import retention
 from polysilicon.gateway.retention import Forgotten, Retention
+from polysilicon.gateway.tasks.register import NAME, Asked, End, Entry, Register
 from polysilicon.gateway.totals import Totals
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.workload.record import StepRecord
@@ -96,6 +100,36 @@ def test_a_crash_between_the_sums_and_the_journal_counts_nothing_twice(
     journal.close()
 
 
+def test_what_fails_is_counted_once_however_often_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = journal_of(tmp_path, [step(n, f"t{n % 3}", float(n)) for n in range(9)])
+    kept = Retention(journal, tmp_path)
+    ledger = whole(journal, kept)
+
+    def full(*_: object) -> None:
+        raise PolysiliconError("no room")
+
+    def lost(*given: Any) -> None:
+        forget(*given)
+        raise PolysiliconError("a result could not be dropped")
+
+    forget = journal.forget
+    for name, where, what in (("write_whole", retention, full), ("forget", journal, full),
+                              ("forget", journal, lost)):  # fmt: skip
+        for _ in range(2):
+            with monkeypatch.context() as patch:
+                patch.setattr(where, name, what)
+                with pytest.raises(PolysiliconError):
+                    asyncio.run(kept.forget(3.5, 9.0, excess=0, kept={"t1"}))
+        assert kept.totals.all.steps == 0
+    asyncio.run(kept.forget(0.0, 10.0, excess=4, kept={"t1"}))  # of which 3 are settled first
+    assert ids(journal) == ["s1", "s4", "s5", "s6", "s7", "s8"]
+    assert whole(journal, kept) == ledger
+    assert whole(journal, Retention(journal, tmp_path)) == ledger
+    journal.close()
+
+
 def test_what_comes_after_all_was_forgotten_is_not_taken_for_it(tmp_path: Path) -> None:
     journal = journal_of(tmp_path, [step(n, "t", float(n)) for n in range(5)])
     kept = Retention(journal, tmp_path)
@@ -119,6 +153,29 @@ def test_large_results_go_with_the_last_step_that_names_them(tmp_path: Path) -> 
     journal.forget(2, (), ())
     assert not blob.exists()
     journal.close()
+
+
+def test_a_task_is_kept_from_its_end_on(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / NAME)) as before:  # of a version before
+        before.execute(
+            "CREATE TABLE task (seq INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL UNIQUE"
+            ", caller TEXT NOT NULL, idempotency TEXT, agent TEXT NOT NULL, input BLOB NOT NULL, "
+            "created_at REAL NOT NULL, status TEXT NOT NULL, end BLOB, "
+            "UNIQUE (caller, idempotency))"
+        )
+        before.execute(
+            "INSERT INTO task VALUES (1, 'old', 'c', NULL, 'a', x'c0', 50.0, 'completed', ?)",
+            (msgspec.msgpack.encode(End()),),
+        )
+        before.commit()
+    with closing(Register(tmp_path)) as register:
+        entry = Entry(seq=0, task_id="slow", caller="c", agent="a", input=b"\xc0",
+                      created_at=100.0, status="queued")  # fmt: skip
+        register.add(entry, None)
+        register.ended("slow", "completed", End(), 900.0)
+        assert register.ended_before(500.0, 10) == ["old"]
+        assert register.ended_before(901.0, 10) == ["old", "slow"]
+        assert [found.task_id for found in register.page(Asked())] == ["slow", "old"]
 
 
 def submitted(served: Served, agent: str, given: Any) -> str:

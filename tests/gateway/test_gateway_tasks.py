@@ -232,6 +232,11 @@ def test_a_task_is_one_of_the_calls_at_once_of_its_key(tmp_path: Path) -> None:
         assert submit(s, "never", {}, **headers).status_code == 202
     with serving(tmp_path, POOL, agents=(NEVER,), keys=keys) as s:  # they went on
         assert submit(s, "never", {}, **headers).status_code == 429
+    with serving(tmp_path, POOL, agents=(COUNT,), keys=keys) as s:  # they cannot, and hold nothing
+        assert s.chat(headers=headers).status_code != 429
+        cancelled = s.client.post(f"/v1/tasks/{ids[1]}/cancel", headers=headers)
+        assert cancelled.json()["status"] == "cancelled"
+        assert {caller.running for caller in s.gateway.access.callers} == {0}
 
 
 def test_steps_of_a_task_go_only_to_pools_of_its_key(tmp_path: Path) -> None:

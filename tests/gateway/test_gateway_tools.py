@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
-from polysilicon.gateway import tools
-from polysilicon.gateway.bodies import for_engine_here
+from polysilicon.gateway import grammars, schemas, tools
+from polysilicon.gateway.bodies import ChatBody, for_engine_here
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.schemas import grammar
 from polysilicon.gateway.tools import Choice, Function, Tool, choice, read, schema, told
@@ -123,6 +126,56 @@ def test_what_nothing_can_satisfy_is_refused_with_its_place(
     assert f"at {place}:" in str(refused.value)
     assert reason in str(refused.value)
     assert refused.value.fields()["param"] == "tools[3].function.parameters"
+
+
+def test_a_refused_schema_costs_its_search_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+
+    def place(*_: object) -> tuple[str, str]:
+        searched.append(1)
+        return "#", "scripted"
+
+    monkeypatch.setattr(schemas, "place_of", place)
+    for param in ("response_format", "tools[0].function.parameters"):
+        with pytest.raises(ApiError, match="scripted") as refused:
+            grammar({**LIMITED, "title": "refused once"}, param)
+        assert refused.value.fields()["param"] == param
+    assert len(searched) == 1
+
+
+def test_schemas_are_judged_before_a_call_has_room() -> None:
+    def ready(schema: dict, *pools: bool) -> Any:
+        form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+        messages = [{"role": "user", "content": "hi"}]
+        body = msgspec.convert(
+            {"model": "any", "messages": messages, "response_format": form}, ChatBody
+        )
+        found = [SimpleNamespace(in_process=here) for here in pools]
+        return asyncio.run(grammars.beforehand(body, found))  # type: ignore[arg-type]
+
+    assert ready(LIMITED, False) is None  # engines elsewhere have grammars of their own
+    assert ready(CITY, False, True).grammar
+    assert isinstance(ready(LIMITED, True, False), ApiError)  # the other one may take it
+    with pytest.raises(ApiError, match="minimum"):
+        ready(LIMITED, True)
+
+
+def test_a_call_that_cannot_be_made_ready_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise ApiError(400, "scripted")
+
+    async def late(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    far = Endpoint(lambda _: {"content": "ok"})
+    with far.served(), serving(tmp_path, endpoint_pool(far.address), timeout_s=0.1) as served:
+        for what, status in ((refused, 400), (late, 504)):
+            monkeypatch.setattr(grammars, "beforehand", what)
+            assert served.chat().status_code == status
+        assert not served.asked_steps()
+        assert served.call(lambda: served.gateway.access.nobody.running) == 0
 
 
 def test_a_part_that_need_not_be_there_may_be_impossible() -> None:

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from polysilicon.errors import InputError
+from polysilicon.gateway.traces import routes
 from polysilicon.gateway.traces.outgoing import endpoint
 from polysilicon.workload.files import read
 from polysilicon.workload.imports.run import import_files
@@ -184,3 +185,29 @@ def test_addresses_of_endpoints() -> None:
     assert endpoint("https://h/otel/v1/traces") == "https://h/otel/v1/traces"
     with pytest.raises(InputError, match="no address"):
         endpoint("ftp://h")
+
+
+def test_a_body_of_protobuf_holds_so_many_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nested(inner: bytes, *tags: int) -> bytes:
+        for tag in tags:
+            size = len(inner)
+            inner = bytes((tag, size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14)) + inner
+        return inner
+
+    def told(body: bytes) -> tuple[int, str]:
+        found = routes.spans_told(body, routes.PROTOBUF)
+        return found.status, found.fault
+
+    spans = nested(b"\x12\x00" * 500, 0x12, 0x0A)
+    attributes = nested(b"\x4a\x00" * 500, 0x12, 0x12, 0x0A)
+    unknown = nested(b"\x1b\x1c" + b"\x4a\x00" * 500, 0x12, 0x12, 0x0A)
+    deep = b""
+    for _ in range(150):
+        deep = nested(deep, 0x0A, 0x2A)  # a value, in a list, which is a value
+    deep = nested(deep, 0x12, 0x4A, 0x12, 0x12, 0x0A)
+    ExportTraceServiceRequest.FromString(spans + attributes + unknown)
+    monkeypatch.setattr(routes, "_MOST_PARTS", 520)
+    assert told(spans)[0] == told(attributes)[0] == 0
+    monkeypatch.setattr(routes, "_MOST_PARTS", 400)
+    assert told(spans) == told(attributes) == (413, "the body holds more than 400 fields")
+    assert told(unknown) == told(deep) == (0, routes._NO_REQUEST)

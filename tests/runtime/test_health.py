@@ -56,3 +56,17 @@ def test_probes_that_fail_come_ever_later_up_to_a_minute() -> None:
         pauses.append(pause_s)
         now_s += pause_s
     assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_a_probe_that_leaves_a_doubt_tells_nothing_and_is_looked_into() -> None:
+    health, doubts = drained(), []
+    health.on_doubt = lambda: doubts.append(1)
+    for now_s in (101.0, 102.0, 103.0):  # a caller whose requests make any engine fail
+        assert health.up(now_s)
+        assert health.begun()
+        health.failed(now_s, probe=True, doubtful=True)
+        assert not health.up(now_s)
+    assert (health.failures, len(doubts)) == (FAILURES, 3)
+    health.failed(103.0, doubtful=True)  # it was begun before
+    assert len(doubts) == 3
+    assert health.up(104.0)  # the pause has not grown

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Protocol
@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from polysilicon.catalog.policy import Objective
-from polysilicon.errors import EngineError, StepError, UnreachedError, nearest
+from polysilicon.errors import EngineError, StepError, StepTimeoutError, UnreachedError, nearest
 from polysilicon.gateway.about import about
 from polysilicon.gateway.access import Caller
 from polysilicon.gateway.errors import NOTES, ApiError, CallerLeftError
@@ -33,6 +33,9 @@ VIRTUAL: dict[str, Objective | None] = {
     f"{ANY_MODEL}:cheap": "cost",
 }
 """Models that stand for any: what the pool is chosen by, in place of the policy's objective."""
+
+Prepare = Callable[[Sequence[RunningPool]], Awaitable[None]]
+"""Gets ready for the pools that may take a call."""
 
 _MOST_WAITING = 1000
 _RETRY_S = 2.0
@@ -108,10 +111,15 @@ class Placed:
         return {"cost_usd": usage.cost_usd, "energy_j": usage.energy_j, "basis": "measured"}
 
 
+Work = Callable[[RunningPool, Placed], Awaitable[None]]
+"""Does a call on a pool."""
+
+
 async def run(
     gateway: Gateway,
     asked: Asked,
-    work: Callable[[RunningPool, Placed], Awaitable[None]],
+    work: Work,
+    prepare: Prepare | None = None,
 ) -> Placed:
     """Run a call as a step.
 
@@ -119,6 +127,7 @@ async def run(
         gateway: the state.
         asked: what for.
         work: does it on a pool; what comes of it, it keeps elsewhere.
+        prepare: does what takes long beforehand, while the call has no room at an engine.
 
     Raises:
         ApiError: the call is not let in.
@@ -127,14 +136,33 @@ async def run(
     if gateway.draining:
         raise ApiError(503, "the gateway is ending", code="draining", retry_after_s=_RETRY_S)
     call = _step(gateway, asked)
-    _check(gateway, asked, call)
-    caller = asked.caller
+    allowed, caller = _check(gateway, asked, call), asked.caller
     caller.admit()
     now_s, named = gateway.clock(), not gateway.access.open
     scope = gateway.outside.scope(asked, gateway.policy, now_s, named=named)
     placed = Placed(scope.task.task_id)
-    ready_s = time.monotonic()
     refused: list[Exception] = []
+    metered = _metered(gateway, caller, placed, work, refused)
+    caller.running += 1
+    try:
+        if prepare is not None:
+            await _prepared(prepare(allowed), gateway.settings.timeout_s)
+        await gateway.runner.run(scope, call, metered, None)
+    except EngineError:
+        if refused:
+            raise refused[-1] from None
+        raise
+    finally:
+        caller.running -= 1
+        caller.spend(placed.usage.cost_usd)
+    return placed
+
+
+def _metered(
+    gateway: Gateway, caller: Caller, placed: Placed, work: Work, refused: list[Exception]
+) -> Callable[[RunningPool, Usage], Awaitable[None]]:
+    """Return a call's work, which notes where it went in `placed`, and a refusal in `refused`."""
+    ready_s = time.monotonic()
 
     async def metered(pool: RunningPool, usage: Usage) -> None:
         placed.pool, placed.usage = pool, usage
@@ -150,19 +178,24 @@ async def run(
             raise
         except Exception as error:  # only with a StepError has a step its record
             refused.append(error)
-            raise EngineError("the call was refused", of_request=True) from error
+            failure = EngineError("the call was refused", of_request=True)
+            failure.unasked = True
+            raise failure from error
 
-    caller.running += 1
+    return metered
+
+
+async def _prepared(prepares: Awaitable[None], limit_s: float) -> None:
+    """Await what prepares a call.
+
+    Raises:
+        StepTimeoutError: it takes longer than the call may.
+    """
     try:
-        await gateway.runner.run(scope, call, metered, None)
-    except EngineError:
-        if refused:
-            raise refused[-1] from None
-        raise
-    finally:
-        caller.running -= 1
-        caller.spend(placed.usage.cost_usd)
-    return placed
+        async with asyncio.timeout(limit_s):
+            await prepares
+    except TimeoutError as error:
+        raise StepTimeoutError(f"the call was not ready within {limit_s:g} s") from error
 
 
 def _step(gateway: Gateway, asked: Asked) -> StepCall:
@@ -187,8 +220,12 @@ def _may(asked: Asked, pool: RunningPool) -> bool:
     return asked.caller.may_use(pool.name) and (not region or fnmatchcase(pool.region, region))
 
 
-def _check(gateway: Gateway, asked: Asked, call: StepCall) -> None:
-    """Raise `ApiError` where no pool can take a call, or too many wait for those that can."""
+def _check(gateway: Gateway, asked: Asked, call: StepCall) -> list[RunningPool]:
+    """Return the pools that may take a call.
+
+    Raises:
+        ApiError: there are none, or too many calls wait for them.
+    """
     _check_class(gateway, asked)
     serving = [pool for pool in gateway.machine.pools if pool.serves_call(call)]
     if not serving:
@@ -202,6 +239,7 @@ def _check(gateway: Gateway, asked: Asked, call: StepCall) -> None:
     if min(pool.gates[call.resource].waiting for pool in allowed) >= _MOST_WAITING:
         text = f"{_MOST_WAITING} calls wait already"
         raise ApiError(429, text, code="queue_full", retry_after_s=_RETRY_S)
+    return allowed
 
 
 def _check_class(gateway: Gateway, asked: Asked) -> None:

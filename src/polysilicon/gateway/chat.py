@@ -12,12 +12,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from polysilicon.errors import EngineError
-from polysilicon.gateway import bodies, events, tools
+from polysilicon.gateway import bodies, events, grammars, tools
 from polysilicon.gateway.bodies import ChatBody, CompletionBody, Json, Raws
 from polysilicon.gateway.calls import Placed, asked_in, run, unless_left
 from polysilicon.gateway.errors import NOTES, ApiError, log, of_error
 from polysilicon.gateway.outside import Asked
-from polysilicon.gateway.schemas import held_to
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.engines.forward import Answer
 from polysilicon.runtime.pools import RunningPool
@@ -47,6 +46,7 @@ class Job:
         reply: the engine's whole answer, where it does not stream.
         usage: the engine's `usage`, of a stream.
         last: events that came with or after the usage, without it.
+        wanted: what engines here are asked, or why they cannot be.
     """
 
     gateway: Gateway
@@ -57,6 +57,7 @@ class Job:
     reply: Json = field(default_factory=dict)
     usage: Json = field(default_factory=dict)
     last: list[Json] = field(default_factory=list)
+    wanted: grammars.Wanted | ApiError | None = None
 
     @property
     def streams(self) -> bool:
@@ -99,7 +100,11 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
             if job.streams:
                 await begin(placed)
 
-    return await run(job.gateway, job.asked, work)
+    async def prepare(pools: Sequence[RunningPool]) -> None:
+        if isinstance(job.body, ChatBody):
+            job.wanted = await grammars.beforehand(job.body, pools)
+
+    return await run(job.gateway, job.asked, work, prepare)
 
 
 async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]:
@@ -110,40 +115,35 @@ async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes,
     """
     fields, body, emulated = job.fields, job.body, False
     assert pool.engine is not None
-    schema: Json | None = None
-    chosen = tools.Choice([], must=False)
+    wanted = grammars.Wanted()
     if bodies.emulates(pool) and isinstance(body, ChatBody):
-        if (body.n or 1) > 1:
-            raise ApiError(400, "this engine gives one answer to a request", param="n")
-        schema = bodies.wanted_schema(body.response_format)
-        messages = msgspec.json.decode(fields["messages"])
-        if body.tools or any(m.role == "tool" or m.tool_calls for m in body.messages):
-            chosen = tools.choice(body.tools or [], body.tool_choice)
+        wanted = await _wanted_here(job, body) if pool.in_process else grammars.wanted(body)
+        if wanted.told:
+            messages, chosen = msgspec.json.decode(fields["messages"]), wanted.chosen
             emulated = bool(chosen.tools)
-            schema = tools.schema(chosen, schema)
             drop = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
             fields = {key: value for key, value in fields.items() if key not in drop}
             fields = bodies.replaced(fields, messages=tools.told(messages, chosen))
         if not pool.in_process:
-            fields = bodies.with_schema(fields, schema)
+            fields = bodies.with_schema(fields, wanted.schema)
     if pool.in_process:
-        grammar = None if schema is None else await _grammar(job, schema, chosen.tools)
-        fields, placed.ignored = bodies.for_engine_here(fields, grammar)
+        fields, placed.ignored = bodies.for_engine_here(fields, wanted.grammar)
     stream = job.streams and not emulated
     return bodies.for_endpoint(fields, pool.engine.model, stream=stream), emulated
 
 
-async def _grammar(job: Job, schema: Json, chosen: Sequence[tools.Tool]) -> str:
-    """Return the grammar of what may be written, in which each of the tools can be called.
+async def _wanted_here(job: Job, body: ChatBody) -> grammars.Wanted:
+    """Return what an engine here is asked, as it was found out beforehand.
 
     Raises:
-        ApiError: 400; it cannot be held to.
+        ApiError: 400; it cannot be asked that.
     """
-    names = [tool.function.name for tool in getattr(job.body, "tools", None) or ()]
-    for tool in chosen:
-        place = f"tools[{names.index(tool.function.name)}].function.parameters"
-        await held_to(tool.function.parameters, place)
-    return await held_to(schema, "response_format")
+    found = job.wanted
+    if found is None:  # the pool has come into the fleet since
+        found = await grammars.compiled(body)
+    if isinstance(found, ApiError):
+        raise found
+    return found
 
 
 async def refusal(answer: Answer) -> EngineError:

@@ -16,7 +16,7 @@ from functools import partial
 
 import msgspec
 
-from polysilicon.errors import PolysiliconError, StepError
+from polysilicon.errors import EngineError, PolysiliconError, StepError
 from polysilicon.gateway.chat import refusal
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.health import FAILURES
@@ -60,16 +60,21 @@ class Checks:
         task.add_done_callback(lambda _: self._running.pop(pool.name, None))
 
     async def _check(self, pool: RunningPool) -> None:
-        """Ask until it answers, or is drained for not doing so."""
-        for _ in range(FAILURES):
-            try:
-                await self._ask(pool)
-            except StepError:
-                continue
-            except PolysiliconError:  # it is no more in the fleet, or nothing can be journaled
-                return
-            self._not_before_s[pool.name] = asyncio.get_running_loop().time() + _PAUSE_S
+        """Ask until it answers, be it that it refuses, or is drained for not doing so."""
+        health = pool.gates["engine"].health
+        try:
+            for _ in range(FAILURES):
+                try:
+                    await self._ask(pool)
+                except StepError as error:
+                    if health.drained or (isinstance(error, EngineError) and error.of_request):
+                        return
+                else:
+                    return
+        except PolysiliconError:  # it is no more in the fleet, or nothing can be journaled
             return
+        finally:
+            self._not_before_s[pool.name] = asyncio.get_running_loop().time() + _PAUSE_S
 
     async def _ask(self, pool: RunningPool) -> None:
         """Ask an engine for one token, or one vector.

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +31,8 @@ CALLER = "polysilicon.caller"
 
 MOST_BODY_BYTES = 16 * 2**20
 MOST_HELD_BYTES = 512 * 2**20
-"""Of the bodies of all requests that are under way."""
+"""Of the bodies of all requests that are under way; where there are several keys, one of them may
+have a quarter of it."""
 
 _BODY_S = 30.0
 _LEFT = 499
@@ -68,6 +70,7 @@ class Guard:
         self._app, self._gateway, self._find_keys = app, gateway, find_keys
         self._asking = asking
         self.held_bytes = 0
+        self._held_of: Counter[str] = Counter()
         self._names = {"localhost", *(name.lower() for name in gateway.settings.names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,9 +90,32 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - of no route may more come out than its answer
             await call.fail(error)
         finally:
-            self.held_bytes -= call.got_bytes
+            self._release(call.name, call.got_bytes)
             self._gateway.metrics.request(call.status or _LEFT)
             self._gateway.audit.write(call.line())
+
+    def hold(self, name: str, size_bytes: int) -> None:
+        """Count bytes of a caller's body.
+
+        Raises:
+            ApiError: 429 or 503; that is more than may be held, of which they are counted all the
+                same.
+        """
+        self.held_bytes += size_bytes
+        self._held_of[name] += size_bytes
+        if self.held_bytes > MOST_HELD_BYTES:
+            text = "the requests under way are as large as they may be together"
+            raise ApiError(503, text, code="overloaded", retry_after_s=1)
+        if self._held_of[name] > MOST_HELD_BYTES // 4 and len(self._gateway.access.callers) > 1:
+            text = "the requests under way of this key are as large as they may be together"
+            raise ApiError(429, text, code="overloaded", retry_after_s=1)
+
+    def _release(self, name: str, size_bytes: int) -> None:
+        """Count bytes no more that `hold` counted."""
+        self.held_bytes -= size_bytes
+        self._held_of[name] -= size_bytes
+        if not self._held_of[name]:
+            del self._held_of[name]
 
     def _admitted(self, headers: Headers, path: str) -> Caller | None:
         """Return who calls.
@@ -146,6 +172,11 @@ class _Call:
         self.caller: Caller | None = None
         self.status = 0
 
+    @property
+    def name(self) -> str:
+        """Name of the caller; empty where it needs no key."""
+        return self.caller.name if self.caller else ""
+
     async def receive(self) -> Message:
         """Receive, within the limits of bytes and seconds.
 
@@ -163,13 +194,10 @@ class _Call:
             self._more = message.get("more_body", False)
             size_bytes = len(message.get("body", b""))
             self.got_bytes += size_bytes
-            self._guard.held_bytes += size_bytes
+            self._guard.hold(self.name, size_bytes)
             if self.got_bytes > MOST_BODY_BYTES:
                 text = f"the body is over the limit of {MOST_BODY_BYTES / 2**20:g} MiB"
                 raise ApiError(413, text, code="request_too_large")
-            if self._guard.held_bytes > MOST_HELD_BYTES:
-                text = "the requests under way are as large as they may be together"
-                raise ApiError(503, text, code="overloaded", retry_after_s=1)
         return message
 
     async def send(self, message: Message) -> None:
@@ -206,7 +234,7 @@ class _Call:
         client = self._scope.get("client") or ("", 0)
         return Line(
             at=now(),
-            caller=self.caller.name if self.caller else "",
+            caller=self.name,
             client=str(client[0]),
             method=self._scope["method"],
             path=cut(self._scope["path"]),

@@ -69,6 +69,7 @@ class Retention:
     def __init__(self, journal: Journal, folder: Path) -> None:
         self._journal, self._path = journal, folder / NAME
         self.totals, self.until_s = Totals(), 0.0
+        self._due: tuple[Forgotten, Totals] | None = None  # what the file has, the journal not yet
         if not self._path.exists():
             return
         try:
@@ -96,6 +97,7 @@ class Retention:
         Raises:
             PolysiliconError: it cannot be written.
         """
+        excess -= self._settle()
         after, more = 0, True
         while more:
             page = self._journal.ended(after, _PAGE + 1)[:-1]
@@ -108,16 +110,31 @@ class Retention:
 
     async def _forgotten(self, steps: list[Committed], now_s: float, kept: Collection[str]) -> None:
         """Keep the sums of steps in the file, then let the journal forget them."""
+        totals = Totals()  # the others stay as they are until the journal has forgotten
+        totals.include(self.totals.by_group.items())
         for step in steps:
             if step.record.task_id not in kept:
-                self.totals.add(step.record)
+                totals.add(step.record)
         told = Forgotten(
             through=steps[-1].seq, kept=sorted(kept), until_s=now_s,
-            groups=list(self.totals.by_group.items()),
+            groups=list(totals.by_group.items()),
         )  # fmt: skip
         await asyncio.to_thread(write_whole, self._path, msgspec.json.encode(told) + b"\n")
-        self._journal.forget(told.through, kept, ())
-        self.until_s = now_s
+        self._due = told, totals
+        self._settle()
+
+    def _settle(self) -> int:
+        """Let the journal forget what the file says; return how many steps that were.
+
+        After a failure it is done again: the journal may have forgotten them, in part or whole.
+        """
+        if self._due is None:
+            return 0
+        told, totals = self._due
+        self._journal.forget(told.through, told.kept, ())
+        count = totals.all.steps - self.totals.all.steps
+        self.totals, self.until_s, self._due = totals, told.until_s, None
+        return count
 
 
 def rooted(steps: Iterable[StepRecord]) -> Iterator[StepRecord]:

@@ -61,16 +61,24 @@ def grammar(schema: Json, param: str = "response_format") -> str:
     text = msgspec.json.encode(schema)
     if len(text) > _MOST_BYTES:
         raise _refused(f"a schema has up to {_MOST_BYTES // 1024} KiB", param)
-    try:
-        return _grammar(text)
-    except SchemaError as error:
-        place = "/".join(["#", *map(str, error.absolute_path)])
-        raise _refused(f"this is no JSON schema, at {place}: {error.message}", param) from error
-    except (RuntimeError, ValueError) as error:
-        raise _refused(f"the schema cannot be held to: {error}", param) from error
+    found, fault = _judged(text)
+    if fault:
+        raise _refused(fault, param)
+    return found
 
 
 @lru_cache(maxsize=256)
+def _judged(text: bytes) -> tuple[str, str]:
+    """Return the grammar of a schema, and why there is none; finding either may take seconds."""
+    try:
+        return _grammar(text), ""
+    except SchemaError as error:
+        place = "/".join(["#", *map(str, error.absolute_path)])
+        return "", _cut(f"this is no JSON schema, at {place}: {error.message}")
+    except (RuntimeError, ValueError) as error:
+        return "", _cut(f"the schema cannot be held to: {error}")
+
+
 def _grammar(text: bytes) -> str:
     """Return the grammar of a schema that is written as JSON.
 
@@ -100,7 +108,11 @@ def check_depth(schema: Json, param: str) -> None:
 
 
 def _refused(text: str, param: str) -> ApiError:
-    return ApiError(400, " ".join(text.split())[:300], param=param, code="invalid_schema")
+    return ApiError(400, _cut(text), param=param, code="invalid_schema")
+
+
+def _cut(text: str) -> str:
+    return " ".join(text.split())[:300]
 
 
 def _parts(schema: Json) -> Iterator[Json]:

@@ -306,7 +306,9 @@ class Attempts:
                 health.failed(time.monotonic(), probe=probe, doubtful=call.name != CHECK)
             raise StepTimeoutError(f"{call.name} ran past {call.timeout_s:g} s") from error
         except EngineError as error:
-            if error.of_request:
+            if error.unasked:
+                health.left(probe=probe)
+            elif error.of_request:
                 health.succeeded()
             else:
                 health.failed(time.monotonic(), probe=probe, doubtful=error.doubtful)

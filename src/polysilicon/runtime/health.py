@@ -50,9 +50,11 @@ class Health:
         """Note that a step failed by its fault; those begun before it was drained tell no more.
 
         Where the step may have been the cause, and somebody finds out (`on_doubt`), that is waited
-        for: nobody's requests alone may take an engine from all others.
+        for: nobody's requests alone may take an engine from all others, nor keep it from them.
         """
-        if doubtful and self.on_doubt is not None and not self.drained:
+        if doubtful and self.on_doubt is not None and (probe or not self.drained):
+            if probe:
+                self._probing, self._probe_at_s = False, now_s + self._pause_s
             self.on_doubt()
             return
         if probe:

@@ -25,7 +25,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS task (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL UNIQUE, caller TEXT NOT NULL,
     idempotency TEXT, agent TEXT NOT NULL, input BLOB NOT NULL, created_at REAL NOT NULL,
-    status TEXT NOT NULL, end BLOB, UNIQUE (caller, idempotency)
+    status TEXT NOT NULL, end BLOB, ended_at REAL, UNIQUE (caller, idempotency)
 );
 CREATE INDEX IF NOT EXISTS open_tasks ON task (seq) WHERE end IS NULL;
 CREATE INDEX IF NOT EXISTS of_caller ON task (caller, seq);
@@ -86,6 +86,9 @@ class Register:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
+            columns = {name for _, name, *_ in self._db.execute("PRAGMA table_info(task)")}
+            if "ended_at" not in columns:  # a register of a version before
+                self._db.execute("ALTER TABLE task ADD COLUMN ended_at REAL")
         except sqlite3.DatabaseError as error:
             raise InputError(f"not a register: {error}", where=str(self._path)) from error
 
@@ -120,15 +123,15 @@ class Register:
         """Note that a task is under way."""
         self._write("UPDATE task SET status = 'in_progress' WHERE task_id = ?", task_id)
 
-    def ended(self, task_id: str, status: Status, end: End) -> None:
-        """Note how a task ended.
+    def ended(self, task_id: str, status: Status, end: End, wall_s: float) -> None:
+        """Note how a task ended, and at what time of day.
 
         Raises:
             JournalError: it cannot be written.
         """
         data = msgspec.msgpack.encode(end)
-        sql = "UPDATE task SET status = ?, end = ? WHERE task_id = ? AND end IS NULL"
-        self._write(sql, status, data, task_id)
+        sql = "UPDATE task SET status = ?, end = ?, ended_at = ? WHERE task_id = ? AND end IS NULL"
+        self._write(sql, status, data, wall_s, task_id)
 
     def get(self, task_id: str) -> Entry | None:
         """Return a task; None where there is none."""
@@ -154,8 +157,11 @@ class Register:
         return list(self._entries(sql, *told.values(), asked.limit))
 
     def ended_before(self, wall_s: float, limit: int) -> list[str]:
-        """Return the ids of up to `limit` tasks that were accepted before a time and have ended."""
-        sql = "SELECT task_id FROM task WHERE created_at < ? AND end IS NOT NULL LIMIT ?"
+        """Return the ids of up to `limit` tasks that ended before a time."""
+        sql = (
+            "SELECT task_id FROM task WHERE coalesce(ended_at, created_at) < ? "
+            "AND end IS NOT NULL LIMIT ?"
+        )
         return [task_id for (task_id,) in self._db.execute(sql, (wall_s, limit))]
 
     def forget(self, task_ids: list[str]) -> None:

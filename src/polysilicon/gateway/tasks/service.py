@@ -145,7 +145,8 @@ class Tasks:
         found = [access.nobody] if access.open else access.callers
         callers = (caller for caller in found if access.open or caller.name == entry.caller)
         kept = msgspec.structs.replace(entry, input=b"")  # inputs of all that wait may be large
-        return Live(kept, self._clock(), caller=next(callers, None))
+        counts = entry.agent in self.agents  # one that cannot go on takes no room of its key
+        return Live(kept, self._clock(), caller=next(callers, None) if counts else None)
 
     def _recount(self, live: Live) -> None:
         """Count the steps that ended before this start."""
@@ -317,7 +318,7 @@ class Tasks:
             run_s=record.end_s - record.start_s,
         )
         status = _status(record)
-        self.register.ended(record.task_id, status, end)
+        self.register.ended(record.task_id, status, end, self._wall())
         self.ended[live.entry.agent, status] += 1
         del self.live[record.task_id]
         self._tell(live, status, record.error)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
@@ -28,6 +29,7 @@ from polysilicon.gateway.state import Gateway, caller_of, gateway_of
 from polysilicon.gateway.traces.store import TraceStore
 from polysilicon.workload.imports import otlp_json, otlp_proto
 from polysilicon.workload.imports.findings import Findings, Skip
+from polysilicon.workload.imports.proto_parts import has_more_fields
 from polysilicon.workload.imports.spans.rows import SCHEMA
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
@@ -38,7 +40,9 @@ _LARGE_BYTES = 64 * 2**10
 """A larger body is read in a worker process, for reading it here would stop all other calls."""
 
 _MOST_PARTS = 2_000_000
-"""Objects, arrays, keys and values of a body; of a span there are some hundred."""
+"""Objects, arrays, keys and values of a body, or fields; of a span there are some hundred."""
+
+_NO_REQUEST = "the body is no ExportTraceServiceRequest"
 
 _LIMIT_S = 60.0
 
@@ -155,9 +159,28 @@ def _plain(body: bytes, kind: str, packed: str) -> bytes:
     if plain is None:
         text = f"the body is over {MOST_BYTES // 2**20} MiB decompressed"
         raise ApiError(413, text, code="request_too_large")
-    for _ in bounds.counted(plain, _MOST_PARTS, _MOST_PARTS) if kind == JSON else ():
-        pass
+    if kind == JSON:
+        for _ in bounds.counted(plain, _MOST_PARTS, _MOST_PARTS):
+            pass
+    elif len(plain) > 2 * _MOST_PARTS:  # a field takes two bytes or more
+        _check_fields(plain)
     return plain
+
+
+def _check_fields(body: bytes) -> None:
+    """Refuse a body of protobuf that holds too much.
+
+    Raises:
+        ApiError: 413.
+        ValueError: it is no request of OTLP.
+    """
+    try:
+        over = has_more_fields(body, _MOST_PARTS)
+    except DecodeError as error:
+        raise ValueError(_NO_REQUEST) from error
+    if over:
+        text = f"the body holds more than {_MOST_PARTS:,} fields"
+        raise ApiError(413, text, code="request_too_large")
 
 
 def spans_of(body: bytes, kind: str) -> tuple[Any, list[Skip]]:
@@ -170,8 +193,7 @@ def spans_of(body: bytes, kind: str) -> tuple[Any, list[Skip]]:
     if kind == PROTOBUF:
         table = otlp_proto.spans_of_request(body, findings) if body else None
         if any(skip.reason == "no protobuf of OTLP" for skip in findings.skipped):
-            text = "the body is no ExportTraceServiceRequest"
-            raise ValueError(text)
+            raise ValueError(_NO_REQUEST)
     else:
         try:
             told = msgspec.json.decode(body, type=_Request)

@@ -7,8 +7,11 @@ between fields, which needs no more than their lengths, before it is decoded.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 CUT_BYTES = 2**20
 """Messages that are larger are cut into parts that are not, unless a field of theirs is."""
@@ -18,6 +21,10 @@ _RESOURCE = 0x0A  # field 1 of ResourceSpans; of a request, its resources
 _SCOPE = 0x12  # field 2 of ResourceSpans
 _SIZES = {1: 8, 5: 4}
 """Bytes of a value by the wire type of its field, where these are fixed."""
+
+
+_MOST_DEPTH = 100  # what is nested deeper is not decoded
+_DELIMITED = 2
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
@@ -59,6 +66,38 @@ def parts_of(resource: bytes) -> Iterator[bytes]:
         scope = resource[low:end]
         for first, last in _runs(scope):
             yield above + bytes([_SCOPE]) + _length(last - first) + scope[first:last]
+
+
+def has_more_fields(request: bytes, most: int) -> bool:
+    """Tell whether an `ExportTraceServiceRequest` has more fields, at all depths, without decoding.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    inner = _inner(ExportTraceServiceRequest.DESCRIPTOR)
+    count, levels = 0, [(request, _fields(request), inner)]
+    while levels:
+        data, fields, inner = levels[-1]
+        for tag, _, low, high in fields:
+            count += 1
+            if tag in inner:
+                if len(levels) == _MOST_DEPTH:
+                    raise DecodeError("nested too deeply")
+                held = data[low:high]
+                levels.append((held, _fields(held), _inner(inner[tag])))
+                break
+        else:
+            levels.pop()
+        if count > most:
+            return True
+    return False
+
+
+@cache
+def _inner(kind: Descriptor) -> dict[int, Descriptor]:
+    """Return the types of a message's fields that are messages, by tag."""
+    typed = ((field.number, field.message_type) for field in kind.fields)
+    return {number << 3 | _DELIMITED: inner for number, inner in typed if inner is not None}
 
 
 def _runs(data: bytes, wanted: int = 0) -> Iterator[tuple[int, int]]:
