@@ -8,9 +8,11 @@ With `--for-tests` it installs only what tests need beyond that: `chromium`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,32 @@ def apt_install(package: str) -> bool:
         return True
     subprocess.call(["apt-get", "update", "-qq"], **quiet)
     return subprocess.call(install, **quiet) == 0
+
+
+def install_requirements(python: Path, pip: list[str]) -> None:
+    """Install the pinned requirements by uv, which takes a fifth of pip's time, else by pip.
+
+    Index, certificate and the like are told to pip in more ways than uv reads, so what uv cannot
+    get is left to pip.
+    """
+    hashes = ("--require-hashes", "-r", "requirements.lock")
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    pinned = re.search(r"^uv==\S+( \\\n +--hash=\S+)+", lock, re.MULTILINE)
+    if pinned and _install_only(pip, pinned[0]):
+        uv = [str(python.with_name("uv")), "pip", "install", "--quiet", "--compile-bytecode"]
+        uv += ["--python", str(python)]
+        if subprocess.call([*uv, *hashes], cwd=ROOT) == 0:
+            return
+        print("bootstrap: uv could not install them, so pip does", flush=True)
+    run(*pip, "install", *hashes)
+
+
+def _install_only(pip: list[str], requirement: str) -> bool:
+    """Install one pinned requirement with its hashes; tell whether that worked."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(requirement)
+        file.flush()
+        return subprocess.call([*pip, "install", "--require-hashes", "-r", file.name]) == 0
 
 
 def for_tests() -> None:
@@ -60,7 +88,7 @@ def main() -> None:
         run(*make_venv)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
     print("bootstrap: installing the pinned requirements (about half a minute)", flush=True)
-    run(*pip, "install", "--require-hashes", "-r", "requirements.lock")
+    install_requirements(python, pip)
     run(*pip, "install", "--no-deps", "--no-build-isolation", "--editable", ".")
     if shutil.which("bwrap") is None and not apt_install("bubblewrap"):
         print("bootstrap: bubblewrap is not installed; code steps can use only the monty sandbox")

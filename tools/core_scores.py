@@ -43,6 +43,7 @@ SIBLINGS = {
     f"azure/Standard_{size}_v7": "Intel Xeon 6 Granite Rapids (Azure)"
     for size in ("D2ds", "D4ds", "D8ds", "D16ds", "D32ds", "D48ds", "D64ds", "D96ds", "D128ds")
 }
+COLUMNS = ("processor", "benchmark", "threads", "score", "unit", "machines", "source", "date")
 Row = dict[str, Any]
 
 
@@ -56,20 +57,25 @@ def main(repository: str, out: TextIO) -> None:
     rates = [machine["text"] for machine in every if machine["text"]]
     common = set.intersection(*map(set, rates))
     for machine in every:
-        machine["text"] = machine["text"] and _mean([machine["text"][key] for key in common])
+        machine["text"] = machine["text"] and mean([machine["text"][key] for key in common])
         chips[machine["chip"]].append(machine)
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ("processor", "benchmark", "threads", "score", "unit", "machines", "source", "date")
-    )
+    writer.writerow(COLUMNS)
     source = f"SpareCores/sc-inspector-data@{commit[:8]}"
-    whole = _scaling_of_whole_cores(every)
+    whole = scaling_of_whole_cores(every)
     for chip in sorted(chips):
-        for name, threads, unit, values in _facts(chips[chip], whole):
-            found = [value for value in values if value is not None]
-            if found:
-                score = f"{median(found):.4g}"
-                writer.writerow((chip, name, threads, score, unit, len(found), source, date))
+        write_chip(writer, chip, chips[chip], whole, source, date)
+
+
+def write_chip(
+    writer: Any, chip: str, rows: list[Row], whole: dict[str, float], source: str, date: str
+) -> None:
+    """Write what the machines of a chip tell."""
+    for name, threads, unit, values in _facts(rows, whole):
+        found = [value for value in values if value is not None]
+        if found:
+            score = f"{median(found):.4g}"
+            writer.writerow((chip, name, threads, score, unit, len(found), source, date))
 
 
 def machines(git: tuple[str, ...]) -> Iterator[Row]:
@@ -79,25 +85,35 @@ def machines(git: tuple[str, ...]) -> Iterator[Row]:
         for offer in catalog.load().offers
         if offer.kind == "cpu" and offer.processor is not None
     } | SIBLINGS
+    for _, machine in read_machines(git, chips):
+        yield machine
+
+
+def read_machines(git: tuple[str, ...], chips: dict[str, str]) -> Iterator[tuple[str, Row]]:
+    """Yield what was measured on instance types, whose chips are given."""
     with subprocess.Popen(
         (*git, "cat-file", "--batch"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as pipe:
         for name, chip in chips.items():
-            texts = {f: _read(pipe, f"data/{name}/{f}/{OUTPUT[f]}") for f in FILES}
-            yield {
-                "chip": chip,
-                "vcpus": _parsed(texts["lscpu"], lambda text: int(_fields(text)["CPU(s):"])),
-                "threads_per_core": _parsed(
-                    texts["lscpu"], lambda text: int(_fields(text)["Thread(s) per core:"])
-                ),
-                "text": _parsed(texts["compression_text"], _compression),
-                "geekbench": _parsed(texts["geekbench"], json.loads),
-                "passmark": _parsed(texts["passmark"], _passmark),
-                "curve": _parsed(texts["stressngfull"], _curve),
-            }
+            texts = {f: read_file(pipe, f"data/{name}/{f}/{OUTPUT[f]}") for f in FILES}
+            yield (
+                name,
+                {
+                    "chip": chip,
+                    "model": _parsed(texts["lscpu"], lambda text: _fields(text)["Model name:"]),
+                    "vcpus": _parsed(texts["lscpu"], lambda text: int(_fields(text)["CPU(s):"])),
+                    "threads_per_core": _parsed(
+                        texts["lscpu"], lambda text: int(_fields(text)["Thread(s) per core:"])
+                    ),
+                    "text": _parsed(texts["compression_text"], _compression),
+                    "geekbench": _parsed(texts["geekbench"], json.loads),
+                    "passmark": _parsed(texts["passmark"], passmark),
+                    "curve": _parsed(texts["stressngfull"], _curve),
+                },
+            )
 
 
-def _read(pipe: subprocess.Popen[bytes], path: str) -> str | None:
+def read_file(pipe: subprocess.Popen[bytes], path: str) -> str | None:
     """Return a file of the newest commit, or None where there is none."""
     assert pipe.stdin is not None
     assert pipe.stdout is not None
@@ -136,7 +152,7 @@ def _compression(text: str) -> dict[tuple[Any, ...], float]:
     }
 
 
-def _passmark(text: str) -> float:
+def passmark(text: str) -> float:
     """Return PassMark's single-thread rating."""
     return float(re.findall(r"CPU_SINGLETHREAD: ([\d.]+)", text)[0])
 
@@ -153,7 +169,7 @@ def _facts(
     """Yield benchmark, threads, unit and values over the machines of one chip."""
     yield "compression", "one", "MB/s", [row["text"] for row in rows]
     scores = [row["geekbench"]["Single-Core Performance"] for row in rows if row["geekbench"]]
-    tools = [_mean([float(s[name]["score"]) for name in TOOL_LIKE]) for s in scores]
+    tools = [mean([float(s[name]["score"]) for name in TOOL_LIKE]) for s in scores]
     yield "geekbench6-tools", "one", "score", tools
     yield "passmark", "one", "score", [row["passmark"] for row in rows]
     largest = max(row["vcpus"] for row in rows)
@@ -195,7 +211,7 @@ def _per_core(row: Row, name: str) -> float | None:
     return float(every / one / cores)
 
 
-def _scaling_of_whole_cores(every: list[Row]) -> dict[str, float]:
+def scaling_of_whole_cores(every: list[Row]) -> dict[str, float]:
     """Return what the workloads themselves lose on several threads, where threads are cores."""
     rows = [row for row in every if row["threads_per_core"] == 1]
     found = {name: [_per_core(row, name) for row in rows] for name in SCALING}
@@ -210,7 +226,7 @@ def _gains(row: Row, whole: dict[str, float]) -> Iterator[float]:
             yield value / whole[name]
 
 
-def _mean(values: list[float]) -> float:
+def mean(values: list[float]) -> float:
     """Return the geometric mean."""
     return math.exp(sum(map(math.log, values)) / len(values))
 

@@ -68,14 +68,22 @@ def test_a_chip_without_geekbench_is_estimated_and_says_so():
 
 
 def test_the_estimate_of_geekbench_is_within_its_stated_error():
-    """Of chips that have all three scores, the fitted weights miss Geekbench's by 12 % at most."""
+    """Of chips that have all three scores, the fitted weights miss Geekbench's by 12 % at most.
+
+    Of hosts of accelerators, which the weights were not fitted on, by 16 %.
+    """
     weights = scores.read_weights(TABLES / "score_weights.csv")
     rows = scores.core_scores()
     without = tuple(r for r in rows if r.benchmark != GEEKBENCH or r.processor == scores.REFERENCE)
     guessed, known = scores.speeds(without, weights), scores.core_speeds()
     both = [name for name, found in known.items() if not found.estimated]
-    errors = [abs((guessed[n].alone / known[n].alone) ** 2 - 1) for n in both]
+    errors = [abs((guessed[n].alone / known[n].alone) ** 2 - 1) for n in both if n in guessed]
     assert max(errors) < 0.125
+    hosts = scores.read_scores(TABLES / "host_scores.csv")
+    asked = tuple(r for r in hosts if r.benchmark != GEEKBENCH) + without
+    guessed = scores.speeds(asked, weights)
+    chips = {r.processor for r in hosts}
+    assert max(abs((guessed[n].alone / known[n].alone) ** 2 - 1) for n in chips) < 0.16
     assert len(errors) >= 13
 
 

@@ -73,3 +73,32 @@ def test_a_size_name_tells_vcpus_where_the_offer_does_not():
     assert SERVERS.of_offer(strange) is None
     nothing = msgspec.structs.replace(strange, processor=None)
     assert SERVERS.of_offer(nothing) is None
+
+
+def test_an_unmeasured_type_is_as_fast_as_those_like_it():
+    measured = SERVERS.types["aws/m8g.4xlarge"]
+    assert SERVERS.score(measured) is SERVERS.scores["aws/m8g.4xlarge"]
+    new = SERVERS.score(lay_out("new.type", SERVERS.chips["Graviton4"], 16))
+    alike = [
+        s for t, s in SERVERS.scores.items()
+        if SERVERS.types[t].chip == "Graviton4" and SERVERS.types[t].vcpus == 16
+    ]  # fmt: skip
+    assert min(s.thread_score for s in alike) <= new.thread_score
+    assert new.thread_score <= max(s.thread_score for s in alike)
+    twice = SERVERS.score(lay_out("new.type", SERVERS.chips["Graviton4"], 32))
+    assert twice.l1_read_gbs == pytest.approx(2 * new.l1_read_gbs, rel=0.1)
+    # Of an unknown chip, as of plain ones: those with AVX2.
+    plain = SERVERS.score(msgspec.structs.replace(measured, instance="new.type", chip=""))
+    chips = {c.chip for c in SERVERS.chips.values() if c.isa == "avx2"}
+    scores = [s.thread_score for t, s in SERVERS.scores.items() if SERVERS.types[t].chip in chips]
+    assert min(scores) <= plain.thread_score <= max(scores)
+
+
+def test_a_family_tells_of_a_chip_that_never_ran():
+    chip = msgspec.structs.replace(SERVERS.chips["Graviton4"], chip="Graviton4b")
+    SERVERS.chips["Graviton4b"] = chip
+    try:
+        found = SERVERS.score(lay_out("new.type", chip, 16))
+        assert found == SERVERS.score(lay_out("new.type", SERVERS.chips["Graviton4"], 16))
+    finally:
+        del SERVERS.chips["Graviton4b"]

@@ -203,7 +203,7 @@ REFUSALS = [
     (tool(cpu_s=None), "aws/m9g.large", "a tool step needs cpu_s"),
     (tool(offer=None), "aws/m9g.large", "which offer its core-seconds were measured on"),
     (tool(offer="aws/nowhere"), "aws/m9g.large", "core speed of aws/nowhere"),
-    (tool(), "aws/g6.xlarge", "the core speed of NVIDIA L4 is not known"),
+    (tool(), "azure/Standard_ND96isr_H100_v5", "core speed of azure/Standard_ND96isr_H100_v5"),
     (tool(), "gcp/tpu-v6e-16", "how many vCPUs gcp/tpu-v6e-16 has is not known"),
     (tool(memory_bytes=2**50), "aws/m9g.large", "does not fit: more memory than aws/m9g.large"),
     (replace(tool(), kind="train", name="tune"), "aws/m9g.large", "training step needs model"),

@@ -8,6 +8,7 @@ from polysilicon import catalog, cost
 from polysilicon.catalog.encoders import encoder
 from polysilicon.catalog.machine import detect
 from polysilicon.cost import kinds
+from polysilicon.cost.beside import predict_run
 from polysilicon.cost.embed import embed_seconds
 from polysilicon.cost.energy import watts
 from polysilicon.cost.estimates import COLUMNS
@@ -19,7 +20,7 @@ from polysilicon.cost.tools import core_speed
 from polysilicon.cost.train import train_seconds
 from polysilicon.cost.types import BASES
 from polysilicon.workload.record import StepRecord
-from profiles import profile
+from profiles import TRAIN_TOKENS_PER_S, profile
 
 CATALOG = catalog.load()
 M7G = CATALOG.offer("aws/m7g.large", "us-east-1")
@@ -95,6 +96,28 @@ def test_training_steps_go_by_their_method(name, method):
     said = train_seconds(np.array([1e6]), LLAMA, H100, CATALOG, method=method)
     assert found["service_s"].tolist() == said.service_s.tolist()
     assert np.isnan(found["ttft_s"]).all()
+
+
+def test_adapters_are_trained_here_as_fast_as_was_calibrated(own):
+    found = bulk(
+        [
+            step("train", "lora", model="tiny", prompt_tokens=3000),
+            step("train", "lora", model=LLAMA.name, prompt_tokens=3000),
+        ],
+        here(CATALOG),
+    )
+    assert found["service_s"][0] == pytest.approx(3000 / TRAIN_TOKENS_PER_S)
+    assert found["low_s"][0] == pytest.approx(3000 / (1.02 * TRAIN_TOKENS_PER_S))
+    assert found.note(0) == "2 threads, bfloat16, lora, as calibrated"
+    assert found.note(1) != found.note(0)  # of another model nothing was measured
+    ran = [
+        step("train", name, model="tiny", prompt_tokens=3000, start_s=5.0, end_s=19.0,
+             startup_s=4.0, outcome="ok")
+        for name in ("lora", "full")
+    ]  # fmt: skip
+    run = predict_run(ran, own)
+    assert [told.service_s for told in run.steps] == [pytest.approx(4.0 + 10.0)]
+    assert run.refused == {"training was not measured here": 1}
 
 
 def test_tokens_that_are_missing_refuse_only_their_step():

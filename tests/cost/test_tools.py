@@ -5,6 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from polysilicon import catalog
+from polysilicon.catalog.hosts import cpu_of
 from polysilicon.catalog.scores import core_speeds
 from polysilicon.cost import tools
 from polysilicon.cost.tools import SAME, Host, by_ratio, host, rate, slowdown, tool_seconds
@@ -77,12 +78,22 @@ def test_hosts_of_unmeasured_chips():
     found = host(replace(INTEL, processor=unmeasured))
     assert found.pair == tools.tool_constants()["pair"]["unmeasured"]
     assert found.kept == 1.0
-    # A chip of unknown size counts as a small part of it; a GPU's host as whole cores.
+    # A chip of unknown size counts as a small part of it; a host of no known CPU as whole cores.
     assert host(replace(LARGE, processor=replace(LARGE.processor, cores=None))).kept > 0.9
-    assert host(CATALOG.offer("aws/p5.48xlarge")).pair == 1.0
+    assert host(CATALOG.offer("azure/Standard_ND96isr_H100_v5")).pair == 1.0
     assert host(replace(ARM, processor=None)) == Host(vcpus=8, cores=8)
     with pytest.raises(NoBasisError, match="how many vCPUs"):
         host(replace(ARM, vcpus=None))
+
+
+def test_the_vcpus_of_an_accelerator_offer_are_those_of_its_host():
+    p5, g6 = (CATALOG.offer(name) for name in ("aws/p5.48xlarge", "aws/g6.xlarge"))
+    assert cpu_of(p5) == cpu_of(g6) == replace(cpu_of(g6), kind="cpu")
+    assert host(p5).cores == 96
+    assert 1.2 < host(p5).pair < 1.3
+    # Sapphire Rapids (GCP) over Milan (AWS): compression and tool-like Geekbench, one thread.
+    speed = slowdown(cpu_of(CATALOG.offer("gcp/a3-highgpu-8g")), cpu_of(p5), "there", "here")
+    assert speed.ratio == pytest.approx((77.02 / 88.74 * 1629 / 1694) ** 0.5, rel=1e-3)
 
 
 def test_more_cores_than_there_are_do_not_help():

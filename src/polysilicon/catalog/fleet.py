@@ -181,19 +181,23 @@ def _check_pool(pool: Pool, place: str) -> None:
         raise InputError("usd_per_hour must be a number from 0", where=place)
 
 
-def read_running_fleet(path: Path) -> Fleet:
+def read_running_fleet(path: Path, *, cluster: bool = False) -> Fleet:
     """Read a fleet file whose pools are there, so that steps can be sent to them from here.
+
+    Args:
+        path: of the file.
+        cluster: pools may be nodes of a cluster, where tools and llama.cpp run on any offer.
 
     Raises:
         InputError: as `read_fleet`, or this machine could not reach a pool.
     """
     fleet = read_fleet(path)
     for pool in fleet.pool:
-        _check_runs(pool, f"{path}, pool {pool.name!r}")
+        _check_runs(pool, f"{path}, pool {pool.name!r}", cluster=cluster)
     return fleet
 
 
-def _check_runs(pool: Pool, place: str) -> None:
+def _check_runs(pool: Pool, place: str, *, cluster: bool) -> None:
     """Raise `InputError` where this machine could not reach a pool."""
     if pool.engine == "openai" and not pool.endpoint:
         raise InputError("engine openai needs an endpoint", where=place, mend='add endpoint = "…"')
@@ -202,8 +206,8 @@ def _check_runs(pool: Pool, place: str) -> None:
         raise InputError("prompt_lookup is for llama.cpp in this process", where=place, mend=mend)
     if pool.engine == "openai" and not pool.model:
         raise InputError("engine openai needs a model", where=place, mend='add model = "…"')
-    if pool.engine == "llama.cpp" and pool.offer != LOCAL:
-        mend = "start a server there and use engine openai"
+    if pool.engine == "llama.cpp" and pool.offer != LOCAL and not cluster:
+        mend = "start a server there and use engine openai, or give --ray"
         raise InputError("llama.cpp in process runs only on offer local", where=place, mend=mend)
     if pool.engine == "openai" and any(s.startswith(("tool", "*")) for s in pool.serves):
         mend = 'give serves = ["llm:MODEL"]'

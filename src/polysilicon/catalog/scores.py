@@ -142,4 +142,6 @@ def core_scores() -> tuple[CoreScore, ...]:
 @lru_cache(maxsize=1)
 def core_speeds() -> Mapping[str, CoreSpeed]:
     """Return core speeds by processor, from the scores that come with Polysilicon."""
-    return speeds(core_scores(), read_weights(data_folder() / "cc_by_sa" / "score_weights.csv"))
+    folder = data_folder() / "cc_by_sa"
+    scores = core_scores() + read_scores(folder / "host_scores.csv")
+    return speeds(scores, read_weights(folder / "score_weights.csv"))

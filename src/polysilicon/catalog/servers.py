@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources.abc import Traversable
+from statistics import geometric_mean
 
 import msgspec
 
@@ -86,6 +87,21 @@ class ServerType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return "metal" in self.instance or self.instance.startswith("vultr/vbm-")
 
 
+class ServerScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast a server type is at two plain benchmarks.
+
+    Attributes:
+        instance: `cloud/instance type`.
+        thread_score: PassMark's rating of one thread.
+        l1_read_gbs: what all threads together read from their first-level caches (bw_mem of
+            lmbench, 16 kB each), which grows with threads, clock and width of the vectors.
+    """
+
+    instance: str
+    thread_score: float
+    l1_read_gbs: float
+
+
 _CHIP_COLUMNS: dict[str, Cell] = {
     "chip": text,
     "family": text,
@@ -111,6 +127,9 @@ _TYPE_COLUMNS: dict[str, Cell] = {
     "numa_nodes": blank_or(count),
     "memory_gib": blank_or(amount),
 }
+_SCORE_COLUMNS: dict[str, Cell] = {"instance": text, "thread_score": amount, "l1_read_gbs": amount}
+# Where a type was not measured, the geometric mean of so many nearest in size stands for it.
+_LIKES = 3
 
 
 class Servers:
@@ -131,6 +150,10 @@ class Servers:
         self.types: Mapping[str, ServerType] = {
             row["instance"]: ServerType(**row)
             for _, row in read_rows(folder / "cc_by_sa" / "server_types.csv", _TYPE_COLUMNS)
+        }
+        self.scores: Mapping[str, ServerScore] = {
+            row["instance"]: ServerScore(**row)
+            for _, row in read_rows(folder / "cc_by_sa" / "server_scores.csv", _SCORE_COLUMNS)
         }
         self._by_processor = {c.processor: c for c in self.chips.values() if c.processor}
         self._vcpus_of_size = {
@@ -159,6 +182,38 @@ class Servers:
         size = offer.name.rpartition(".")[2]
         vcpus = offer.vcpus or self._vcpus_of_size.get((offer.cloud, chip.chip, size))
         return None if vcpus is None else lay_out(offer.name, chip, vcpus)
+
+    def score(self, server: ServerType) -> ServerScore:
+        """Return how fast a server type is: as measured, or as types like it are.
+
+        Types like it share its chip, else its family, else its instructions, and are near it in
+        size; the caches' rate is taken by vCPU.
+        """
+        found = self.scores.get(server.instance)
+        if found is not None:
+            return found
+        chip = self.chips.get(server.chip)
+        likes: list[ServerType] = []
+        for shared in ("chip", "family", "isa"):
+            likes = likes or self._nearest(server, shared, chip)
+        return ServerScore(
+            instance=server.instance,
+            thread_score=geometric_mean([self.scores[t.instance].thread_score for t in likes]),
+            l1_read_gbs=server.vcpus
+            * geometric_mean([self.scores[t.instance].l1_read_gbs / t.vcpus for t in likes]),
+        )
+
+    def _nearest(
+        self, server: ServerType, shared: str, chip: ServerChip | None
+    ) -> list[ServerType]:
+        """Return the measured types nearest in vCPUs whose chips share something with a chip.
+
+        Of an unknown chip only its instructions are guessed, the plainest that are common.
+        """
+        value = getattr(chip, shared, "avx2")
+        chips = {name for name, other in self.chips.items() if getattr(other, shared) == value}
+        among = [t for t in self.types.values() if t.chip in chips and t.instance in self.scores]
+        return sorted(among, key=lambda t: abs(math.log2(t.vcpus / server.vcpus)))[:_LIKES]
 
 
 def lay_out(instance: str, chip: ServerChip, vcpus: int) -> ServerType:

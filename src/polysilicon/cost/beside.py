@@ -31,6 +31,7 @@ from polysilicon.cost.llm.iterations import (
 )
 from polysilicon.cost.llm.local import rates_of
 from polysilicon.cost.profile import LlmProfile, Profile
+from polysilicon.cost.train import measured_seconds, method_of
 from polysilicon.errors import NoBasisError
 from polysilicon.workload.record import StepRecord
 
@@ -125,8 +126,36 @@ def predict_run(steps: Sequence[StepRecord], profile: Profile) -> Run:
             found += llm_steps(known, _profile_of(model, profile), busy)
         except NoBasisError as error:
             refused[str(error)] += len(known)
-    refused["training was not measured here"] += sum(step.kind == "train" for step in good)
+    trained = [step for step in good if step.kind == "train"]
+    told = train_steps(trained, profile)
+    refused["training was not measured here"] += len(trained) - len(told)
+    found += told
     return Run(steps=tuple(found), refused={r: n for r, n in refused.items() if n})
+
+
+def train_steps(steps: Sequence[StepRecord], profile: Profile) -> list[Predicted]:
+    """Predict steps that train adapters of a model that was calibrated; leaves out all others.
+
+    Args:
+        steps: with `prompt_tokens`, those trained on, and `startup_s`, to read the model.
+        profile: of this machine.
+    """
+    found = []
+    for step in steps:
+        speed = profile.train.get(step.model or "")
+        if speed is None or method_of(step.name) != "lora" or not step.prompt_tokens:
+            continue
+        said = measured_seconds(float(step.prompt_tokens), speed)
+        begin_s = step.startup_s or 0.0
+        found.append(
+            Predicted(
+                step=step,
+                service_s=begin_s + float(said.service_s),
+                low_s=begin_s + float(said.low_s),
+                high_s=begin_s + float(said.high_s),
+            )
+        )
+    return found
 
 
 def llm_steps(

@@ -25,7 +25,7 @@ AS_SHIPPED = "as shipped"
 ENGINE_PACKAGES = {ENGINE: "xllamacpp"}
 """Engine → the package whose version tells which it is."""
 
-MICRO_BATCH = 512
+BATCH, MICRO_BATCH = 2048, 512
 """llama.cpp's own."""
 
 _AGAIN = "run `polysilicon calibrate`"
@@ -44,7 +44,10 @@ class EngineChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         weights_bytes: size of that file.
         weight_format: as ggml calls it, or `AS_SHIPPED`.
         threads: that compute.
-        micro_batch: tokens that are computed at once, at most.
+        batch: tokens of an iteration, at most.
+        micro_batch: of these, how many are computed at once.
+        slots: sequences at once from which on more of them gain next to nothing; 0 where that was
+            not measured.
         gains: what was measured → multiple of the wheel's rate with the shipped file.
         refused: what was tried and not taken → why.
         measured_at: UTC, ISO 8601.
@@ -59,7 +62,9 @@ class EngineChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     weights_bytes: int = 0
     weight_format: str = AS_SHIPPED
     threads: int
+    batch: int = BATCH
     micro_batch: int = MICRO_BATCH
+    slots: int = 0
     gains: dict[str, float] = {}
     refused: dict[str, str] = {}
     measured_at: str = ""
@@ -69,6 +74,7 @@ class EngineChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """What the version of an engine ends with that is set up so; blank where as shipped."""
         parts = [f"kernels.{self.kernels_sha256[:8]}"] if self.kernels else []
         parts += [self.weight_format] if self.weights else []
+        parts += [f"batch.{self.batch}"] if self.batch != BATCH else []
         parts += [f"micro-batch.{self.micro_batch}"] if self.micro_batch != MICRO_BATCH else []
         return "+" + ".".join(parts) if parts else ""
 

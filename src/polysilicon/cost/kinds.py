@@ -10,6 +10,7 @@ import numpy as np
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.encoders import encoder
 from polysilicon.catalog.fleet import LOCAL
+from polysilicon.catalog.hosts import cpu_of
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.processors import Processor
@@ -30,7 +31,7 @@ from polysilicon.cost.tools import (
     slowdown,
     tool_seconds,
 )
-from polysilicon.cost.train import Method, method_of, train_seconds
+from polysilicon.cost.train import Method, measured_seconds, method_of, train_seconds
 from polysilicon.cost.types import BASES
 from polysilicon.errors import InputError, NoBasisError
 
@@ -163,7 +164,7 @@ def speed_from(known_as: str | None, offer: Offer, catalog: Catalog) -> Slowdown
     here_as = offer.name
     if known_as == here_as:
         return SAME
-    known, chip = reference(known_as, catalog), offer.processor
+    known, chip = reference(known_as, catalog), cpu_of(offer)
     own = own_profile() if LOCAL in (known_as, here_as) else None
     if own is None or own.core_speed is None or own.core_speed.relative is None:
         return slowdown(known, chip, known_as, here_as)
@@ -174,14 +175,14 @@ def speed_from(known_as: str | None, offer: Offer, catalog: Catalog) -> Slowdown
 
 
 def reference(offer: str, catalog: Catalog) -> Processor | None:
-    """Return the processor on which the core-seconds of an offer were spent; None where unknown.
+    """Return the CPU on which the core-seconds of an offer were spent; None where unknown.
 
     Core-seconds of `local` count as those of the processor that this machine is priced as.
     """
     if offer == LOCAL:
         return here(catalog).processor
     found = catalog.offers_named(offer)
-    return found[0].processor if found else None
+    return cpu_of(found[0]) if found else None
 
 
 @lru_cache(maxsize=8)
@@ -231,15 +232,19 @@ def embed(asked: Asked, chosen: Codes, found: Estimates) -> None:
 def train(asked: Asked, chosen: Codes, found: Estimates) -> None:
     """Estimate training steps; `prompt_tokens` are the tokens trained on.
 
-    A step whose name begins with `lora` trains adapters, any other one all parameters.
+    A step whose name begins with `lora` trains adapters, any other one all parameters. On this
+    machine adapters are trained as fast as it was calibrated.
     """
     names = asked.batch.texts["name"]
     of_lora = np.array([method_of(text) == "lora" for text in names.texts], dtype=bool)
     adapters = of_lora[names.codes[chosen]]
     methods: tuple[tuple[Method, bool], ...] = (("lora", True), ("full", False))
+    own = own_profile() if asked.offer.name == LOCAL else None
     for method, lora in methods:
 
         def seconds(name: str, tokens: Numbers, method: Method = method) -> ModelSeconds:
+            if own is not None and method == "lora" and name in own.train:
+                return measured_seconds(tokens, own.train[name])
             model = asked.catalog.model(name)
             return train_seconds(tokens, model, asked.offer, asked.catalog, method=method)
 

@@ -122,6 +122,26 @@ class SearchSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     words: int
 
 
+class TrainSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast a low-rank adapter of one model is trained, forward, backward and optimizer.
+
+    Attributes:
+        threads: that compute.
+        precision: of the frozen matrices.
+        tokens: of a step of the optimizer that was timed.
+        tokens_per_s: by the clock.
+        core_s_per_token: core-seconds.
+        setup_s: to read the model, once a worker.
+    """
+
+    threads: int
+    precision: str
+    tokens: int
+    tokens_per_s: Spread
+    core_s_per_token: Spread
+    setup_s: float
+
+
 class PrefillPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds from a request to its first token, alone on the machine.
 
@@ -265,6 +285,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         sandboxes: sandbox → its start.
         search: of the full-text search.
         llm: model → what its engine does.
+        train: model → how fast its adapters are trained.
         failed: part → why it could not be measured.
     """
 
@@ -282,6 +303,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sandboxes: dict[str, SandboxStart] = {}
     search: SearchSpeed | None = None
     llm: dict[str, LlmProfile] = {}
+    train: dict[str, TrainSpeed] = {}
     failed: dict[str, str] = {}
 
 

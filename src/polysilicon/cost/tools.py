@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from polysilicon.catalog.hosts import cpu_of
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.processors import Processor
 from polysilicon.catalog.scores import core_speeds
@@ -164,7 +165,7 @@ def host(offer: Offer) -> Host:
     """
     if offer.vcpus is None:
         raise NoBasisError(f"how many vCPUs {offer.name} has is not known")
-    chip = offer.processor if offer.kind == "cpu" else None
+    chip = cpu_of(offer)
     threads = (chip.vcpus_per_core or 1) if chip is not None else 1
     found = core_speeds().get(chip.name) if chip is not None else None
     kept = 1.0

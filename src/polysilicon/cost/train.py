@@ -38,6 +38,7 @@ from polysilicon.cost.embed import (
     accelerators_of,
     matrix_flops_per_vcpu,
 )
+from polysilicon.cost.profile import TrainSpeed
 from polysilicon.cost.types import Basis
 from polysilicon.errors import InputError, NoBasisError
 
@@ -120,6 +121,25 @@ def train_seconds(
         accelerators=chips,
         basis=found.basis,
         note=f"{words}, activations computed again" if again else words,
+    )
+
+
+def measured_seconds(tokens: Values, speed: TrainSpeed) -> ModelSeconds:
+    """Return what it takes to train an adapter here, elementwise, once the model is read.
+
+    Args:
+        tokens: trained on.
+        speed: as calibrated.
+    """
+    amount, rate = np.asarray(tokens, dtype=np.float64), speed.tokens_per_s
+    return ModelSeconds(
+        service_s=np.asarray(amount / rate.median),
+        low_s=np.asarray(amount / rate.high),
+        high_s=np.asarray(amount / rate.low),
+        share=1.0,
+        accelerators=0,
+        basis="measured",
+        note=f"{speed.threads} threads, {speed.precision}, lora, as calibrated",
     )
 
 

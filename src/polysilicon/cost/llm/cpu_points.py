@@ -59,6 +59,8 @@ class Points(msgspec.Struct, frozen=True, kw_only=True):
         bare: 1 where no hypervisor divides it, else 0.
         threads: vCPUs of a core.
         bandwidth: log2 of GB/s of a socket.
+        thread: log2 of PassMark's rating of one thread.
+        caches: log2 of GB/s that all threads read from their first-level caches.
         year: of the chip, from 2020, in units of four years.
         parameters: log2 of those that one token uses, in units of 2^30.
         tokens: log2 of tokens of prompt (prefill, alone, busy) or context (decode).
@@ -79,6 +81,8 @@ class Points(msgspec.Struct, frozen=True, kw_only=True):
     bare: Numbers
     threads: Numbers
     bandwidth: Numbers
+    thread: Numbers
+    caches: Numbers
     year: Numbers
     parameters: Numbers
     tokens: Numbers
@@ -114,6 +118,7 @@ class Vocabulary:
     def site(self, server: ServerType) -> dict[str, float]:
         """Return the coordinates of a server; of an unknown chip, those of a plain one."""
         chip = self.servers.chips.get(server.chip)
+        score = self.servers.score(server)
         own = len(self.chips) + self.instances.get(server.instance, len(self.instances))
         return {
             "instance": self.instances.get(server.instance, -1),
@@ -128,6 +133,8 @@ class Vocabulary:
             "bare": float(server.bare),
             "threads": _threads(server, 2.0 if chip is None else chip.vcpus_per_core),
             "bandwidth": math.log2(150.0 if chip is None else chip.memory_bandwidth_gbs),
+            "thread": math.log2(score.thread_score),
+            "caches": math.log2(score.l1_read_gbs),
             "year": ((2020 if chip is None else chip.year) - 2020) / 4,
         }
 
@@ -217,7 +224,8 @@ def _points(columns: dict[str, list[float]]) -> Points:
 
 FEATURES: tuple[str, ...] = (
     "one", "p", "p2", "c", "c2", "c3", "pc", "pcc", "ppc", "spans", "spans_p", "nodes",
-    "bandwidth", "bandwidth_p", "bandwidth_c", "threads", "threads_c", "year", "year_p",
+    "bandwidth", "bandwidth_p", "bandwidth_c", "thread", "thread_p", "thread_c",
+    "caches", "caches_p", "caches_c", "threads", "threads_c", "year", "year_p",
     "tokens", "tokens_p", "tokens_c", "load", "load_p", "load_tokens", "load_c", "held_back",
     *(f"{isa}{tail}" for isa in ("neon", "sve", "avx512", "amx") for tail in ("", "_p", "_c")),
 )  # fmt: skip
@@ -233,11 +241,14 @@ def features(points: Points, words: Vocabulary) -> Numbers:
     p = points.parameters
     c = points.size - np.log2(points.threads) - 4.0
     bandwidth, tokens, load = points.bandwidth - 8.0, points.tokens - 8.0, points.concurrency
+    thread, caches = points.thread - 11.0, points.caches - 10.0
     threads, year = points.threads - 1.0, points.year
     columns = [
         np.ones(len(points)), p, p * p, c, c * c, c**3, p * c, p * c * c, p * p * c,
         points.spans, points.spans * p, points.nodes,
-        bandwidth, bandwidth * p, bandwidth * c, threads, threads * c, year, year * p,
+        bandwidth, bandwidth * p, bandwidth * c,
+        thread, thread * p, thread * c, caches, caches * p, caches * c,
+        threads, threads * c, year, year * p,
         tokens, tokens * p, tokens * c, load, load * p, load * tokens, load * c, points.held_back,
     ]  # fmt: skip
     for isa in ("neon", "sve", "avx512", "amx"):

@@ -1,11 +1,16 @@
-"""Seconds of LLM steps on a CPU server as functions of their tokens."""
+"""Seconds of LLM steps on a CPU server as functions of their tokens.
+
+Passes make them: one over a prompt, one that gives each of b sequences a token. Of like steps, b at
+once, see `polysilicon.cost.llm.loop`.
+"""
 
 from __future__ import annotations
 
 import msgspec
 import numpy as np
 
-from polysilicon.cost.llm.law import Numbers, Seconds
+from polysilicon.cost.llm.law import Numbers, Passes, Seconds
+from polysilicon.cost.llm.loop import BATCH_TOKENS, closed_loop
 from polysilicon.cost.types import BASES
 
 # Mean contexts of the measured prompts of 512 and 4,096 tokens.
@@ -16,61 +21,75 @@ FAR_TOKENS = 4096.0
 MEASURED, CALIBRATED, ROOFLINE = range(len(BASES))
 
 
+def prompt_token_s(short_s: float, slope_s: float, context: Numbers) -> Numbers:
+    """Return the mean seconds of a prompt's tokens.
+
+    Args:
+        short_s: at the shorter measured context.
+        slope_s: more for each token of context.
+        context: mean tokens before each.
+    """
+    return np.maximum(short_s + slope_s * (context - PREFILL_CONTEXTS[0]), short_s / 2)
+
+
 class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of steps of one model with one engine on one CPU server at one concurrency.
 
     Attributes:
-        share: of the machine.
+        engine: `llama.cpp` or `vllm`.
+        precision: of the weights.
+        concurrency: steps at once.
         note: what the numbers rest on.
         largest_tokens: prompt and output that fit into memory.
         prompt_s: seconds of a prompt token at the shorter measured context.
         prompt_slope_s: more seconds for each token of context.
         contexts: the two contexts at which output tokens were measured.
-        output_s: seconds of an output token there.
+        output_s: seconds of an output token there, of one step alone.
+        decode_s: seconds there of a pass that gives each of the steps at once a token.
         weight_bytes: read for each output token.
         kv_bytes: read for each token of context.
-        slower: by how much concurrency stretches all seconds, for prompts of 256 and of 1,024
-            tokens.
         prompt_bands: half widths of the band of log seconds, short and long prompts.
         output_band: the same of output tokens.
         basis: index into `BASES` of prompts of about the measured length.
         long_basis: of prompts up to the longer measured length.
         output_basis: of output tokens.
         longer_band: added to bands for each doubling beyond the measured lengths.
-        in_turn: requests whose arithmetic shares the cores: seconds of one are at least so many
-            times its own arithmetic. 0 where busy servers were measured, which shows it by itself.
-        token_least_s: arithmetic of one token of each request by all cores, which the best estimate
-            does not undercut; 0 for one request, which was measured.
+        token_least_s: arithmetic of a token by all cores, which the best estimate of many requests
+            at once does not undercut; one request alone was measured.
         token_peak_s: the same with the cores at their peak, which the band does not undercut.
     """
 
-    share: float
+    engine: str
+    precision: str
+    concurrency: float
     note: str
     largest_tokens: float
     prompt_s: float
     prompt_slope_s: float
     contexts: tuple[float, float]
     output_s: tuple[float, float]
+    decode_s: tuple[float, float]
     weight_bytes: float
     kv_bytes: float
-    slower: tuple[float, float]
     prompt_bands: tuple[float, float]
     output_band: float
     basis: int
     long_basis: int
     output_basis: int
     longer_band: float
-    in_turn: float = 0.0
     token_least_s: float = 0.0
     token_peak_s: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Part of the machine that a step occupies."""
+        return 1.0 / self.concurrency
 
     def seconds(self, new: Numbers, cached: Numbers, output: Numbers) -> Seconds:
         """Return the seconds of steps; see `LlmLaw`."""
         context = cached + new + output / 2.0
-        tpot_s = self._output_s(context)
-        # A prompt passes all weights at least once, as one output token does.
-        token_s = self.prompt_s + self.prompt_slope_s * (cached + new / 2.0 - PREFILL_CONTEXTS[0])
-        ttft_s = np.maximum(new * np.maximum(token_s, self.prompt_s / 2), self._output_s(cached))
+        passes = self._passes(new, cached, context)
+        ttft_s, tpot_s = closed_loop(self.concurrency, passes, output)
         reach = np.clip((cached + new - 512.0) / (FAR_TOKENS - 512.0), 0.0, 1.0)
         near, far = self.prompt_bands
         doublings = np.log2(np.maximum((cached + new) / FAR_TOKENS, 1.0))
@@ -85,18 +104,10 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
         later = np.where(context <= NEAR_TOKENS, self.output_basis, CALIBRATED)
         later = np.where(output > 1, np.maximum(later, self.output_basis), MEASURED)
         basis = np.maximum(np.maximum(prompt_basis, self.basis), later)
-        prompts = np.log2(np.clip(cached + new, 256.0, 1024.0)) - 8.0
-        slower = self.slower[0] ** (1.0 - prompts / 2.0) * self.slower[1] ** (prompts / 2.0)
-        # Every token of every request takes at least the arithmetic of a prompt token.
         later_s = np.maximum(output - 1.0, 0.0)
-        work_s = self.in_turn * (ttft_s + later_s * self.prompt_s)
-        work_s = np.maximum(work_s, (new + later_s) * self.token_least_s)
-        ttft_s, tpot_s = ttft_s * slower, tpot_s * slower
-        short_s = np.maximum(work_s - ttft_s - later_s * tpot_s, 0.0)
-        tpot_s = tpot_s + np.where(later_s > 0, short_s / np.maximum(later_s, 1.0), 0.0)
-        ttft_s = ttft_s + np.where(later_s > 0, 0.0, short_s)
         ttft_low_s, tpot_low_s = ttft_s * np.exp(-prompt_band), tpot_s * np.exp(-output_band)
-        peak_s = np.maximum((new + later_s) * self.token_peak_s - ttft_low_s, 0.0)
+        least_s = (new + later_s) * self.concurrency * self.token_peak_s
+        peak_s = np.maximum(least_s - ttft_low_s, 0.0)
         tpot_low_s = np.maximum(tpot_low_s, np.minimum(peak_s / np.maximum(later_s, 1.0), tpot_s))
         return Seconds(
             ttft_s=ttft_s,
@@ -106,11 +117,35 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
             tpot_low_s=tpot_low_s,
             tpot_high_s=tpot_s * np.exp(output_band),
             basis=basis.astype(np.int8),
+            passes=passes,
         )
 
-    def _output_s(self, context: Numbers) -> Numbers:
-        """Return seconds of an output token: between the anchors linear, beyond by bytes read."""
+    def _passes(self, new: Numbers, cached: Numbers, context: Numbers) -> Passes:
+        """Return the seconds of a prompt, and of a token of each of the steps at once.
+
+        Args:
+            new: prompt tokens that no cache holds.
+            cached: prompt tokens that one holds.
+            context: mean tokens of the steps while they decode.
+        """
+        least_s = self.token_least_s if self.concurrency > 1.0 else 0.0
+        token_s = prompt_token_s(self.prompt_s, self.prompt_slope_s, cached + new / 2.0)
+        # A prompt passes all weights at least once, as one output token does.
+        alone_s = self._output_s(cached, self.output_s, 1.0)
+        prompt_s = np.maximum(new * np.maximum(token_s, least_s), alone_s)
+        decode_s = self._output_s(context, self.decode_s, self.concurrency)
+        decode_s = np.maximum(decode_s, self.concurrency * least_s)
+        one_s = self._output_s(context, self.output_s, 1.0)
+        return Passes(
+            prompt_s=prompt_s,
+            decode_s=decode_s,
+            alone_s=np.minimum(one_s, decode_s),
+            batches=new / BATCH_TOKENS,
+        )
+
+    def _output_s(self, context: Numbers, anchors: tuple[float, float], many: float) -> Numbers:
+        """Return seconds of a pass that decodes: linear between anchors, beyond by bytes read."""
         last = self.contexts[1]
-        at = np.interp(context, self.contexts, self.output_s)
-        read = self.weight_bytes + self.kv_bytes * np.maximum(context, last)
-        return np.asarray(at * read / (self.weight_bytes + self.kv_bytes * last))
+        at = np.interp(context, self.contexts, anchors)
+        read = self.weight_bytes + many * self.kv_bytes * np.maximum(context, last)
+        return np.asarray(at * read / (self.weight_bytes + many * self.kv_bytes * last))

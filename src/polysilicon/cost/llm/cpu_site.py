@@ -22,12 +22,16 @@ from polysilicon.cost.llm.cpu_seconds import (
     PREFILL_CONTEXTS,
     ROOFLINE,
     CpuLaw,
+    prompt_token_s,
 )
+from polysilicon.cost.llm.cpu_served import Runs, Served, taken_apart
 from polysilicon.cost.llm.law import Numbers
 from polysilicon.errors import NoBasisError
 
 LLAMACPP, VLLM = "llama.cpp", "vllm"
 MEASURED_PRECISION = {LLAMACPP: "q4_k_m", VLLM: "bf16"}
+# Prompts of the served requests.
+SHAPES = (256, 1024)
 # Mean contexts of the decoded tokens of llama.cpp and of the output tokens of vLLM's requests.
 DECODE_CONTEXTS = (64.0, 256.0)
 SERVED_CONTEXTS = (320.0, 1152.0)
@@ -122,7 +126,7 @@ class Site:
         band = rates.band + self._more(rates)
         power, power_band = self.fit.batching_of(self.server, self.model)
         power_band += self.constants["carried_over_deviation"] * 1.645
-        power = min(max(power, self.constants["least_batching"]), 1.0)
+        slower = concurrency ** min(max(power, self.constants["least_batching"]), 1.0)
         crowd = power_band * math.log(concurrency)
         span = PREFILL_CONTEXTS[1] - PREFILL_CONTEXTS[0]
         first_s, last_s = self._decode(rates, first_s, last_s)
@@ -130,23 +134,25 @@ class Site:
         decoded = bool(rates.measured[2] or rates.measured[3])
         weak = CALIBRATED if rates.near else ROOFLINE
         return CpuLaw(
-            share=1.0 / concurrency,
+            engine=self.engine,
+            precision=self.precision,
+            concurrency=concurrency,
             note=self._note(rates, concurrency),
             largest_tokens=self._largest_tokens(offer, concurrency, ran=decoded),
             prompt_s=short_s,
             prompt_slope_s=max((long_s - short_s) / span, 0.0),
             contexts=DECODE_CONTEXTS,
             output_s=(first_s * self.wider, last_s * self.wider),
+            decode_s=(first_s * self.wider * slower, last_s * self.wider * slower),
             weight_bytes=self.model.active_parameters * self.width,
             kv_bytes=self.model.kv_bytes_per_token(),
-            slower=(concurrency**power, concurrency**power),
-            in_turn=concurrency if concurrency > 1 else 0.0,
             prompt_bands=(float(band[0]) + crowd, float(band[1]) + crowd),
             output_band=float(np.min(band[2:])) + crowd,
             basis=MEASURED if alone and rates.measured[0] else weak,
             long_basis=MEASURED if alone and rates.measured[0] and rates.measured[1] else weak,
             output_basis=MEASURED if alone and decoded else weak,
             longer_band=1.645 * self.constants["longer_deviation"],
+            token_least_s=short_s,
         )
 
     def _decode(self, rates: Rates, first_s: float, last_s: float) -> tuple[float, float]:
@@ -166,56 +172,79 @@ class Site:
 
     def _vllm(self, offer: Offer, concurrency: float) -> CpuLaw:
         """Return the law of vLLM, measured alone and with as many requests as it takes."""
-        shapes = (256, 1024)
-        loads = np.array([self._loads(prompt) for prompt in shapes])
-        asked = [("alone", prompt, 1.0) for prompt in shapes]
+        loads = np.array([self._loads(prompt) for prompt in SHAPES])
+        asked = [("alone", prompt, 1.0) for prompt in SHAPES]
         asked += [
             ("busy", prompt, load)
-            for prompt, row in zip(shapes, loads.tolist(), strict=True)
+            for prompt, row in zip(SHAPES, loads.tolist(), strict=True)
             for load in row
         ]
         rates = self.fit.rates(self.server, self.model, asked, self.alike)
-        outputs = np.array([float(OUTPUT_TOKENS[prompt]) for prompt in shapes])
+        outputs = np.array([float(OUTPUT_TOKENS[prompt]) for prompt in SHAPES])
         alone_s = outputs * np.exp(-rates.log[:2])
         busy_s = loads * outputs[:, None] * np.exp(-rates.log[2:].reshape(loads.shape))
-        slower = [
-            crowded(concurrency, row, one / alone, self.constants)
-            for row, one, alone in zip(loads, busy_s, alone_s, strict=True)
-        ]
-        guess = self._prompt_token_s() * OUTPUT_TOKENS[256] / float(alone_s[0])
-        stretch = float(alone_s[1] / alone_s[0])
-        ratio, ratio_band = _first_token(stretch, guess, self.constants)
-        output_s = float(alone_s[0]) / (256.0 * ratio + 127.0)
-        longer_s = (float(alone_s[1]) - 1024.0 * ratio * output_s) / 255.0
-        longer_s = min(max(longer_s, 0.8 * output_s), 2.0 * output_s)
+        passes = self._apart(concurrency, loads, alone_s, busy_s, known=rates.near)
         band = rates.band + self._more(rates)
         wide = band[2 : 2 + len(_NEAR_LOADS)]
         crowd = float(np.interp(concurrency, [1.0, *loads[0]], [0.0, *wide]))
-        growth = 2.0 * self.model.layers * self.model.heads * self.model.head_dim
         decoded, both = bool(rates.measured[0]), bool(rates.measured[0] and rates.measured[1])
         weak = CALIBRATED if rates.near else ROOFLINE
         basis = MEASURED if concurrency == 1 and both else weak
-        prompt_band = float(band[0]) + ratio_band + crowd
+        prompt_band = float(band[0]) + passes.split_band + crowd
         return CpuLaw(
-            share=1.0 / concurrency,
+            engine=self.engine,
+            precision=self.precision,
+            concurrency=concurrency,
             note=self._note(rates, concurrency),
             largest_tokens=self._largest_tokens(offer, concurrency, ran=decoded),
-            prompt_s=output_s * ratio,
-            prompt_slope_s=output_s * ratio * growth / self.model.active_parameters,
+            prompt_s=passes.prompt_s,
+            prompt_slope_s=passes.prompt_s * self._growth(),
             contexts=SERVED_CONTEXTS,
-            output_s=(output_s, longer_s),
+            output_s=passes.output_s,
+            decode_s=passes.decode_s,
             weight_bytes=self.model.active_parameters * self.width,
             kv_bytes=self.model.kv_bytes_per_token(),
-            slower=(slower[0], slower[1]),
             prompt_bands=(prompt_band, prompt_band),
             output_band=float(band[0]) + crowd,
             basis=basis,
             long_basis=max(basis, weak),
             output_basis=basis,
             longer_band=1.645 * self.constants["longer_deviation"],
-            token_least_s=self._floor_s(concurrency, known=rates.near),
-            token_peak_s=self._floor_s(concurrency, known=True),
+            token_least_s=self._floor_s(known=rates.near),
+            token_peak_s=self._least_s() if concurrency > 1 else 0.0,
         )
+
+    def _apart(
+        self, concurrency: float, loads: Numbers, alone_s: Numbers, busy_s: Numbers, *, known: bool
+    ) -> Served:
+        """Return the passes of which measured requests are made.
+
+        Args:
+            concurrency: steps at once.
+            loads: about which busy runs tell; shape (2, loads), as `busy_s`.
+            alone_s: seconds of a request of each shape by itself; shape (2,).
+            busy_s: of one of so many.
+            known: a chip of the family was measured.
+        """
+        tokens = np.array(SHAPES, dtype=np.float64)
+        runs = Runs(
+            tokens=tokens,
+            counted=prompt_token_s(1.0, self._growth(), tokens / 2.0),
+            later=np.array([OUTPUT_TOKENS[prompt] - 1.0 for prompt in SHAPES]),
+            alone_s=alone_s,
+            loads=loads,
+            busy_s=busy_s,
+            weight_bytes=self.model.active_parameters * self.width,
+            context_bytes=np.array(SERVED_CONTEXTS) * self.model.kv_bytes_per_token(),
+        )
+        return taken_apart(
+            runs, concurrency, self._least_s(), self._floor_s(known=known), self.constants
+        )
+
+    def _growth(self) -> float:
+        """Return how much more of a prompt token's arithmetic each token before it makes."""
+        heads = self.model.layers * self.model.heads * self.model.head_dim
+        return 2.0 * heads / self.model.active_parameters
 
     def _loads(self, prompt: int) -> Numbers:
         """Return loads about which the busy runs of vLLM tell; the usual one is in the middle."""
@@ -226,17 +255,14 @@ class Site:
         """Return seconds of a prompt token by the peak rate of the cores and their efficiency."""
         return self._least_s() / self.constants["compute_efficiency"]
 
-    def _floor_s(self, concurrency: float, *, known: bool) -> float:
-        """Return seconds below which a token of each of many requests cannot come.
+    def _floor_s(self, *, known: bool) -> float:
+        """Return seconds below which a token of many requests cannot come.
 
         Args:
-            concurrency: requests at once.
             known: they were measured here; then only the peak of the cores is a bound, else what
                 large matrix products reach of it.
         """
-        if concurrency <= 1:
-            return 0.0
-        return concurrency * (self._least_s() if known else self._prompt_token_s())
+        return self._least_s() if known else self._prompt_token_s()
 
     def _least_s(self) -> float:
         """Return seconds of a token's arithmetic by all cores at their peak."""
@@ -268,55 +294,6 @@ class Site:
         if concurrency > 1 and self.engine == LLAMACPP:
             note += "; batching carried over from vllm on CPUs"
         return note
-
-
-def crowded(
-    concurrency: float, loads: Numbers, slower: Numbers, given: Mapping[str, float]
-) -> float:
-    """Return by how much requests at once stretch seconds.
-
-    More requests never make one faster: what the loads at the edges tell gives way to what the
-    middle one tells, which is the surest. Between loads, and below them down to one request,
-    seconds are a power of the load; beyond the last one the server is full, and more only wait.
-
-    Args:
-        concurrency: requests at once.
-        loads: about which measurements tell, ascending, the usual one in the middle; shape (n,).
-        slower: seconds at these over those of one request; shape (n,).
-        given: the constants.
-    """
-    logs = np.log(np.concatenate([[1.0], loads]))
-    stretch = np.log(np.concatenate([[1.0], slower]))
-    middle = 1 + len(loads) // 2
-    stretch[middle:] = np.maximum.accumulate(stretch[middle:])
-    stretch[: middle + 1] = np.minimum.accumulate(stretch[middle::-1])[::-1]
-    stretch = np.clip(stretch, given["least_batching"] * logs, given["most_batching"] * logs)
-    at = np.interp(math.log(concurrency), logs, stretch)
-    return float(np.exp(at) * max(concurrency / loads[-1], 1.0))
-
-
-def _first_token(stretch: float, guess: float, given: Mapping[str, float]) -> tuple[float, float]:
-    """Return seconds of a prompt token over those of an output token, and the band of its log.
-
-    Two shapes of requests, 256 + 128 and 1,024 + 256 tokens, tell it weakly: with the ratio r, the
-    second takes (1024 r + 255)/(256 r + 127) times as long. That is weighed against a guess.
-
-    Args:
-        stretch: seconds of the second over those of the first.
-        guess: the ratio by the peak rate of the cores.
-        given: the constants.
-    """
-    middle, wide = math.log(guess), given["first_token_spread"]
-    logs = np.linspace(middle - 3.0 * wide, middle + 3.0 * wide, 61)
-    ratios = np.exp(logs)
-    off = math.log(stretch) - np.log((1024.0 * ratios + 255.0) / (256.0 * ratios + 127.0))
-    weight = np.exp(
-        -0.5 * (off / given["same_run_noise"]) ** 2 - 0.5 * ((logs - middle) / wide) ** 2
-    )
-    weight /= weight.sum()
-    mean = float(weight @ logs)
-    deviation = math.sqrt(float(weight @ (logs - mean) ** 2))
-    return math.exp(mean), 1.645 * deviation
 
 
 def _alike(measured: Sequence[str], model: ModelArchitecture, catalog: Catalog) -> str:

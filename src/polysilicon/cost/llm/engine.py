@@ -5,9 +5,10 @@ iteration needs those of an iteration instead:
     prefill(tokens) + pair·Σ taken·(context + taken/2) + piece·(prompts - 1)
     + base(b) + context(b)·Σ contexts
 the first line where it takes prompts, the second where b sequences decode.
-On this machine these were measured (`local.py`). Elsewhere they are what the law says of a step
-alone (prefill) and of steps with almost no prompt of their own, b at once (decode): a line through
-two contexts, so that it is right about where the steps are.
+On this machine these were measured (`local.py`). The law of server CPUs is made of such passes
+(`loop.py`). That of accelerators is not; there they are what it says of a step alone (prefill) and
+of steps with almost no prompt of their own, b at once (decode). Decodes go along a line through two
+contexts, so that it is right about where the steps are.
 """
 
 from __future__ import annotations
@@ -22,17 +23,16 @@ from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer
 from polysilicon.cost.llm.choose import law_for, own_profile
+from polysilicon.cost.llm.cpu_seconds import CpuLaw
 from polysilicon.cost.llm.law import LlmLaw, Numbers
 from polysilicon.cost.llm.local import rates_of
+from polysilicon.cost.llm.loop import BATCH_TOKENS
 from polysilicon.cost.profile import LlmProfile
 from polysilicon.cost.types import BASES, Basis, Load, Serving
 from polysilicon.errors import InputError, NoBasisError
 
-BATCH_TOKENS = 2048
-"""Tokens that an iteration takes at most, on engines that were not measured here: the default of
-vLLM's scheduler (`max_num_batched_tokens`, vllm/config/scheduler.py, v0.10)."""
-
 _OUTPUT = 256.0
+_WEIGHTS = (1 / 6, 2 / 3, 1 / 6)
 _POINTS = 33
 
 
@@ -81,11 +81,15 @@ class Usual(msgspec.Struct, frozen=True, kw_only=True):
         prompt: tokens of a usual prompt.
         output: tokens of a usual output.
         longest: prompt and output of the longest step.
+        context: mean tokens of the sequences that decode, over all output tokens.
+        spread: their standard deviation.
     """
 
     prompt: float
     output: float
     longest: float
+    context: float
+    spread: float
 
 
 def engine_law(
@@ -189,24 +193,30 @@ def _by_law(
         NoBasisError: nothing is known, or the longest step does not fit.
     """
     slots, copies = shape
+    usual_tokens = (usual.prompt, usual.output)
 
-    def law_at(at_once: float) -> LlmLaw:
-        load = Load(concurrency=at_once, serving=serving)
-        return law_for(model, offer, load, catalog, usual.longest, (usual.prompt, usual.output))
+    def law_at(at_once: float, how: Serving) -> LlmLaw:
+        load = Load(concurrency=at_once, serving=how)
+        return law_for(model, offer, load, catalog, usual.longest, usual_tokens)
 
-    alone = law_at(1.0)
+    # On a CPU the faster engine is taken, which may be another one with all slots than with one.
+    full = law_at(float(slots), serving)
+    on_cpu = isinstance(full, CpuLaw)
+    if isinstance(full, CpuLaw):
+        serving = msgspec.structs.replace(serving, engine=full.engine, precision=full.precision)
+    alone = law_at(1.0, serving)
     if usual.longest > alone.largest_tokens:
         has = f"{alone.largest_tokens:.0f} tokens, the longest step has {usual.longest:.0f}"
         raise NoBasisError(f"it does not fit: the memory of {offer.name} holds {has}")
     grid = sorted({2**n for n in range(slots.bit_length()) if 2**n < slots} | {slots})
-    lines = [_line(law_at(float(b)), usual) for b in grid]
+    lines = [_line(law_at(float(b), serving), usual) for b in grid]
     sequences = np.arange(slots + 1, dtype=np.float64)
     base_s = np.interp(sequences, grid, [base for base, _ in lines])
     more_s = np.interp(sequences, grid, [more for _, more in lines])
+    tokens, prefill_s, pair_s = _prefill(full if on_cpu else alone, usual)
     # A prompt of one token reads the weights once, as a decode of one does; the rest of its time
-    # is the way into the engine.
-    tokens, prefill_s, pair_s = _prefill(alone, usual)
-    request_s = max(float(prefill_s[0] - base_s[1]), 0.0)
+    # is the way into the engine, which passes over prompts have not in them.
+    request_s = 0.0 if on_cpu else max(float(prefill_s[0] - base_s[1]), 0.0)
     base_s[0] = 0.0
     one = np.ones(1)
     said = alone.seconds(usual.prompt * one, 0 * one, max(usual.output, 2.0) * one)
@@ -227,32 +237,45 @@ def _by_law(
         basis=BASES[int(said.basis[0])],
         low=float(said.ttft_low_s[0] + later_s * said.tpot_low_s[0]) / service_s,
         high=float(said.ttft_high_s[0] + later_s * said.tpot_high_s[0]) / service_s,
-        note=law_at(float(slots)).note,
+        note=full.note,
     )
 
 
-def _prefill(alone: LlmLaw, usual: Usual) -> tuple[Numbers, Numbers, float]:
+def _prefill(law: LlmLaw, usual: Usual) -> tuple[Numbers, Numbers, float]:
     """Return a grid of prompt tokens, seconds of an iteration with each, and those of a pair."""
     tokens = np.linspace(0.0, BATCH_TOKENS, _POINTS)
     asked = np.maximum(tokens, 1.0)
-    none, one = np.zeros_like(asked), np.ones_like(asked)
-    fresh_s = alone.seconds(asked, none, one).ttft_s
+    fresh_s = _prompt_s(law, asked, np.zeros_like(asked))
     # What attending to earlier tokens takes, where a prompt is long enough for it to show.
     before = max(usual.prompt, float(BATCH_TOKENS))
     last = np.array([float(BATCH_TOKENS)])
-    more_s = alone.seconds(last, np.array([before]), np.ones(1)).ttft_s[0] - fresh_s[-1]
+    more_s = _prompt_s(law, last, np.array([before]))[0] - fresh_s[-1]
     pair_s = max(float(more_s) / (BATCH_TOKENS * before), 0.0)
     plain_s = np.maximum(fresh_s - pair_s * tokens**2 / 2, fresh_s * 0.25)
     return tokens, np.maximum.accumulate(plain_s), pair_s
 
 
+def _prompt_s(law: LlmLaw, new: Numbers, cached: Numbers) -> Numbers:
+    """Return seconds of passes over prompts; of laws that do not tell, those to a first token."""
+    said = law.seconds(new, cached, np.ones_like(new))
+    return said.ttft_s if said.passes is None else said.passes.prompt_s
+
+
 def _line(law: LlmLaw, usual: Usual) -> tuple[float, float]:
     """Return seconds of a decode iteration at no context, and more for each token of the mean."""
-    contexts = np.array([max(usual.prompt / 2, 1.0), usual.prompt + usual.output]) + _OUTPUT / 2
-    cached, output = contexts - _OUTPUT / 2, np.full(2, _OUTPUT)
-    each_s = law.seconds(np.ones(2), cached, output).tpot_s
-    more = max(float(each_s[1] - each_s[0]) / float(contexts[1] - contexts[0]), 0.0)
-    base = float(each_s[0]) - more * float(contexts[0])
-    if base <= 0.0:
-        return float(each_s.mean()), 0.0
-    return base, more
+    # Three points with the mean and the spread of the contexts, so that a mean over the line is one
+    # over the law (Gauss-Hermite; M. Abramowitz and I. Stegun, 1964, table 25.10).
+    reach = max(np.sqrt(3.0) * usual.spread, 1.0)
+    contexts = np.maximum(usual.context + np.array([-reach, 0.0, reach]), 1.0)
+    each_s = _decode_s(law, contexts)
+    mean, mean_s = (float(np.average(of, weights=_WEIGHTS)) for of in (contexts, each_s))
+    more = max(float(each_s[2] - each_s[0]) / float(contexts[2] - contexts[0]), 0.0)
+    base = mean_s - more * mean
+    return (base, more) if base > 0.0 else (mean_s, 0.0)
+
+
+def _decode_s(law: LlmLaw, context: Numbers) -> Numbers:
+    """Return seconds of iterations that only decode; of laws that do not tell, by long outputs."""
+    output = np.full_like(context, _OUTPUT)
+    said = law.seconds(np.ones_like(context), np.maximum(context - _OUTPUT / 2, 0.0), output)
+    return said.tpot_s if said.passes is None else said.passes.decode_s

@@ -11,6 +11,22 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.float64]
 
 
+class Passes(msgspec.Struct, frozen=True, kw_only=True):
+    """Passes over the weights that some steps ask for; arrays of the steps' shape.
+
+    Attributes:
+        prompt_s: of one over the prompt of a step.
+        decode_s: of one that gives each step at once a token, all of them like this one.
+        alone_s: of one that gives a token to this step alone.
+        batches: iterations that the prompt fills; less than 1 where one takes several prompts.
+    """
+
+    prompt_s: Numbers
+    decode_s: Numbers
+    alone_s: Numbers
+    batches: Numbers
+
+
 class Seconds(msgspec.Struct, frozen=True, kw_only=True):
     """What a law says about some steps; all arrays have the steps' shape.
 
@@ -24,6 +40,7 @@ class Seconds(msgspec.Struct, frozen=True, kw_only=True):
         basis: index into `polysilicon.cost.types.BASES`, int8.
         machine_s: seconds of the whole machine that a step answers for; None where that is its
             service time times the law's share.
+        passes: what the seconds are made of; None where the law does not tell.
     """
 
     ttft_s: Numbers
@@ -34,6 +51,7 @@ class Seconds(msgspec.Struct, frozen=True, kw_only=True):
     tpot_high_s: Numbers
     basis: npt.NDArray[np.int8]
     machine_s: Numbers | None = None
+    passes: Passes | None = None
 
     def times(self, factor: float) -> Seconds:
         """Return all seconds stretched; what was measured without is measured no more."""

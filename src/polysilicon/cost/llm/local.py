@@ -8,12 +8,7 @@ that attend to each other (arXiv 2001.08361, table 1), k is fitted on prompts wi
 piece on prompts that came at once. One that only decodes takes decode(b, c), measured over
 sequences b and mean context c. Prompt tokens are taken in before anything is decoded again, so that
 the decodes of all other sequences stand still (arXiv 2403.02310, section 3, "generation stalls").
-Of steps like each other, b at once, each sees the prompts of all others once between its start and
-its end:
-    cycle = b·prefill + (output - 1)·decode
-    ttft  = prefill·(1 + (b - 1)·prefill/cycle) + half an iteration of the others
-    tpot  = (cycle - ttft)/(output - 1)
-where (b - 1)·prefill/cycle is how many other prompts a prompt meets.
+Of steps like each other, b at once, see `polysilicon.cost.llm.loop`.
 `polysilicon.cost.llm.iterations` plays given steps iteration by iteration instead.
 """
 
@@ -23,7 +18,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from polysilicon.cost.llm.law import Numbers, Seconds
+from polysilicon.cost.llm.law import Numbers, Passes, Seconds
+from polysilicon.cost.llm.loop import closed_loop
 from polysilicon.cost.profile import LlmProfile, Profile
 from polysilicon.cost.types import BASES
 from polysilicon.errors import NoBasisError, nearest
@@ -194,16 +190,15 @@ class LocalLaw:
 
     def seconds(self, new: Numbers, cached: Numbers, output: Numbers) -> Seconds:
         """Return the seconds of steps; see `LlmLaw.seconds`."""
-        rates, others = self._rates, self._together - 1.0
-        slower = rates.slower(self._busy)
-        prompt_s = rates.prefill(new, new * (cached + new / 2)) * slower
-        step_s = rates.decode(self._together, cached + new + output / 2) * slower
-        later = np.maximum(output - 1.0, 0.0)
-        cycle_s = self._together * prompt_s + later * step_s
-        meets = others * prompt_s / cycle_s
-        ttft_s = prompt_s * (1.0 + meets) + np.where(others > 0, step_s / 2, 0.0)
-        tpot_s = np.maximum(cycle_s - ttft_s, later * step_s) / np.maximum(later, 1.0)
-        tpot_s = np.where(later > 0, tpot_s, step_s)
+        rates, slower = self._rates, self._rates.slower(self._busy)
+        context = cached + new + output / 2
+        passes = Passes(
+            prompt_s=rates.prefill(new, new * (cached + new / 2)) * slower,
+            decode_s=rates.decode(self._together, context) * slower,
+            alone_s=rates.decode(1.0, context) * slower,
+            batches=new / self._measured.batch_tokens,
+        )
+        ttft_s, tpot_s = closed_loop(self._together, passes, output)
         low, high = self._bands()
         return Seconds(
             ttft_s=ttft_s,
