@@ -11,6 +11,7 @@ import uvloop
 
 from polysilicon.errors import EngineError, InputError
 from polysilicon.runtime.engines.forward import Forwarder
+from polysilicon.runtime.engines.openai import OpenAI
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -118,3 +119,23 @@ def test_endpoints_that_are_not_there() -> None:
     for wrong in ("ftp://x/v1", "http://", "http://x:nope/v1"):
         with pytest.raises(InputError):
             Forwarder(wrong)
+
+
+@pytest.mark.parametrize("client", [Forwarder, lambda at, key: OpenAI(at, "m", key=key)])
+@pytest.mark.parametrize(
+    ("endpoint", "key"),
+    [
+        ("http://x/v1", "k\r\nX-Injected: 1"),
+        ("http://x/v1", "k\n"),
+        ("http://x/v1", "\u2603"),
+        ("http://x/v1 HTTP/1.1", "k"),
+        ("http://user:sesame@x/v1", "k"),
+        ("http://:sesame@x/v1", None),
+    ],
+)
+def test_what_cannot_stand_in_a_head_is_refused(
+    client: Any, endpoint: str, key: str | None
+) -> None:
+    with pytest.raises(InputError) as refused:
+        client(endpoint, key)
+    assert "sesame" not in str(refused.value)

@@ -14,7 +14,6 @@ from polysilicon.runtime.engines import native
 from polysilicon.runtime.engines.native.compiler import (
     compile_with,
     find_compiler,
-    native_flags,
 )
 
 ROWS = 4
@@ -47,12 +46,12 @@ class Attention(ctypes.Structure):
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("attention")
-    compiler = find_compiler(folder)
+    compiler = find_compiler(folder, detect())
     data = files(native).joinpath("data")
     for name in ("attention.c", "attention.h"):
         (folder / name).write_bytes(data.joinpath(name).read_bytes())
     library = folder / "attention.so"
-    flags = ["-O3", "-fPIC", "-shared", *native_flags(), "-o", str(library), "-lm"]
+    flags = ["-O3", "-fPIC", "-shared", *compiler.target.flags, "-o", str(library), "-lm"]
     assert compile_with(compiler, [*compiler.c, str(folder / "attention.c"), *flags]) == ""
     found = ctypes.CDLL(str(library))
     if not found.polysilicon_attends(64):

@@ -92,6 +92,32 @@ def test_a_build_that_fails_leaves_what_was_there(cache, monkeypatch):
     assert build.find(machine).path == str(before)
 
 
+def test_a_build_that_crashes_in_its_probe_is_not_kept(cache, monkeypatch):
+    """As one with instructions that this CPU lacks does; what was there before serves on."""
+    machine = detect()
+    before = build.library_path(machine)
+    before.parent.mkdir(parents=True)
+    before.write_bytes(b"kernels")
+
+    def compiled(_sources, _source, _compiler, work, _progress):
+        made = work / build.LIBRARY
+        made.write_bytes(b"new kernels")
+        return made
+
+    def run(job, _type):
+        if job.kernels is not None:
+            raise EngineError("died of SIGILL")
+        return Reading(log_probability=[-1.0] * 9, likeliest=[1] * 9, lead=[2.0] * 9)
+
+    monkeypatch.setattr(build, "fetch", lambda _source, folder: folder)
+    monkeypatch.setattr(build, "compile_kernels", compiled)
+    monkeypatch.setattr(build.child, "run", run)
+    with pytest.raises(EngineError, match="died of SIGILL"):
+        build.build(machine, cache / "m.gguf", lambda *_: None)
+    assert before.read_bytes() == b"kernels"
+    assert [path.name for path in before.parent.iterdir()] == [before.name]
+
+
 def test_kernels_of_another_recipe_are_not_found(cache, monkeypatch):
     """A version that compiles something else builds anew, and what it had is left to serve."""
     machine = detect()
@@ -128,7 +154,7 @@ def test_kernels_that_compute_something_else_are_refused(monkeypatch):
 
 
 def test_a_file_that_does_not_compile_is_told(tmp_path, monkeypatch):
-    found = compiler.find_compiler(tmp_path)
+    found = compiler.find_compiler(tmp_path, detect())
     (tmp_path / "bad.c").write_text("int main(void) { return nothing; }\n")
     monkeypatch.setattr(build, "source_files", lambda _sources, _arch: [tmp_path / "bad.c"])
     known = next(iter(source.SOURCES.values()))
@@ -138,7 +164,7 @@ def test_a_file_that_does_not_compile_is_told(tmp_path, monkeypatch):
 
 def test_the_peak_is_measured_where_the_cpu_has_instructions_for_it(tmp_path, monkeypatch):
     """The peak's kernel is compiled as a build compiles it, and finds a rate or none."""
-    found = compiler.find_compiler(tmp_path)
+    found = compiler.find_compiler(tmp_path, detect())
     monkeypatch.setattr(build, "source_files", lambda _sources, _arch: [])
     monkeypatch.setattr(build, "_OWN", ("peak.c",))
     known = next(iter(source.SOURCES.values()))

@@ -2,10 +2,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from polysilicon.catalog.machine import detect
-from polysilicon.cost.engine_choice import AS_SHIPPED, MICRO_BATCH, choices_path, write_choice
+from polysilicon.cost.engine_choice import (
+    AS_SHIPPED,
+    BATCH,
+    MICRO_BATCH,
+    choices_path,
+    write_choice,
+)
 from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.native import build, child, search
 from polysilicon.runtime.engines.native.quality import Reading
@@ -42,7 +49,8 @@ class World:
 
     def __init__(self, rates: dict[tuple[bool, str], float], bad: tuple[str, ...] = ()) -> None:
         self.rates, self.bad = rates, bad
-        self.best_micro_batch = MICRO_BATCH
+        self.best = (BATCH, MICRO_BATCH)
+        self.at_once = {4: 1.0, 8: 1.9, 16: 2.0, 32: 2.02}
         self.timed = 0
 
     def run(self, job, _type, _timeout_s=0.0):
@@ -57,11 +65,26 @@ class World:
         rate = self.rates.get((job.setup.kernels is not None, kind))
         if rate is None:
             raise EngineError("died of SIGILL")
-        rate *= 1.5 if job.setup.micro_batch == self.best_micro_batch != MICRO_BATCH else 1
+        now = (job.setup.batch, job.setup.micro_batch)
+        rate *= 1.5 if now == self.best != (BATCH, MICRO_BATCH) else 1
         rate *= job.setup.threads
+        if not job.extent.prompt_words:
+            return self.slots()
         return Speed(
             prompts=(Prompt(words=9, tokens=20, seconds=20 / rate),),
             batches=(Batch(sequences=8, context_tokens=9.0, seconds=8 / rate),),
+        )
+
+    def slots(self) -> Speed:
+        """Answer how fast several sequences at once are."""
+        if not self.at_once:
+            raise EngineError("took over 150 s")
+        return Speed(
+            prompts=(),
+            batches=tuple(
+                Batch(sequences=count, context_tokens=9.0, seconds=count / rate)
+                for count, rate in self.at_once.items()
+            ),
         )
 
 
@@ -93,6 +116,22 @@ def test_the_fastest_kernels_and_weights_are_taken(model, built, monkeypatch):
     assert not search.converted_path(model, "Q4_0").exists()
 
 
+def test_a_file_that_cannot_be_converted_serves_as_it_is(model, built, monkeypatch):
+    world = World({(False, AS_SHIPPED): 100.0, (True, AS_SHIPPED): 250.0, (True, "Q4_0"): 900.0})
+    answers = world.run
+
+    def run(job, *rest):
+        if isinstance(job, child.Convert):
+            raise EngineError("tiny.gguf: has no weights that can be converted to Q4_0")
+        return answers(job, *rest)
+
+    monkeypatch.setattr(world, "run", run)
+    found = find(model, world, monkeypatch)
+    assert found.kernels == str(built)
+    assert (found.weights, found.weight_format) == ("", AS_SHIPPED)
+    assert "no weights that can be converted" in found.refused["Q4_0"]
+
+
 def test_what_is_hardly_faster_is_not_taken(model, monkeypatch):
     rates = {(False, AS_SHIPPED): 100.0, (False, "Q4_0"): 102.0, (False, "Q8_0"): 101.0}
     assert find(model, World(rates), monkeypatch).weights == ""
@@ -104,12 +143,32 @@ def test_kernels_that_crash_when_timed_are_refused(model, built, monkeypatch):
     assert found.refused[search.KERNELS] == "died of SIGILL"
 
 
-def test_the_micro_batch_is_searched(model, monkeypatch):
+@pytest.mark.parametrize("best", search.BATCHES)
+def test_batches_are_searched(model, monkeypatch, best):
     world = World({(False, AS_SHIPPED): 100.0}, bad=("Q4_0", "Q8_0"))
-    world.best_micro_batch = 1024
+    world.best = best
     found = find(model, world, monkeypatch)
-    assert found.micro_batch == 1024
+    assert (found.batch, found.micro_batch) == best
     assert set(found.gains.values()) == {1.5}
+    assert found.tag
+
+
+def test_slots_are_as_many_as_gain_something(model, monkeypatch):
+    world = World({(False, AS_SHIPPED): 100.0}, bad=("Q4_0", "Q8_0"))
+    assert find(model, world, monkeypatch).slots == 16
+    world.at_once = {}
+    found = find(model, world, monkeypatch)
+    assert found.slots == 0
+    assert found.refused["slots"] == "took over 150 s"
+
+
+def test_formats_without_kernels_are_not_tried(model, monkeypatch):
+    """Neither Q4_0 nor Q8_0 is converted to on a CPU that multiplies all formats alike."""
+    monkeypatch.setattr(child, "run", World({(False, AS_SHIPPED): 100}).run)
+    plain = msgspec.structs.replace(detect(), isa_flags=frozenset({"sse2"}))
+    found = search.Search(model, plain, lambda _what: None).run()
+    assert found.refused == {}
+    assert found.weights == ""
 
 
 def test_a_wheel_that_cannot_be_timed_is_an_error(model, monkeypatch):

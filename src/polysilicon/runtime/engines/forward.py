@@ -6,6 +6,7 @@ For whoever passes answers on: one parse of HTTP in C, no copy of the body, no t
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 from collections import deque
@@ -21,6 +22,7 @@ _CONNECT_S = 10.0
 _KEEP_S = 2.0  # servers close idle connections after five seconds or more
 _MOST_BUFFERED_BYTES = 256 * 2**10
 _MOST_HEAD_BYTES = 64 * 2**10
+_WORD = re.compile("[\\x21-\\x7e]+")
 
 
 class Answer:
@@ -186,6 +188,24 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
 
 
+def check_endpoint(endpoint: str, key: str | None) -> None:
+    """Raise `InputError` where an address or its key cannot stand in a request's head.
+
+    A password in an address would be logged, and is not sent here.
+    """
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.port
+    except ValueError as error:
+        raise InputError(f"an endpoint is no address: {error}") from error
+    if parts.username is not None or parts.password is not None:
+        raise InputError("an endpoint names no user and no password", mend="give it a key")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InputError("an endpoint begins with http:// or https://", where=endpoint)
+    if not _WORD.fullmatch(endpoint) or (key and not _WORD.fullmatch(key)):
+        raise InputError("an endpoint and its key are ASCII without blanks", where=parts.hostname)
+
+
 class Forwarder:
     """Connections to one endpoint.
 
@@ -194,18 +214,14 @@ class Forwarder:
         key: API key, sent to this endpoint only.
 
     Raises:
-        InputError: the endpoint is no HTTP address.
+        InputError: the endpoint is no HTTP address, or cannot stand in a request with its key.
     """
 
     def __init__(self, endpoint: str, key: str | None = None) -> None:
-        try:
-            parts = urlsplit(endpoint)
-            port = parts.port
-        except ValueError as error:
-            raise InputError(f"not an address: {error}", where=endpoint) from error
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise InputError("an endpoint begins with http:// or https://", where=endpoint)
-        self._host = parts.hostname
+        check_endpoint(endpoint, key)
+        parts = urlsplit(endpoint)
+        port = parts.port
+        self._host = parts.hostname or ""
         self._port = port or (443 if parts.scheme == "https" else 80)
         self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/")

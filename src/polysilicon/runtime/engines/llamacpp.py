@@ -22,9 +22,12 @@ import msgspec
 import xllamacpp
 
 from polysilicon.errors import EngineError, InputError
+from polysilicon.runtime.engines.native.call import Asked, Call
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.grammars import fault_of
 from polysilicon.runtime.engines.native.library import use
+from polysilicon.runtime.engines.native.memory import check_slots, free_bytes
+from polysilicon.runtime.engines.native.opening import opening, takes_openings
 from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
@@ -51,7 +54,8 @@ class LlamaCpp:
             the file's own weights and `threads` where None.
 
     Raises:
-        InputError: the file is missing, broken, or cannot be loaded.
+        InputError: the file is missing, broken, cannot be loaded, or memory has no room for as many
+            slots.
         EngineError: the kernels of `setup` cannot be used.
     """
 
@@ -72,6 +76,8 @@ class LlamaCpp:
         self.context_tokens = context_tokens
         self._setup = setup or Setup(threads=threads or os.cpu_count() or 1)
         self._path = self._setup.weights or path
+        check_slots(self._path, concurrency, context_tokens, free_bytes())
+        self._opens = takes_openings(self._path)
         self._key = secrets.token_hex(16)
         self._server = self._start(embedding=False)
         self._embedder: Any = None
@@ -89,6 +95,7 @@ class LlamaCpp:
         params.n_ctx = self.context_tokens * params.n_parallel
         params.cpuparams.n_threads = self._setup.threads
         params.cpuparams_batch.n_threads = self._setup.threads
+        params.n_batch = self._setup.batch
         params.n_ubatch = self._setup.micro_batch
         params.cache_ram_mib = 0 if embedding else _PROMPT_CACHE_MIB
         params.verbosity = _QUIET
@@ -131,7 +138,8 @@ class LlamaCpp:
         loop = asyncio.get_running_loop()
         stop = threading.Event()
         server = partial(self._with, request.adapter)
-        call = _Call(server, _body(request, self.model), stop, on_token, loop)
+        asked = _asked(request, self.model, opens=self._opens)
+        call = Call(server, asked, stop, on_token, loop)
         future = loop.run_in_executor(self._workers, call.run)
         try:
             await asyncio.shield(future)
@@ -215,81 +223,36 @@ def _no_adapter(adapter: str) -> EngineError:
     return EngineError(f"adapter {adapter}: no such adapter of this model", of_request=True)
 
 
-class _Call:
-    """One streamed request, run in a worker thread; llama.cpp calls back with each token."""
+def _asked(request: ChatRequest, model: str, *, opens: bool) -> Asked:
+    """Return what to ask, with the request's schema as a grammar of compact JSON.
 
-    def __init__(
-        self,
-        server: Callable[[], Any],
-        body: dict[str, Any],
-        stop: threading.Event,
-        on_token: Callable[[str], None] | None,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._server, self._body, self._stop = server, body, stop
-        self._on_token, self._loop = on_token, loop
-        self._pieces: list[str] = []
-        self._usage: dict[str, Any] = {}
-        self._finish = ""
-        self._error = ""
-
-    def run(self) -> None:
-        """Block until the answer is complete, failed, or stopped."""
-        if not self._stop.is_set():
-            self._server().handle_chat_completions(self._body, self._take)
-
-    def _take(self, chunk: Any) -> bool:
-        """Take one chunk; True tells llama.cpp to stop."""
-        for event in chunk if isinstance(chunk, list) else [chunk]:
-            if "error" in event:
-                self._error = str(event["error"].get("message", event["error"]))
-                return True
-            self._usage = event.get("usage") or self._usage
-            for choice in event.get("choices", ()):
-                self._finish = choice.get("finish_reason") or self._finish
-                text = choice["delta"].get("content")
-                if text:
-                    self._pieces.append(text)
-                    if self._on_token:
-                        self._loop.call_soon_threadsafe(self._on_token, text)
-        return self._stop.is_set()
-
-    def result(self, is_json: bool) -> ChatResult:  # noqa: FBT001 - private, one caller
-        """Return the whole answer.
-
-        Raises:
-            EngineError: llama.cpp refused the request.
-        """
-        if self._error:  # in this process it is there, so the request is at fault, as a long prompt
-            raise EngineError(f"llama.cpp: {self._error}", of_request=True)
-        if not self._finish:
-            raise EngineError("llama.cpp: the answer broke off")
-        text = "".join(self._pieces)
-        details = self._usage.get("prompt_tokens_details") or {}
-        return ChatResult(
-            text=text,
-            data=parse_json(text) if is_json else None,
-            finish_reason=self._finish,
-            prompt_tokens=self._usage.get("prompt_tokens", 0),
-            cached_tokens=details.get("cached_tokens", 0),
-            output_tokens=self._usage.get("completion_tokens", 0),
-        )
-
-
-def _body(request: ChatRequest, model: str) -> dict[str, Any]:
-    """Return the request's body with its schema as a grammar of compact JSON.
+    Args:
+        request: the request.
+        model: its name.
+        opens: whether the model goes on with an answer that was begun for it.
 
     Raises:
         EngineError: the schema is not one that llama.cpp understands.
     """
     body = request_body(request, model)
-    if request.schema is not None:
-        del body["response_format"]
-        try:
-            body["grammar"] = compact_grammar(request.schema)
-        except (RuntimeError, ValueError) as error:
-            raise EngineError(f"llama.cpp: bad schema: {error}", of_request=True) from error
-    return body
+    if request.schema is None:
+        return Asked(body=body)
+    del body["response_format"]
+    try:
+        whole = compact_grammar(request.schema)
+    except (RuntimeError, ValueError) as error:
+        raise EngineError(f"llama.cpp: bad schema: {error}", of_request=True) from error
+    body["grammar"] = whole
+    body["timings_per_token"] = True  # they hold the numbers of tokens so far
+    if request.stop:  # it may cut what is forced
+        return Asked(body=body)
+    begun = opening(request.schema, _COMPACT) if opens else None
+    is_begun = any(message["role"] == "assistant" for message in request.messages[-1:])
+    if begun is None or is_begun or fault_of(begun.grammar):
+        return Asked(body=body, grammar=whole)
+    body["grammar"] = begun.grammar
+    body["messages"] = [*body["messages"], {"role": "assistant", "content": begun.text}]
+    return Asked(body=body, opening=begun.text, grammar=whole)
 
 
 def compact_grammar(schema: dict[str, Any]) -> str:
@@ -323,11 +286,3 @@ def request_body(request: ChatRequest, model: str) -> dict[str, Any]:
         form = {"name": "answer", "schema": request.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
     return body
-
-
-def parse_json(text: str) -> Any:
-    """Return `text` as JSON, or None where it is not complete JSON (an answer cut at its limit)."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return None

@@ -9,7 +9,9 @@ import httpx
 import msgspec
 
 from polysilicon.errors import EngineError, InputError
-from polysilicon.runtime.engines.llamacpp import parse_json, request_body
+from polysilicon.runtime.engines.forward import check_endpoint
+from polysilicon.runtime.engines.llamacpp import request_body
+from polysilicon.runtime.engines.native.call import parse_json
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
 _CONNECT_S = 10.0
@@ -29,7 +31,7 @@ class OpenAI:
         key: API key, sent to this endpoint only.
 
     Raises:
-        InputError: the endpoint is no HTTP address.
+        InputError: the endpoint is no HTTP address, or cannot stand in a request with its key.
     """
 
     name = "openai"
@@ -37,8 +39,7 @@ class OpenAI:
     def __init__(
         self, endpoint: str, model: str, *, concurrency: int = 8, key: str | None = None
     ) -> None:
-        if not endpoint.startswith(("http://", "https://")):
-            raise InputError("an endpoint begins with http:// or https://", where=endpoint)
+        check_endpoint(endpoint, key)
         self.model = model
         self.concurrency = concurrency
         self.address, self.key = endpoint, key

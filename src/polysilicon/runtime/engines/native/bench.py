@@ -1,20 +1,25 @@
-"""The local engine against two ceilings: memory bandwidth, and the peak rate of 8-bit integers.
+"""The local engine against two ceilings: reading the weights, and the peak rate of 8-bit integers.
 
-One sequence that is decoded reads all weights for each token, so tokens a second are at most the
-bandwidth over those bytes. A prompt of n tokens multiplies each weight n times, so its tokens a
-second are at most the peak rate over two operations a weight (Williams, Waterman and Patterson
-2009, "Roofline: an insightful visual performance model", CACM 52(4)). Where the weights fit into a
-cache the first can be passed.
+One sequence that is decoded reads all weights for each token, so tokens a second are at most what
+these cores read of an array that is as large, over those bytes: from a cache where one holds it,
+else from memory. A prompt of n tokens multiplies each weight n times, so its tokens a second are
+at most the peak rate over two operations a weight (Williams, Waterman and Patterson 2009,
+"Roofline: an insightful visual performance model", CACM 52(4)).
+
+Each cell is measured in a child process of its own, the kernels in turn, within a limit. What took
+too long is told, and what was measured is handed on at once.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -23,25 +28,63 @@ from polysilicon.catalog.machine import Machine
 from polysilicon.catalog.measurements import Measurement
 from polysilicon.cost.engine_choice import ENGINE, engine_version
 from polysilicon.errors import EngineError
-from polysilicon.runtime.calibration.speed import memory_bandwidth
+from polysilicon.runtime.calibration.speed import memory_bandwidth, read_bandwidth
 from polysilicon.runtime.engines.native import build, child
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.search import KERNELS
-from polysilicon.runtime.engines.native.speed import Batch, Extent, Prompt, Speed
+from polysilicon.runtime.engines.native.speed import Extent, Speed
 from polysilicon.runtime.models import model_name
 
 WHEEL = "wheel"
 
-EXTENT = Extent(
-    prompt_words=(30, 120, 450),
-    sequences=(1, 8, 32),
-    context_words=(8, 200),
-    output=32,
-)
+CELL_S = 100.0
+"""Of one cell, at most."""
+
+BUDGET_S = 400.0
+"""After which no further cell is begun."""
+
+_AGAIN_S = 15.0
+"""A measurement that took so long is not repeated."""
+
 ARRAY_BYTES = 256 * 2**20
 _PEAK_S = 0.5
+_OUTPUT = 32
 
 Tell = Callable[[str], None]
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """What is timed at once: a prompt alone, or sequences that are decoded.
+
+    Attributes:
+        words: of the prompt, or before what is decoded.
+        sequences: that are decoded at once; 0 for a prompt alone.
+    """
+
+    words: int
+    sequences: int = 0
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        if not self.sequences:
+            return f"prompt of {self.words} words"
+        return f"{self.sequences} at once after {self.words} words"
+
+    @property
+    def extent(self) -> Extent:
+        """What of it is measured."""
+        if self.sequences:
+            one = Extent(prompt_words=(), sequences=(self.sequences,), context_words=(self.words,))
+        else:
+            one = Extent(prompt_words=(self.words,), sequences=(), context_words=())
+        return msgspec.structs.replace(one, together=(), output=_OUTPUT, budget_s=_AGAIN_S)
+
+
+CELLS = (
+    *(Cell(words=words) for words in (30, 120, 450)),
+    *(Cell(words=words, sequences=count) for words in (8, 200) for count in (1, 8, 32)),
+)
 
 
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,15 +92,17 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         bandwidth_gbs: of memory, all cores, triad as in STREAM.
+        read_gbs: of reading an array as large as the weights again and again, all cores.
         int8_tops: 10¹² operations a second of 8-bit integers, all cores; None where no kernels
             were built here, or the CPU has no instructions for them.
         weight_bytes: of the model's file.
         parameters: of the model.
-        decode_tokens_per_s: the bandwidth over the weights.
+        decode_tokens_per_s: `read_gbs` over the weights.
         prefill_tokens_per_s: the peak rate over two operations a weight.
     """
 
     bandwidth_gbs: float
+    read_gbs: float
     int8_tops: float | None
     weight_bytes: int
     parameters: int
@@ -70,6 +115,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kernels: whose.
+        cell: which.
         what: `prefill` or `decode`.
         tokens: of the prompt, or mean context of the sequences.
         sequences: at once.
@@ -78,6 +124,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kernels: str
+    cell: str
     what: str
     tokens: float
     sequences: int
@@ -86,7 +133,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """All of it; `refused` tells by kernels and cell what could not be timed, and why."""
 
     model: str
     processor: str
@@ -96,52 +143,117 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, str]
 
 
-def bench(model: Path, machine: Machine, tell: Tell, extent: Extent = EXTENT) -> Bench:
-    """Measure the wheel's kernels and those built here, each in a child process.
+def bench(
+    model: Path,
+    machine: Machine,
+    tell: Tell,
+    keep: Callable[[Bench], None] = lambda _so_far: None,
+    known: Mapping[tuple[str, str], Row] = MappingProxyType({}),
+) -> Bench:
+    """Measure the wheel's kernels and those built here.
+
+    Args:
+        model: its file.
+        machine: this one.
+        tell: takes what is being done, for a person.
+        keep: takes what is measured so far, after each cell.
+        known: rows by kernels and cell that were measured before, and are not measured again.
 
     Raises:
         EngineError: nothing can be timed.
     """
     built = build.find(machine)
-    tell("memory bandwidth and peak rate")
-    found = ceilings(model, machine, Path(built.path) if built is not None else None)
-    kernels = {WHEEL: None} | ({KERNELS: Path(built.path)} if built is not None else {})
-    rows: list[Row] = []
-    refused: dict[str, str] = {}
-    for name, library in kernels.items():
-        tell(f"timing the {name}" if name == WHEEL else f"timing {name}")
-        setup = Setup(kernels=library, threads=machine.cores)
-        try:
-            speed = child.run(child.Time(model=str(model), setup=setup, extent=extent), Speed)
-        except EngineError as error:
-            refused[name] = str(error)
-            continue
-        rows += [_prefill_row(name, prompt, found) for prompt in speed.prompts]
-        rows += [_decode_row(name, batch, found) for batch in speed.batches]
-    if not rows:
-        raise EngineError(f"the engine cannot be timed: {next(iter(refused.values()))}")
-    return Bench(
+    tell("what this machine can do")
+    found = Bench(
         model=model_name(model),
         processor=machine.cpu or machine.arch,
         cores=machine.cores,
-        ceilings=found,
-        rows=tuple(rows),
-        refused=refused,
+        ceilings=ceilings(model, machine, Path(built.path) if built is not None else None),
+        rows=tuple(known.values()),
+        refused={},
     )
+    found = _with_rows(found, ())
+    kernels = {WHEEL: None} | ({KERNELS: Path(built.path)} if built is not None else {})
+    until_s = time.monotonic() + BUDGET_S
+    wanted = [(name, cell) for cell in CELLS for name in kernels if (name, cell.name) not in known]
+    for name, cell in wanted:
+        setup = Setup(kernels=kernels[name], threads=machine.cores)
+        tell(f"{cell.name}, {name}")
+        try:
+            row = _timed(model, name, cell, setup, until_s)
+        except EngineError as error:
+            tell(f"  {error}")
+            refused = found.refused | {f"{name}, {cell.name}": str(error)}
+            found = msgspec.structs.replace(found, refused=refused)
+            continue
+        tell(f"  {row.tokens_per_s:.0f} tokens/s")
+        found = _with_rows(found, (row,))
+        keep(found)
+    if not found.rows:
+        raise EngineError(f"the engine cannot be timed: {next(iter(found.refused.values()))}")
+    return found
+
+
+def _timed(model: Path, name: str, cell: Cell, setup: Setup, until_s: float) -> Row:
+    """Time a cell.
+
+    Raises:
+        EngineError: it cannot be timed, or the time for all cells is up.
+    """
+    left_s = until_s - time.monotonic()
+    if left_s <= 0:
+        raise EngineError(f"left out: {BUDGET_S:.0f} s were over")
+    job = child.Time(model=str(model), setup=setup, extent=cell.extent)
+    speed = child.run(job, Speed, min(CELL_S, left_s))
+    if cell.sequences:
+        batch = speed.batches[0]
+        tokens, rate = batch.context_tokens, batch.sequences / batch.seconds
+    else:
+        prompt = speed.prompts[0]
+        tokens, rate = float(prompt.tokens), prompt.tokens / prompt.seconds
+    return Row(
+        kernels=name,
+        cell=cell.name,
+        what="decode" if cell.sequences else "prefill",
+        tokens=tokens,
+        sequences=cell.sequences or 1,
+        tokens_per_s=rate,
+        of_ceiling=None,
+    )
+
+
+def _with_rows(found: Bench, more: tuple[Row, ...]) -> Bench:
+    """Return a bench with more rows, in the order of the cells, with their shares."""
+    order = {cell.name: number for number, cell in enumerate(CELLS)}
+    rows = sorted((*found.rows, *more), key=lambda row: order[row.cell])
+    shared = tuple(_with_share(row, found.ceilings) for row in rows)
+    return msgspec.structs.replace(found, rows=shared)
+
+
+def _with_share(row: Row, found: Ceilings) -> Row:
+    """Return a row with its share of the ceiling that it has, if any."""
+    if row.what == "prefill":
+        most = found.prefill_tokens_per_s
+    else:
+        most = found.decode_tokens_per_s if row.sequences == 1 else None
+    share = row.tokens_per_s / most if most is not None else None
+    return msgspec.structs.replace(row, of_ceiling=share)
 
 
 def ceilings(model: Path, machine: Machine, kernels: Path | None) -> Ceilings:
     """Measure what the machine can do, and what that means for a model."""
     bandwidth = memory_bandwidth(machine.cores, ARRAY_BYTES).triad_gbs.high
     size = model.stat().st_size
-    parameters = child.run(child.Count(weights=str(model)), int)
+    read_gbs = read_bandwidth(machine.cores, size)
+    parameters = child.run(child.Count(weights=str(model)), int, CELL_S)
     peak = peak_rate(kernels, machine.cores) if kernels is not None else None
     return Ceilings(
         bandwidth_gbs=bandwidth,
+        read_gbs=read_gbs,
         int8_tops=peak / 1e12 if peak is not None else None,
         weight_bytes=size,
         parameters=parameters,
-        decode_tokens_per_s=bandwidth * 1e9 / size,
+        decode_tokens_per_s=read_gbs * 1e9 / size,
         prefill_tokens_per_s=peak / (2 * parameters) if peak is not None else None,
     )
 
@@ -157,31 +269,6 @@ def peak_rate(kernels: Path, cores: int) -> float | None:
     return sum(each) or None
 
 
-def _prefill_row(kernels: str, prompt: Prompt, found: Ceilings) -> Row:
-    rate = prompt.tokens / prompt.seconds
-    most = found.prefill_tokens_per_s
-    return Row(
-        kernels=kernels,
-        what="prefill",
-        tokens=prompt.tokens,
-        sequences=1,
-        tokens_per_s=rate,
-        of_ceiling=rate / most if most is not None else None,
-    )
-
-
-def _decode_row(kernels: str, batch: Batch, found: Ceilings) -> Row:
-    rate = batch.sequences / batch.seconds
-    return Row(
-        kernels=kernels,
-        what="decode",
-        tokens=batch.context_tokens,
-        sequences=batch.sequences,
-        tokens_per_s=rate,
-        of_ceiling=rate / found.decode_tokens_per_s if batch.sequences == 1 else None,
-    )
-
-
 def measurements(found: Bench) -> Iterator[Measurement]:
     """Yield the rows as those of a measurement file; see `calibration.rows.measurements`."""
     today = datetime.now(UTC).date().isoformat()
@@ -189,13 +276,13 @@ def measurements(found: Bench) -> Iterator[Measurement]:
         is_prefill = row.what == "prefill"
         yield Measurement(
             row=number,
-            source=f"polysilicon {version('polysilicon')} bench engine",
+            source=f"{_source()}, {row.cell}",
             date=today,
             instance=LOCAL,
             processor=found.processor,
             count=found.cores,
             engine=ENGINE,
-            engine_version=f"{engine_version(ENGINE)} {row.kernels}",
+            engine_version=_version(row.kernels),
             model=found.model,
             concurrency=float(row.sequences),
             prompt_tokens=round(row.tokens) if is_prefill else 0,
@@ -205,3 +292,47 @@ def measurements(found: Bench) -> Iterator[Measurement]:
             prefill_tokens_per_s=row.tokens_per_s if is_prefill else None,
             decode_tokens_per_s=None if is_prefill else row.tokens_per_s,
         )
+
+
+def _source() -> str:
+    return f"polysilicon {version('polysilicon')} bench engine"
+
+
+def _version(kernels: str) -> str:
+    return f"{engine_version(ENGINE)} {kernels}"
+
+
+def rows_of(
+    measured: Iterable[Measurement], model: Path, machine: Machine
+) -> dict[tuple[str, str], Row]:
+    """Return the rows of a measurement file that an earlier run on this machine left unfinished.
+
+    Nothing where the file has all cells: then it is measured anew.
+    """
+    built = build.find(machine)
+    kernels = (WHEEL, KERNELS) if built is not None else (WHEEL,)
+    wanted = {
+        (f"{_source()}, {cell.name}", _version(name)): (name, cell)
+        for cell in CELLS
+        for name in kernels
+    }
+    found: dict[tuple[str, str], Row] = {}
+    for one in measured:
+        named = wanted.get((one.source, one.engine_version))
+        same = (one.model, one.processor, one.count) == (
+            model_name(model), machine.cpu or machine.arch, machine.cores,
+        )  # fmt: skip
+        rate = one.prefill_tokens_per_s or one.decode_tokens_per_s
+        if named is None or not same or not rate:
+            continue
+        name, cell = named
+        found[name, cell.name] = Row(
+            kernels=name,
+            cell=cell.name,
+            what="decode" if cell.sequences else "prefill",
+            tokens=(one.output_tokens or 0) / 2 if cell.sequences else (one.prompt_tokens or 0),
+            sequences=cell.sequences or 1,
+            tokens_per_s=rate,
+            of_ceiling=None,
+        )
+    return found if len(found) < len(wanted) else {}

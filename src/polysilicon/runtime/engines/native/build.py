@@ -26,8 +26,8 @@ from polysilicon.runtime.engines.native.compiler import (
     Compiler,
     compile_with,
     find_compiler,
-    native_flags,
 )
+from polysilicon.runtime.engines.native.features import ARM, X86
 from polysilicon.runtime.engines.native.library import ggml_version
 from polysilicon.runtime.engines.native.source import SOURCES, Source, fetch
 
@@ -77,12 +77,14 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         path: library.
         sha256: of it.
         compiler: that made it.
+        extensions: of the instruction set that they use; blank where they were there already.
         seconds: that it took; 0 where it was there already.
     """
 
     path: str
     sha256: str
     compiler: str = ""
+    extensions: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -95,7 +97,7 @@ def library_path(machine: Machine) -> Path:
 @cache
 def recipe() -> str:
     """Return a short hash of what is compiled besides ggml, and how."""
-    whole = hashlib.sha256(repr((_FLAGS, _RENAMED, _SHIM)).encode())
+    whole = hashlib.sha256(repr((_FLAGS, _RENAMED, _SHIM, X86, ARM)).encode())
     for name in _OWN:
         whole.update(_own(name))
     return whole.hexdigest()[:8]
@@ -147,7 +149,7 @@ def build(machine: Machine, model: Path, progress: Progress) -> Built:
         progress(f"downloading {source.package}", 0, 1)
         sources = fetch(source, work / "ggml")
         progress("looking for a compiler", 0, 1)
-        compiler = find_compiler(assets.cache_folder() / "engine")
+        compiler = find_compiler(assets.cache_folder() / "engine", machine)
         made = compile_kernels(sources, source, compiler, work, progress)
         progress("comparing with the wheel", 0, 1)
         check(made, model, machine.cores)
@@ -156,6 +158,7 @@ def build(machine: Machine, model: Path, progress: Progress) -> Built:
         path=str(target),
         sha256=sha256_or_blank(target),
         compiler=compiler.name,
+        extensions=compiler.target.extensions,
         seconds=time.monotonic() - begin_s,
     )
 
@@ -202,7 +205,7 @@ def compile_kernels(
     (work / "ggml-version.h").write_text(_VERSION.format(source.ggml))
     shim = work / "shim.h"
     shim.write_text(_SHIM)
-    flags = [*_FLAGS, *native_flags(), *compiler.threads, "-include", str(shim), f"-I{work}"]
+    flags = [*_FLAGS, *compiler.target.flags, *compiler.threads, "-include", str(shim), f"-I{work}"]
     flags += [f"-I{sources / part}" for part in ("include", "src", "src/ggml-cpu")]
     for name in _OWN:
         (work / name).write_bytes(_own(name))

@@ -9,6 +9,7 @@ import msgspec
 
 from polysilicon.catalog.machine import Machine, detect
 from polysilicon.cost.engine_choice import (
+    BATCH,
     MICRO_BATCH,
     EngineChoice,
     choices_path,
@@ -29,13 +30,15 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         kernels: library; None for the wheel's.
         weights: file in another format; None for the model's own.
         threads: that compute.
-        micro_batch: tokens that are computed at once, at most.
+        batch: tokens of an iteration, at most: those of prompts, and one for each other sequence.
+        micro_batch: of these, how many are computed at once.
         prompt_lookup: guess what follows from earlier tokens, and check the guess in one go.
     """
 
     kernels: Path | None = None
     weights: Path | None = None
     threads: int
+    batch: int = BATCH
     micro_batch: int = MICRO_BATCH
     prompt_lookup: bool = False
 
@@ -76,6 +79,7 @@ def chosen(model: Path, cores: int, machine: Machine | None = None) -> Chosen:
             kernels=Path(choice.kernels) if choice.kernels else None,
             weights=Path(choice.weights) if choice.weights else None,
             threads=min(choice.threads, cores),
+            batch=choice.batch,
             micro_batch=choice.micro_batch,
         )
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,10 @@ from pathlib import Path
 
 import msgspec
 
+from polysilicon.catalog.machine import Machine
 from polysilicon.errors import PolysiliconError
+from polysilicon.runtime.engines.native import features
+from polysilicon.runtime.engines.native.features import GNU, Spelling, Target, targets
 
 ZIG = "ziglang==0.17.1"
 """A package that holds clang, and needs nothing else of the system."""
@@ -31,6 +33,7 @@ class Compiler(msgspec.Struct, frozen=True, kw_only=True):
         name: for a person.
         c: command of the C compiler.
         cpp: command of the C++ compiler.
+        target: instructions that it lets code use.
         threads: flags for OpenMP; ggml has threads of its own without.
         environment: variables that it needs.
     """
@@ -38,21 +41,17 @@ class Compiler(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     c: tuple[str, ...]
     cpp: tuple[str, ...]
+    target: Target = Target()
     threads: tuple[str, ...] = ()
     environment: dict[str, str] = {}
 
 
-def native_flags() -> tuple[str, ...]:
-    """Return the flags that let a compiler use all instructions of this CPU."""
-    is_arm = platform.machine().casefold() in ("aarch64", "arm64")
-    return ("-mcpu=native",) if is_arm else ("-march=native",)
-
-
-def find_compiler(packages: Path) -> Compiler:
-    """Return a compiler that works here.
+def find_compiler(packages: Path, machine: Machine) -> Compiler:
+    """Return a compiler that works here, with the flags for a machine that it knows.
 
     Args:
         packages: folder that takes a compiler from the package index where none is installed.
+        machine: this one.
 
     Raises:
         PolysiliconError: none is installed, and none could be had.
@@ -62,12 +61,21 @@ def find_compiler(packages: Path) -> Compiler:
         if where[0] is None or where[1] is None:
             continue
         plain = Compiler(name=c, c=(where[0],), cpp=(where[1],))
-        # With OpenMP threads that wait give the core to whoever computes.
-        with_openmp = msgspec.structs.replace(plain, threads=("-fopenmp", "-DGGML_USE_OPENMP"))
-        for compiler in (with_openmp, plain):
-            if works(compiler):
-                return compiler
-    return _packaged(packages)
+        found = _fitted(plain, machine)
+        if found is not None:
+            return found
+    return _packaged(packages, machine)
+
+
+def _fitted(compiler: Compiler, machine: Machine, spelling: Spelling = GNU) -> Compiler | None:
+    """Return a compiler with the best flags that it takes; None where it takes none."""
+    # With OpenMP threads that wait give the core to whoever computes.
+    for threads in (("-fopenmp", "-DGGML_USE_OPENMP"), ()):
+        for target in targets(machine, spelling):
+            found = msgspec.structs.replace(compiler, target=target, threads=threads)
+            if works(found):
+                return found
+    return None
 
 
 def works(compiler: Compiler) -> bool:
@@ -76,7 +84,7 @@ def works(compiler: Compiler) -> bool:
         for command, suffix in ((compiler.c, ".c"), (compiler.cpp, ".cpp")):
             source = Path(temporary) / f"trial{suffix}"
             source.write_text(_TRIAL if compiler.threads else _PLAIN_TRIAL)
-            flags = (*native_flags(), *compiler.threads, "-o", str(source.with_suffix("")))
+            flags = (*compiler.target.flags, *compiler.threads, "-o", str(source.with_suffix("")))
             if compile_with(compiler, [*command, str(source), *flags]):
                 return False
     return True
@@ -101,7 +109,9 @@ def _errors(text: str) -> Iterator[str]:
     return (line.strip() for line in text.splitlines() if "error" in line.casefold())
 
 
-def _packaged(packages: Path, environ: Mapping[str, str] = os.environ) -> Compiler:
+def _packaged(
+    packages: Path, machine: Machine, environ: Mapping[str, str] = os.environ
+) -> Compiler:
     """Return clang from the package index, installed into `packages`."""
     folder = packages / ZIG.replace("==", "-")
     if not (folder / "ziglang").is_dir():
@@ -119,7 +129,8 @@ def _packaged(packages: Path, environ: Mapping[str, str] = os.environ) -> Compil
             raise PolysiliconError(f"no C++ compiler is installed, and {ZIG} cannot be: {told}")
     paths = os.pathsep.join(filter(None, (str(folder), environ.get("PYTHONPATH"))))
     zig = (sys.executable, "-m", "ziglang")
-    found = Compiler(name=ZIG, c=(*zig, "cc"), cpp=(*zig, "c++"), environment={"PYTHONPATH": paths})
-    if not works(found):
+    plain = Compiler(name=ZIG, c=(*zig, "cc"), cpp=(*zig, "c++"), environment={"PYTHONPATH": paths})
+    found = _fitted(plain, machine, features.ZIG)
+    if found is None:
         raise PolysiliconError(f"no C++ compiler is installed, and {ZIG} does not work here")
     return found

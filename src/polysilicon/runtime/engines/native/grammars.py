@@ -15,7 +15,7 @@ from typing import Any
 from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.native.library import POINTER, function
 
-_HEAD = "%llguidance {}"
+HEAD = "%llguidance {}"
 _TOKENS = [bytes([byte]) for byte in range(256)] + [b"\xff<end>"]
 _MESSAGE_BYTES = 2000
 _CONTEXT = r"\n   1 \||\s+while processing json-schema:"
@@ -42,8 +42,8 @@ class _Tokenizer(ctypes.Structure):
 
 
 @cache
-def _setup() -> Any:
-    """Return `LlgConstraintInit`, which is kept until the process ends.
+def byte_setup() -> Any:
+    """Return `LlgConstraintInit` for a vocabulary of bytes, which is kept until the process ends.
 
     Raises:
         EngineError: the library is another one.
@@ -81,8 +81,8 @@ def fault_of(grammar: str) -> str:
         "llg_validate_grammar", ctypes.c_int32, POINTER, ctypes.c_char_p, ctypes.c_char_p,
         ctypes.c_char_p, ctypes.c_size_t,
     )  # fmt: skip
-    text = grammar.removeprefix(_HEAD).encode()
-    failed = validate(ctypes.addressof(_setup()), b"lark", text, message, _MESSAGE_BYTES) < 0
+    text = grammar.removeprefix(HEAD).encode()
+    failed = validate(ctypes.addressof(byte_setup()), b"lark", text, message, _MESSAGE_BYTES) < 0
     if not failed:
         return ""
     told = re.split(_CONTEXT, message.value.decode(errors="replace"), maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""What serves a model fastest here: kernels, weights, micro-batch and threads, by measurement.
+"""What serves a model fastest here: kernels, weights, batches, threads, slots, by measurement.
 
 Each candidate is timed in a child process, all of a round one after the other, and the rounds are
 repeated: what others do on the machine meanwhile hits all of them. Of each rate the best counts,
@@ -28,8 +28,8 @@ from polysilicon.errors import EngineError, InputError, PolysiliconError
 from polysilicon.runtime import assets
 from polysilicon.runtime.engines.native import build, child, quality
 from polysilicon.runtime.engines.native.choice import Setup, changed
+from polysilicon.runtime.engines.native.features import formats
 from polysilicon.runtime.engines.native.speed import Extent, Speed
-from polysilicon.runtime.engines.native.weights import TARGETS
 from polysilicon.runtime.models import model_name
 
 Tell = Callable[[str], None]
@@ -43,8 +43,11 @@ TIMEOUT_S = 150.0
 WORTH = 1.03
 """A candidate that is not faster by so much than a plainer one is not taken."""
 
-MICRO_BATCHES = (256, 1024)
-"""Tried besides llama.cpp's own."""
+BATCHES = ((512, 512), (2048, 256), (2048, 1024))
+"""Tokens of an iteration, and of these at once; tried besides llama.cpp's own."""
+
+SLOTS = (4, 8, 16, 32)
+"""Numbers of sequences at once that are tried with what was found."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +85,23 @@ class Search:
         plain = Candidate(name="wheel", setup=Setup(threads=self._machine.cores))
         candidates = [plain, *self._with_kernels(plain), *self._converted(plain)]
         best = self._best(candidates)
-        best = self._best([best, *_micro_batches(best)])
+        best = self._best([best, *_batches(best)])
         best = self._best([best, *_fewer_threads(best)])
-        return self._choice(best, plain)
+        return self._choice(best, plain, self._slots(best))
+
+    def _slots(self, best: Candidate) -> int:
+        """Return the fewest sequences at once that have nearly the highest rate; 0 if untimed."""
+        self._tell("how many sequences at once?")
+        extent = Extent(prompt_words=(), together=(), sequences=SLOTS)
+        job = child.Time(model=str(self._model), setup=best.setup, extent=extent)
+        try:
+            batches = child.run(job, Speed, TIMEOUT_S).batches
+        except EngineError as error:
+            self.refused["slots"] = str(error)
+            return 0
+        rates = {batch.sequences: batch.sequences / batch.seconds for batch in batches}
+        most = max(rates.values())
+        return min(count for count, rate in rates.items() if WORTH * rate >= most)
 
     def _with_kernels(self, plain: Candidate) -> list[Candidate]:
         """Return the kernels built here, checked again, where there are some."""
@@ -104,7 +121,7 @@ class Search:
         """Return the weights in other formats that lose little enough; the rest is refused."""
         found: list[Candidate] = []
         shipped: quality.Reading | None = None
-        for kind in TARGETS:
+        for kind in formats(self._machine):
             self._tell(f"weights in {kind}: what does it cost in quality?")
             target = converted_path(self._model, kind)
             try:
@@ -189,7 +206,7 @@ class Search:
         for name, rate in rates.items():
             known[name] = max(rate, known.get(name, 0.0))
 
-    def _choice(self, best: Candidate, plain: Candidate) -> EngineChoice:
+    def _choice(self, best: Candidate, plain: Candidate, slots: int) -> EngineChoice:
         setup = best.setup
         built = build.find(self._machine) if setup.kernels is not None else None
         base = self._rates[plain.name]
@@ -203,7 +220,9 @@ class Search:
             weights_bytes=setup.weights.stat().st_size if setup.weights is not None else 0,
             weight_format=best.weight_format,
             threads=setup.threads,
+            batch=setup.batch,
             micro_batch=setup.micro_batch,
+            slots=slots,
             gains={k: round(self._rates[best.name][k] / base[k], 3) for k in base},
             refused=self.refused,
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -242,14 +261,14 @@ def mean_gain(rates: dict[str, float], base: dict[str, float]) -> float:
     return float(product ** (1 / len(both))) if both else 0.0
 
 
-def _micro_batches(best: Candidate) -> list[Candidate]:
+def _batches(best: Candidate) -> list[Candidate]:
     return [
         msgspec.structs.replace(
             best,
-            name=f"{best.name}, micro-batch {size}",
-            setup=msgspec.structs.replace(best.setup, micro_batch=size),
+            name=f"{best.name}, batch {batch}, micro-batch {micro}",
+            setup=msgspec.structs.replace(best.setup, batch=batch, micro_batch=micro),
         )
-        for size in MICRO_BATCHES
+        for batch, micro in BATCHES
     ]
 
 

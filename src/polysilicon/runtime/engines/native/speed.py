@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +18,7 @@ from polysilicon.runtime.types import Engine
 SEED = 5
 _WARM_WORDS = 40
 _SHORT_WORDS = 8
+_TOGETHER_WORDS = 60
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,23 +26,35 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         prompt_words: lengths of prompts, in words of about two tokens.
+        together: numbers of short prompts that come at once.
         sequences: numbers of sequences that are decoded at once.
         context_words: before what is decoded.
         output: tokens of each sequence.
         repeats: of each measurement.
+        budget_s: after which nothing is measured a second time.
     """
 
     prompt_words: tuple[int, ...] = (220,)
+    together: tuple[int, ...] = (8,)
     sequences: tuple[int, ...] = (1, 8)
     context_words: tuple[int, ...] = (_SHORT_WORDS,)
     output: int = 40
     repeats: int = 2
+    budget_s: float = float("inf")
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """A prompt alone: its words, its tokens that were computed, and seconds to the first token."""
 
     words: int
+    tokens: int
+    seconds: float
+
+
+class Together(msgspec.Struct, frozen=True, kw_only=True):
+    """Prompts that came at once: how many, their tokens, and seconds to the last first token."""
+
+    prompts: int
     tokens: int
     seconds: float
 
@@ -58,10 +72,13 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
     prompts: tuple[Prompt, ...]
     batches: tuple[Batch, ...]
+    together: tuple[Together, ...] = ()
 
     def rates(self) -> dict[str, float]:
         """Return tokens a second by what was measured."""
         found = {f"prompt of {p.words} words": p.tokens / p.seconds for p in self.prompts}
+        for one in self.together:
+            found[f"{one.prompts} prompts at once"] = one.tokens / one.seconds
         for batch in self.batches:
             found[f"{batch.sequences} at once"] = batch.sequences / batch.seconds
         return found
@@ -83,30 +100,50 @@ async def _measure(model: Path, setup: Setup, extent: Extent) -> Speed:
     longest = max((*extent.prompt_words, *extent.context_words))
     engine = LlamaCpp(
         model,
-        concurrency=max(extent.sequences),
+        concurrency=max((1, *extent.sequences, *extent.together)),
         context_tokens=256 + 4 * longest + extent.output,
         setup=setup,
     )
     try:
         await ask(engine, unlike(_WARM_WORDS, rng), 8)
-        prompts = [
-            await _prompt(engine, words, extent.repeats, rng) for words in extent.prompt_words
-        ]
+        prompts = [await _prompt(engine, words, extent, rng) for words in extent.prompt_words]
+        together = [await _together(engine, count, extent, rng) for count in extent.together]
         batches = [
             await _batch(engine, sequences, words, extent, rng)
             for sequences in extent.sequences
             for words in extent.context_words
         ]
-        return Speed(prompts=tuple(prompts), batches=tuple(batches))
+        return Speed(prompts=tuple(prompts), batches=tuple(batches), together=tuple(together))
     finally:
         await engine.close()
 
 
-async def _prompt(engine: Engine, words: int, repeats: int, rng: random.Random) -> Prompt:
+async def _prompt(engine: Engine, words: int, extent: Extent, rng: random.Random) -> Prompt:
     """Time a prompt that nothing is known of."""
-    replies = [await ask(engine, unlike(words, rng), 1) for _ in range(repeats)]
+    until_s = time.monotonic() + extent.budget_s
+    replies = [await ask(engine, unlike(words, rng), 1)]
+    while len(replies) < extent.repeats and time.monotonic() < until_s:
+        replies.append(await ask(engine, unlike(words, rng), 1))
     middle = sorted(replies, key=lambda reply: reply.ttft_s / reply.new)[len(replies) // 2]
     return Prompt(words=words, tokens=middle.new, seconds=middle.ttft_s)
+
+
+async def _together(engine: Engine, count: int, extent: Extent, rng: random.Random) -> Together:
+    """Time short prompts that come at once."""
+    until_s = time.monotonic() + extent.budget_s
+    found: list[Together] = []
+    while not found or (len(found) < extent.repeats and time.monotonic() < until_s):
+        prompts = [unlike(_TOGETHER_WORDS, rng) for _ in range(count)]
+        replies = await ask_all(engine, prompts, 1)
+        last_s = max(reply.start_s + reply.ttft_s for reply in replies)
+        found.append(
+            Together(
+                prompts=count,
+                tokens=sum(reply.new for reply in replies),
+                seconds=last_s - min(reply.start_s for reply in replies),
+            )
+        )
+    return sorted(found, key=lambda one: one.seconds / one.tokens)[len(found) // 2]
 
 
 async def _batch(
@@ -114,7 +151,10 @@ async def _batch(
 ) -> Batch:
     """Time the iterations of sequences that are decoded at once."""
     found: list[tuple[float, float]] = []
+    until_s = time.monotonic() + extent.budget_s
     for _ in range(3 * extent.repeats):
+        if found and time.monotonic() > until_s:
+            break
         prompts = [unlike(words, rng) for _ in range(sequences)]
         replies = await ask_all(engine, prompts, extent.output)
         seconds = iteration_seconds(replies) or _mean_gap(replies)

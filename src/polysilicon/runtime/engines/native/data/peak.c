@@ -53,9 +53,15 @@ static void run(int steps) {
     }
 }
 static void end(void) {}
-#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#elif defined(__ARM_FEATURE_MATMUL_INT8) || defined(__ARM_FEATURE_DOTPROD)
 #include <arm_neon.h>
+#if defined(__ARM_FEATURE_MATMUL_INT8)
 enum { OPS = 8 * 2 * 32 };
+#define MULTIPLY vmmlaq_s32
+#else
+enum { OPS = 8 * 2 * 16 };
+#define MULTIPLY vdotq_s32
+#endif
 static int begin(void) { return 1; }
 static void run(int steps) {
     const int8x16_t x = vdupq_n_s8(1);
@@ -64,10 +70,33 @@ static void run(int steps) {
     for (int i = 0; i < steps; i++) {
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++) {
-            a[k] = vmmlaq_s32(a[k], x, x);
+            a[k] = MULTIPLY(a[k], x, x);
             __asm__ volatile("" : "+w"(a[k]));
         }
     }
+}
+static void end(void) {}
+#elif defined(__AVX2__)
+#include <immintrin.h>
+enum { OPS = 8 * 2 * 32 };
+static int begin(void) { return 1; }
+#if defined(__AVXVNNI__)
+#define MULTIPLY(a, x, one) _mm256_dpbusd_avx_epi32(a, x, x)
+#else
+#define MULTIPLY(a, x, one) _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_maddubs_epi16(x, x), one))
+#endif
+static void run(int steps) {
+    __m256i x = _mm256_set1_epi8(1), one = _mm256_set1_epi16(1), a[8];
+    for (int k = 0; k < 8; k++) a[k] = _mm256_setzero_si256();
+    for (int i = 0; i < steps; i++) {
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++) {
+            __asm__ volatile("" : "+x"(x));  // not the same product eight times
+            a[k] = MULTIPLY(a[k], x, one);
+            __asm__ volatile("" : "+x"(a[k]));
+        }
+    }
+    (void) one;
 }
 static void end(void) {}
 #else
