@@ -78,7 +78,7 @@ def test_what_a_tool_cannot_rent_is_refused(tmp_path):
     rack = 'own/rack"\nlike = "aws/m9g.48xlarge"\non_demand_usd_per_hour = 9\nregions'
     problem = PROBLEM.replace('aws/m9g.48xlarge"\nregions', rack)
     each = machines_of(solved(tmp_path, problem).plan, CALENDAR, 0, catalog.shipped())
-    with pytest.raises(InputError, match="the plan from own"):
+    with pytest.raises(InputError, match="here machines are from own"):
         karpenter.write(each, [])
 
 

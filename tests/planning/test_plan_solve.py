@@ -312,3 +312,37 @@ def test_scenarios_can_be_taken_apart():
     assert one.scenarios == ("scenario 1",)
     assert one.probability == pytest.approx([1.0])
     assert (one.demand[0] == whole.demand[1]).all()
+
+
+def test_a_small_gap_is_reached_although_old_cuts_are_forgotten():
+    rng = np.random.default_rng(3)
+    s, t, h, n = 8, 18, 24, 12
+    rhythm = 1 + 0.5 * np.sin(np.arange(h) / h * 2 * np.pi)[:, None]
+    growth = np.exp(np.cumsum(rng.normal(0.012, 0.04, (s, t)), axis=1))[:, :, None, None]
+    demand = 1000 * growth * rhythm * np.exp(rng.normal(0, 0.05, (s, t, h, 2)))
+    options, contracts = [], []
+    for number in range(n):
+        work = rng.uniform(0.5, 2, 2)
+        price = float(work.max() * rng.uniform(0.8, 1.3))
+        options.append(
+            option(f"o{number}", work=work, price=price, supply=float(rng.uniform(50, 300)))
+        )
+        contracts += [
+            units(
+                f"{number} for {term}", number, orders=tuple(range(0, t, 3)), term_months=term,
+                monthly_usd=price * 730 * share,
+            )
+            for term, share in ((6, 0.75), (12, 0.6))
+        ]  # fmt: skip
+    asked = problem(demand, options=tuple(options), contracts=tuple(contracts))
+    told = []
+    found = solve(asked, gap=1e-4, time_s=20, progress=told.append)
+    assert found.gap <= 1e-4
+    assert told[-1].round < 40
+
+
+def test_a_master_that_is_not_solved_in_time_gives_no_bound(monkeypatch):
+    monkeypatch.setattr("polysilicon.planning.master._MOST_ROUNDS", 0)
+    search = Search(case(), None, Clock(60.0))
+    with pytest.raises(OutOfTime, match="rounds"):
+        search.master.solve()

@@ -183,8 +183,14 @@ CASES = [
     (HEAD + CORES.replace("1000", '1000\ndata_class = "p"') + RENTED
      + '[[policy.residency]]\ndata_class = "p"\nregions = ["us-east-1"]\n'
      + '[policy.supply_max]\n"gcp/x" = 1\n', "supply_max: no offer 'gcp/x'"),
-    (HEAD + CORES + '[[offer]]\nname = "aws/g6.xlarge"\n', "nobody can serve it: aws/g6.xlarge"),
+    # A host of whose cores no speed is known.
+    (HEAD + CORES + '[[offer]]\nname = "azure/Standard_ND96is_H100_v5"\n',
+     "nobody can serve it: azure/Standard_ND96is_H100_v5"),
     (SMALL + '[policy]\nredundancy = "vendor"\n', "only own is there to be lost"),
+    (SMALL + '[policy.vendor_share_max]\nown = 0.4\n', "all vendors together may have 40%"),
+    (HEAD + CORES.replace('unit = "cores"\nmeasured_on = "aws/m9g.48xlarge"',
+                          'unit = "tokens/s"\nmodel = "qwen3-4bb"') + RENTED,
+     "unknown model 'qwen3-4bb'; did you mean qwen3-4b"),
     (SMALL + '[[scenario]]\nname = "a"\nprobability = 0.7\n', "probabilities sum to 0.7"),
     (SMALL.replace("discount = 0.4", 'usd_per_hour = 9\nunit = "MW"'),
      "own/box here does not tell its power; add mw = …"),

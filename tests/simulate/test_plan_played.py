@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from plan_problems import composed, solved
+from polysilicon import catalog
 from polysilicon.catalog.fleet import Fleet, OwnPrice, Pool
+from polysilicon.cost.batch import batch_of
+from polysilicon.cost.bulk import estimate_all
+from polysilicon.cost.types import Load
 from polysilicon.simulate import simulate
 from polysilicon.workload.files import write as write_workload
 from polysilicon.workload.record import StepRecord
 from polysilicon.workload.workload import Workload
 
+CATALOG = catalog.load()
 DAY_S, DAYS = 86400.0, 7
 PROBLEM = """
 [horizon]
@@ -87,18 +92,30 @@ CHATS = PROBLEM.replace('measured_on = "aws/m9g.2xlarge"\ndata_class = "x"\n', "
 )
 
 
-def chats(arrival_s: np.ndarray, seed: int = 7) -> Workload:
-    """Return tasks of one LLM call each."""
-    rng = np.random.default_rng(seed)
+def chats(
+    arrival_s: np.ndarray,
+    model: str = MODEL,
+    prompt: tuple[int, int] = (500, 1500),
+    output: tuple[int, int] = (100, 300),
+) -> Workload:
+    """Return tasks of one LLM call each, with so many tokens."""
+    rng = np.random.default_rng(7)
     return Workload.from_records(
         [
             StepRecord(task_id=f"{at}", step_id="1", agent="a", kind="llm", name="chat",
-                       model=MODEL, arrival_s=float(one), cached_tokens=0,
-                       prompt_tokens=int(rng.integers(500, 1500)),
-                       output_tokens=int(rng.integers(100, 300)))
+                       model=model, arrival_s=float(one), cached_tokens=0,
+                       prompt_tokens=int(rng.integers(*prompt)),
+                       output_tokens=int(rng.integers(*output)))
             for at, one in enumerate(arrival_s)
         ]
     )  # fmt: skip
+
+
+def flooded(played: Workload, offer: str, model: str, at_once: int) -> float:
+    """Return the seconds in which a machine that is never idle has done all of it."""
+    pool = Pool(name="p", offer=offer, units=1, serves=("llm:*",), engine="openai", model=model,
+                concurrency=at_once, price=OwnPrice(usd_per_hour=0.25))  # fmt: skip
+    return simulate(played, Fleet(pool=(pool,))).sim_s
 
 
 def test_engines_cost_and_do_in_a_week_what_the_plan_says(tmp_path):
@@ -122,3 +139,50 @@ def test_engines_cost_and_do_in_a_week_what_the_plan_says(tmp_path):
     # Slots are no measure: with fewer at work each is faster. Of what it could do it did so much.
     done = week.tasks / week.sim_s / (pool.units * most)
     assert done == pytest.approx(bought.utilisation * way.busy, rel=0.05)
+
+
+CHAT, ANSWERS, READING = (
+    ((500, 1500), (100, 300)),
+    ((50, 200), (200, 600)),
+    ((2000, 6000), (20, 99)),
+)
+
+
+@pytest.mark.parametrize(
+    ("offer", "model", "tokens", "at_once"),
+    [
+        ("aws/m9g.2xlarge", "qwen3-4b", CHAT, 1),
+        ("aws/m9g.2xlarge", "qwen3-4b", CHAT, 4),
+        ("aws/m9g.2xlarge", "qwen3-4b", CHAT, 32),
+        ("aws/m9g.2xlarge", "qwen3-4b", ANSWERS, 32),
+        ("aws/m9g.4xlarge", "llama-3.1-8b-instruct", CHAT, 8),
+        ("aws/m9g.4xlarge", "llama-3.1-8b-instruct", READING, 8),
+        ("aws/m8g.24xlarge", "llama-3.1-8b-instruct", CHAT, 2),
+        ("aws/m8g.24xlarge", "gemma-2-2b-it", READING, 32),
+        ("gcp/c4-standard-16", "gemma-2-2b-it", ANSWERS, 16),
+        ("gcp/c4-standard-16", "llama-3.1-8b-instruct", READING, 2),
+        ("azure/Standard_D16as_v6", "qwen2.5-0.5b-instruct", CHAT, 16),
+    ],
+)
+def test_an_engine_on_a_cpu_does_what_is_reckoned_with(offer, model, tokens, at_once):
+    played = chats(np.zeros(20 * at_once), model, *tokens)
+    # At 3,600 dollars an hour dollars are seconds of the machine.
+    said = estimate_all(
+        batch_of(played), CATALOG.offer(offer), Load(concurrency=at_once), CATALOG,
+        OwnPrice(usd_per_hour=3600.0),
+    )  # fmt: skip
+    done_s = flooded(played, offer, model, at_once)
+    assert done_s == pytest.approx(said["cost_usd"].sum(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("offer", "model"),
+    [("aws/m9g.2xlarge", "qwen3-4b"), ("gcp/c4-standard-16", "gemma-2-2b-it")],
+)
+def test_what_a_plan_takes_a_cpu_to_do_is_what_it_does(tmp_path, offer, model):
+    write_workload(chats(np.arange(400.0), model), tmp_path / "week.parquet")
+    way = composed(tmp_path, CHATS.replace(ENGINE, offer)).needs[0].ways[offer]
+    assert way.concurrency > 2
+    tasks = 20 * way.concurrency
+    done_s = flooded(chats(np.zeros(tasks), model), offer, model, way.concurrency)
+    assert tasks / done_s == pytest.approx(way.per_unit / way.busy, rel=0.05)

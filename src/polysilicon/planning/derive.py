@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from polysilicon.planning.problem import (
+    PATHS,
     Contract,
     Numbers,
     Option,
@@ -52,7 +53,7 @@ def _mapped(
         return change(array) if array.ndim == 2 and array.shape[0] > 1 else value
 
     def option(one: Option) -> Option:
-        return msgspec.structs.replace(one, **{name: cut(getattr(one, name)) for name in _PATHS})
+        return msgspec.structs.replace(one, **{name: cut(getattr(one, name)) for name in PATHS})
 
     def contract(one: Contract) -> Contract:
         if isinstance(one, UnitContract):
@@ -67,14 +68,3 @@ def _mapped(
         options=tuple(map(option, problem.options)),
         contracts=tuple(map(contract, problem.contracts)),
     )
-
-
-_PATHS = (
-    "output",
-    "on_demand_usd_per_h",
-    "on_demand_limit",
-    "spot_usd_per_h",
-    "spot_limit",
-    "running_usd_per_h",
-)
-"""Fields of an option that may differ by scenario."""

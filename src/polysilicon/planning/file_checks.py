@@ -137,10 +137,7 @@ def check_policy(policy: Policy, places: Sequence[Place], where: str) -> None:
     if policy.redundancy == "region" and len(regions) < 2:
         raise InputError(f"only {', '.join(regions)} is there to be lost", where=where,
                          mend="add another region to an offer")  # fmt: skip
-    for name in policy.vendor_share_max:
-        if name not in vendors:
-            mend = nearest(name, vendors) or f"known: {', '.join(sorted(vendors))}"
-            raise InputError(f"vendor_share_max: no offer of {name!r}", where=where, mend=mend)
+    _check_shares(policy, vendors, where)
     for name in policy.supply_max:
         if name not in offers:
             raise InputError(f"supply_max: no offer {name!r}", where=where,
@@ -149,6 +146,19 @@ def check_policy(policy: Policy, places: Sequence[Place], where: str) -> None:
         if not any(fnmatchcase(region, p) for region in regions for p in rule.regions):
             what = f"residency: no offer is in {', '.join(rule.regions)}"
             raise InputError(what, where=where, mend=f"regions: {', '.join(sorted(regions))}")
+
+
+def _check_shares(policy: Policy, vendors: set[str], where: str) -> None:
+    """Raise `InputError` where shares of vendors cannot be."""
+    for name in policy.vendor_share_max:
+        if name not in vendors:
+            mend = nearest(name, vendors) or f"known: {', '.join(sorted(vendors))}"
+            raise InputError(f"vendor_share_max: no offer of {name!r}", where=where, mend=mend)
+    together = sum(policy.vendor_share_max.values())
+    if vendors <= policy.vendor_share_max.keys() and together < 1:
+        what = f"vendor_share_max: all vendors together may have {together:.0%}"
+        mend = "shares that sum to 1 or more, or offers of another vendor; else nothing is signed"
+        raise InputError(what, where=where, mend=mend)
 
 
 def _number(value: float, name: str, where: str, above: float | None = None) -> None:

@@ -78,6 +78,16 @@ class Scaled(msgspec.Struct, frozen=True, kw_only=True):
     cost: Numbers
     simple: bool
 
+    def wider(self, rows: Codes) -> Codes:
+        """Return the rows of the program to go on with: its own where these will do, as they are.
+
+        Rows that had capacity are kept, so that the program is not made anew whenever an order
+        comes or goes, as long as it is not twice as large as it needs to be.
+        """
+        if len(self.rows) > 2 * len(rows) + 8:
+            return rows
+        return self.rows if np.isin(rows, self.rows).all() else np.union1d(rows, self.rows)
+
 
 def useful(ways: Ways) -> npt.NDArray[np.bool_]:
     """Return which columns are below their class's ceiling in some cell, shape (C,)."""
@@ -169,10 +179,9 @@ class Hours:
         rows = np.flatnonzero((capacity > 0).any(axis=(1, 2)) & self._worth)
         known = self._scaled
         if known is not None:
-            if np.isin(rows, known.rows).all() and len(known.rows) <= 2 * len(rows) + 8:
+            rows = known.wider(rows)
+            if rows is known.rows:
                 return known
-            if len(known.rows) <= 2 * len(rows) + 8:
-                rows = np.union1d(rows, known.rows)
         self._scaled = scale(self.problem, self.ways, rows)
         self._pools = {}
         if known is not None:

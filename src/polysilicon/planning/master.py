@@ -20,7 +20,7 @@ from typing import Any
 import highspy
 import numpy as np
 
-from polysilicon.planning.clock import Clock
+from polysilicon.planning.clock import Clock, OutOfTime
 from polysilicon.planning.columns import Book
 from polysilicon.planning.entries import Entries
 from polysilicon.planning.linear import TOLERANCE, InfeasibleMaster, new, run
@@ -33,6 +33,7 @@ _FAR = 1e6
 """More than any cost, in units of `Master.money`: free columns mislead the simplex method."""
 
 _MOST_THETAS = 240
+_MOST_ROUNDS = 1000
 _IDLE_ROUNDS = 8
 """A cut that has not been tight for so many rounds is dropped."""
 
@@ -224,9 +225,9 @@ class Master:
 
         Raises:
             InfeasibleMaster: no plan keeps all rules.
-            OutOfTime: the clock said so.
+            OutOfTime: the clock said so, or it took too many rounds.
         """
-        for _ in range(1000):
+        for _ in range(_MOST_ROUNDS):
             try:
                 run(self.highs, self.clock)
             except InfeasibleMaster:
@@ -247,9 +248,13 @@ class Master:
             if not len(better):
                 break
             self.include(better)
+        else:  # what was let in last is not solved for, so nothing found is a bound
+            raise OutOfTime(f"not solved in {_MOST_ROUNDS} rounds")
+        # Deleting rows makes the solver forget what it found.
+        bound = self.money * float(self.highs.getInfo().objective_function_value)
         self._keep_tight()
         self._forget()
-        return x, self.money * float(self.highs.getInfo().objective_function_value)
+        return x, bound
 
     def add_limit(self, limit: Limit) -> None:
         """Add a limit that an answer broke."""

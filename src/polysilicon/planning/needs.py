@@ -211,7 +211,10 @@ def _table(asked: Demand, amount: Numbers | None, hours: int, facts: Facts, wher
     if amount is None:
         raise InputError("it has no amount", where=where, mend="add amount = …, or a workload")
     per_task = asked.output_tokens if asked.unit == "tokens/s" else 1.0
-    step = _step(asked, facts.catalog)
+    try:
+        step = _step(asked, facts.catalog)
+    except InputError as error:
+        raise InputError(error.what, where=where, mend=error.mend) from error
     rate = max(float(amount[0]) / per_task, 1e-9)
     work = _work(Workload.from_records([step]), {asked.name: rate}, facts, asked)
     ways = _of_mix(work, 0)

@@ -31,6 +31,17 @@ Path = Numbers | float
 INF = float("inf")
 
 
+PATHS = (
+    "output",
+    "on_demand_usd_per_h",
+    "on_demand_limit",
+    "spot_usd_per_h",
+    "spot_limit",
+    "running_usd_per_h",
+)
+"""Fields of an option that may differ by scenario."""
+
+
 class Option(msgspec.Struct, frozen=True, kw_only=True):
     """Something that can serve demand: an offer in a region.
 

@@ -8,24 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from polysilicon.planning.problem import Problem
+from polysilicon.planning.problem import PATHS, Problem
 from polysilicon.planning.supply import Codes
-
-_PATHS = (
-    "output",
-    "on_demand_usd_per_h",
-    "on_demand_limit",
-    "spot_usd_per_h",
-    "spot_limit",
-    "running_usd_per_h",
-)
-"""What a scenario says of an option besides demand."""
 
 
 def seen(problem: Problem) -> Codes:
     """Return for each scenario the first that is like it, as far as is seen; shape (S, T)."""
     s, t, _, _ = problem.shape
-    paths = [problem.path(getattr(one, name)) for one in problem.options for name in _PATHS]
+    paths = [problem.path(getattr(one, name)) for one in problem.options for name in PATHS]
     varied = [one for one in paths if (one != one[:1]).any()]
     market = np.stack([*varied, np.zeros((s, t))], axis=2)
     first = np.zeros((s, t), dtype=np.int64)

@@ -212,11 +212,7 @@ def _engine(
     sizes = [usual[what] for at, what in asked.items() if at not in cannot]
     if not sizes:
         return None, cannot
-    size = Usual(
-        prompt=sum(s.prompt for s in sizes) / len(sizes),
-        output=sum(s.output for s in sizes) / len(sizes),
-        longest=max(s.longest for s in sizes),
-    )
+    size = _like_all(sizes)
     try:
         law = engine_law(
             model, offer, catalog, concurrency=pool.concurrency, count=pool.count, usual=size
@@ -226,6 +222,21 @@ def _engine(
     except InputError as error:
         raise InputError(str(error), where=place) from error
     return law, cannot
+
+
+def _like_all(sizes: Sequence[Usual]) -> Usual:
+    """Return the usual sizes of steps that name a model in several ways."""
+
+    def mean(of: str) -> float:
+        return sum(getattr(size, of) for size in sizes) / len(sizes)
+
+    return Usual(
+        prompt=mean("prompt"),
+        output=mean("output"),
+        longest=max(size.longest for size in sizes),
+        context=mean("context"),
+        spread=mean("spread"),
+    )
 
 
 def _ability(route: Route, offer: Offer, engine: EngineLaw | None, catalog: Catalog) -> Ability:

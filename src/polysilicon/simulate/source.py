@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from polysilicon.catalog.policy import Policy
 from polysilicon.cost.kinds import REFERENCE
 from polysilicon.cost.llm.engine import Usual
 from polysilicon.errors import InputError
+from polysilicon.schedule.types import Floats
 from polysilicon.simulate.program import Program, Route, of_kind, program_of
 from polysilicon.workload.files import tables
 from polysilicon.workload.groups import task_times
@@ -114,7 +116,7 @@ class Source:
             InputError: it cannot be read, or its clock is too far from 0.
         """
         routes: tuple[Route, ...] = ()
-        sums: dict[str, Any] = {}
+        sums: dict[str, Floats] = {}
         agents: dict[str, None] = {}
         tasks = steps = held = lost = unreferenced = 0
         for piece in self.pieces():
@@ -129,13 +131,9 @@ class Source:
             unreferenced += int(cores[program.steps["route"][sent]].sum()) if len(cores) else 0
             _add_sizes(piece, sums)
             self._program = None if self._workload is None else program
-        usual = {
-            model: Usual(prompt=prompt / count, output=output / count, longest=longest)
-            for model, (prompt, output, longest, count) in sums.items()
-        }
         return Survey(
             routes=routes,
-            usual=usual,
+            usual={model: _usual(found) for model, found in sums.items()},
             agents=tuple(agents),
             tasks=tasks,
             steps=steps,
@@ -158,22 +156,38 @@ def _check_clock(program: Program) -> None:
                          where="arrival_s", mend=mend)  # fmt: skip
 
 
-def _add_sizes(piece: Workload, sums: dict[str, Any]) -> None:
-    """Add prompt and output tokens of a piece's LLM steps, by model; and keep the longest."""
+def _add_sizes(piece: Workload, sums: dict[str, Floats]) -> None:
+    """Add what tells the usual sizes of a piece's LLM steps, by model.
+
+    Those are steps, their prompt and output tokens, tokens of the longest, output tokens that are
+    decoded, and over these the sums of contexts and of their squares; shape (7,).
+    """
     codes, names = piece.codes("model")
     prompt, output = piece.numbers("prompt_tokens"), piece.numbers("output_tokens")
     known = of_kind(piece, "llm") & ~np.isnan(prompt) & ~np.isnan(output)
     for code in np.unique(codes[known]).tolist():
         of = known & (codes == code)
         name = names[code] if code >= 0 else ""
-        old = sums.get(name, (0.0, 0.0, 0.0, 0))
-        longest = float((prompt[of] + output[of]).max())
-        sums[name] = (
-            old[0] + float(prompt[of].sum()),
-            old[1] + float(output[of].sum()),
-            max(old[2], longest),
-            old[3] + int(of.sum()),
-        )
+        old = sums.get(name, np.zeros(7))
+        context, decoded = prompt[of] + output[of] / 2, np.maximum(output[of] - 1.0, 1e-9)
+        longest = max(float(old[3]), float((prompt[of] + output[of]).max()))
+        new = (of.sum(), prompt[of].sum(), output[of].sum(), 0.0)
+        moments = (decoded.sum(), decoded @ context, decoded @ context**2)
+        sums[name] = old + np.array([*new, *moments])
+        sums[name][3] = longest
+
+
+def _usual(sums: Floats) -> Usual:
+    """Return the usual sizes of steps, by what `_add_sizes` added."""
+    steps, prompt, output, longest, decoded, once, twice = sums.tolist()
+    mean = once / decoded
+    return Usual(
+        prompt=prompt / steps,
+        output=output / steps,
+        longest=longest,
+        context=mean,
+        spread=math.sqrt(max(twice / decoded - mean**2, 0.0)),
+    )
 
 
 def _is_large(path: Path) -> bool:

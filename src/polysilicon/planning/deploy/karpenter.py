@@ -29,14 +29,16 @@ def write(each: Sequence[Machines], notes: Sequence[str]) -> str:
         InputError: nothing that Karpenter could rent.
     """
     pools = []
-    for one in of_vendors(each, list(CLASSES), "Karpenter"):
+    mine, left_out = of_vendors(each, list(CLASSES), "Karpenter")
+    for one in mine:
         if one.committed > 0:
             pools.append(_pool(one, "committed", math.ceil(one.committed - 1e-6)))
         if one.hourly is not None:
             pools.append(_pool(one, "on-demand", None))
         if one.spot is not None:
             pools.append(_pool(one, "spot", None))
-    return yaml_documents(pools, [*notes, "Node classes named default are the cluster's own."])
+    told = [*notes, *left_out, "Node classes named default are the cluster's own."]
+    return yaml_documents(pools, told)
 
 
 def _pool(one: Machines, paid: str, units: int | None) -> dict[str, Any]:

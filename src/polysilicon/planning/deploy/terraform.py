@@ -1,72 +1,43 @@
-"""Terraform in its JSON form (.tf.json): an autoscaling group of AWS for each offer.
+"""Terraform in its JSON form (.tf.json): a group of machines of AWS or Google Cloud for each offer.
 
-Each keeps at least what is committed; images and subnets are variables. Purchases themselves are
-left to the person who signs. Source: https://developer.hashicorp.com/terraform/language/syntax/json
-and the documentation of the provider hashicorp/aws
+Each keeps at least what is committed; images and subnets are variables. What is committed may be
+reserved and bought, too, each only where a person names a zone, an offering or a plan for it: as it
+is, the module does neither. Source: https://developer.hashicorp.com/terraform/language/syntax/json
+and the documentation of the providers hashicorp/aws, 6.53, and hashicorp/google, 7
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from polysilicon.planning.deploy import terraform_aws, terraform_google
 from polysilicon.planning.deploy.machines import Machines, of_vendors
+
+_PARTS = {"aws": terraform_aws.part, "gcp": terraform_google.part}
 
 
 def write(each: Sequence[Machines], notes: Sequence[str]) -> str:
     """Return a module.
 
     Raises:
-        InputError: nothing of AWS.
+        InputError: nothing of these clouds.
     """
-    mine = of_vendors(each, ["aws"], "this module")
-    regions = list(dict.fromkeys(one.region for one in mine))
+    mine, left_out = of_vendors(each, list(_PARTS), "this module")
     module: dict[str, Any] = {
-        "//": list(notes),
-        "terraform": {"required_providers": {"aws": {"source": "hashicorp/aws"}}},
-        "provider": {"aws": [{"alias": _alias(r), "region": r} for r in regions]},
-        "variable": {
-            "image_id": {"type": "map(string)", "description": "Machine image by instance type."},
-            "subnet_ids": {"type": "map(list(string))", "description": "Subnets by region."},
-        },
-        "resource": {
-            "aws_launch_template": {one.label: _template(one) for one in mine},
-            "aws_autoscaling_group": {one.label: _group(one) for one in mine},
-        },
+        "//": [*notes, *left_out],
+        "terraform": {"required_providers": {}},
+        "provider": {},
+        "variable": {},
+        "resource": {},
     }
+    for vendor, part in _PARTS.items():
+        ours = [one for one in mine if one.vendor == vendor]
+        if ours:
+            found = part(ours)
+            module["terraform"]["required_providers"] |= found["required_providers"]
+            for name in ("provider", "variable", "resource"):
+                module[name] |= found[name]
     return msgspec.json.format(msgspec.json.encode(module), indent=2).decode() + "\n"
-
-
-def _alias(region: str) -> str:
-    """Return a name of the provider in a region."""
-    return region.replace("-", "_")
-
-
-def _template(one: Machines) -> dict[str, Any]:
-    """Return a launch template."""
-    return {
-        "provider": f"aws.{_alias(one.region)}",
-        "name_prefix": f"{one.label}-",
-        "instance_type": one.type,
-        "image_id": f'${{var.image_id["{one.type}"]}}',
-    }
-
-
-def _group(one: Machines) -> dict[str, Any]:
-    """Return an autoscaling group that keeps what is committed."""
-    least = math.floor(one.committed + 1e-6)
-    beside = (one.hourly or 0.0) + (one.spot or 0.0)
-    # By the hour the plan knows a mean; the group may grow to twice that.
-    return {
-        "provider": f"aws.{_alias(one.region)}",
-        "name_prefix": f"{one.label}-",
-        "min_size": least,
-        "max_size": max(math.ceil(one.committed + 2 * beside - 1e-6), least, 1),
-        "vpc_zone_identifier": f'${{var.subnet_ids["{one.region}"]}}',
-        "launch_template": [
-            {"id": f"${{aws_launch_template.{one.label}.id}}", "version": "$Latest"}
-        ],
-    }

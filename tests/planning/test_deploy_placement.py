@@ -1,0 +1,173 @@
+"""Machines of a placement for the tools of others; see also `tools/export_schemas.py`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from planned_files import PLACEMENT
+from polysilicon import catalog
+from polysilicon.cli import main
+from polysilicon.errors import InputError
+from polysilicon.placement.types import Placement
+from polysilicon.planning.deploy.machines import machines_of_placement
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TOOLS, LLM = PLACEMENT.pools
+POOLS = [
+    msgspec.structs.replace(TOOLS, price="1y", units=12, usd_per_hour=4.5),
+    msgspec.structs.replace(LLM, name="llm", offer="aws/g6.12xlarge", price="on-demand", units=2,
+                            model="llama-3.1-8b-instruct", count=2, concurrency=32),
+    msgspec.structs.replace(LLM, name="spot", offer="aws/g6.12xlarge", price="spot", units=1,
+                            model="qwen3-4b", count=1, concurrency=64),
+    msgspec.structs.replace(TOOLS, name="here", offer="local", region="local", units=1),
+]  # fmt: skip
+PLACED: Placement = msgspec.structs.replace(PLACEMENT, pools=POOLS)
+ENDS = {"karpenter": "yaml", "kuberay": "yaml", "skypilot": "yaml", "terraform": "tf.json"}
+
+
+def exported(folder: Path, target: str, placement: Placement = PLACED, *more: str) -> Path:
+    """Return the file that `export` writes, or the error where it exits with another code."""
+    source, path = folder / "placement.json", folder / f"out.{ENDS[target]}"
+    source.write_bytes(msgspec.json.encode(placement))
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(source), "--to", target, "-o", str(path), *more])
+    assert not stop.value.code, stop.value.code
+    return path
+
+
+@pytest.mark.parametrize("target", ENDS)
+def test_files_are_as_they_were(tmp_path: Path, target: str) -> None:
+    golden = GOLDEN / f"placement.{target}.{ENDS[target]}"
+    assert exported(tmp_path, target).read_text() == golden.read_text()
+
+
+def test_node_pools_are_what_karpenter_takes(tmp_path: Path) -> None:
+    pools = list(yaml.safe_load_all(exported(tmp_path, "karpenter").read_text()))
+    assert [pool["metadata"]["name"] for pool in pools] == [
+        "aws-m9g-2xlarge-us-east-1-committed", "aws-g6-12xlarge-us-east-1-on-demand",
+        "aws-g6-12xlarge-us-east-1-spot",
+    ]  # fmt: skip
+
+
+def test_models_on_gpus_are_a_service(tmp_path: Path) -> None:
+    (service,) = yaml.safe_load_all(exported(tmp_path, "kuberay").read_text())
+    assert service["kind"] == "RayService"
+    (config,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    eight, four = config["args"]["llm_configs"]
+    assert eight["model_loading_config"]["model_source"] == "meta-llama/Llama-3.1-8B-Instruct"
+    # Two machines of four GPUs hold four copies of two GPUs each, with half the steps each.
+    assert eight["engine_kwargs"] == {"tensor_parallel_size": 2}
+    assert eight["deployment_config"]["autoscaling_config"]["max_replicas"] == 4
+    assert eight["deployment_config"]["max_ongoing_requests"] == 16
+    bundles = eight["placement_group_config"]["bundles"]
+    assert sum(bundle["GPU"] for bundle in bundles) == 2
+    assert bundles[0]["aws/g6.12xlarge"] == pytest.approx(0.5)
+    assert four["deployment_config"]["autoscaling_config"]["max_replicas"] == 4
+    groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    limits = {g["groupName"]: g["template"]["spec"]["containers"][0]["resources"]["limits"]
+              for g in groups}  # fmt: skip
+    assert limits["aws-g6-12xlarge-us-east-1"]["nvidia.com/gpu"] == "4"
+    tools_only = msgspec.structs.replace(PLACED, pools=POOLS[:1])
+    (cluster,) = yaml.safe_load_all(exported(tmp_path, "kuberay", tools_only).read_text())
+    assert cluster["kind"] == "RayCluster"
+
+
+def test_models_that_ray_does_not_serve_are_told(tmp_path: Path) -> None:
+    inferentia = msgspec.structs.replace(POOLS[1], offer="aws/inf2.48xlarge", count=None)
+    placed = msgspec.structs.replace(PLACED, pools=[inferentia])
+    text = exported(tmp_path, "kuberay", placed).read_text()
+    assert "# Not served by Ray, as they are not on NVIDIA GPUs: llama-3.1-8b-instruct." in text
+    (cluster,) = yaml.safe_load_all(text)
+    assert cluster["kind"] == "RayCluster"
+
+
+def test_a_task_lets_each_machine_join(tmp_path: Path) -> None:
+    (task,) = yaml.safe_load_all(exported(tmp_path, "skypilot").read_text())
+    assert task["num_nodes"] == 15
+    assert task["envs"] == {"POLYSILICON_GATEWAY": None}
+    assert task["secrets"] == {"POLYSILICON_KEY": None}
+    command = task["run"].replace("\\\n", " ").splitlines()[-1].split()
+    assert command[:4] == ["exec", "polysilicon", "pool", "join"]
+    with pytest.raises(SystemExit) as stop:  # its options are there
+        main([*command[2:4], "http://127.0.0.1:9", "--key-file", str(tmp_path / "none"),
+              *(word for word in command if word.startswith("--listen")), "0.0.0.0"])  # fmt: skip
+    assert stop.value.code == 2
+
+
+def test_terraform_buys_nothing_unless_told(tmp_path: Path) -> None:
+    text = exported(tmp_path, "terraform").read_text()
+    module = json.loads(text)
+    resources, variables = module["resource"], module["variable"]
+    assert set(re.findall(r"var\.(\w+)", text)) <= set(variables)
+    aliases = {f"aws.{one['alias']}" for one in module["provider"]["aws"]}
+    for kind in resources.values():
+        assert {one["provider"] for one in kind.values()} <= aliases
+    for kind, variable in (("aws_savingsplans_savings_plan", "buy_offerings"),
+                           ("aws_ec2_capacity_reservation", "reserve_in")):  # fmt: skip
+        ((label, found),) = resources[kind].items()
+        assert label == "aws-m9g-2xlarge-us-east-1"
+        assert variables[variable]["default"] == {}
+        assert found["count"] == f'${{contains(keys(var.{variable}), "{label}") ? 1 : 0}}'
+    assert resources["aws_savingsplans_savings_plan"][label]["commitment"] == "4.500"
+    assert resources["aws_ec2_capacity_reservation"][label]["instance_count"] == 12
+
+
+def test_terraform_rents_spot_machines_as_such(tmp_path: Path) -> None:
+    placed = msgspec.structs.replace(PLACED, pools=[POOLS[0], POOLS[2]])
+    module = json.loads(exported(tmp_path, "terraform", placed).read_text())
+    templates = module["resource"]["aws_launch_template"].values()
+    found = [one.get("instance_market_options") for one in templates]
+    assert found == [None, [{"market_type": "spot"}]]
+
+
+def test_terraform_for_google_and_what_is_left_out(tmp_path: Path) -> None:
+    google = msgspec.structs.replace(POOLS[0], offer="gcp/c4a-standard-16", region="us-central1")
+    spot = msgspec.structs.replace(google, offer="gcp/c4a-standard-8", price="spot", units=2)
+    own = msgspec.structs.replace(POOLS[0], offer="own/rack", region="here")
+    placed = msgspec.structs.replace(PLACED, pools=[google, spot, own])
+    text = exported(tmp_path, "terraform", placed).read_text()
+    module = json.loads(text)
+    assert "own/rack" in module["//"][-1]
+    assert list(module["terraform"]["required_providers"]) == ["google"]
+    assert {name for name in re.findall(r"var\.(\w+)", text)} <= set(module["variable"])  # noqa: C416
+    resources, label = module["resource"], "gcp-c4a-standard-16-us-central1"
+    for kind, name in re.findall(r"\$\{(google_\w+)\.([\w-]+)\.", text):
+        assert name in resources[kind]
+    ((bought, found),) = resources["google_compute_region_commitment"].items()
+    assert bought == label
+    assert module["variable"]["google_commitments"]["default"] == {}
+    amounts = {one["type"]: one["amount"] for one in found["resources"]}
+    assert amounts == {"VCPU": str(16 * 12), "MEMORY": str(64 * 12 * 1024)}
+    scaled = resources["google_compute_region_autoscaler"][label]["autoscaling_policy"][0]
+    assert (scaled["min_replicas"], scaled["max_replicas"]) == (12, 12)
+    templates = resources["google_compute_instance_template"]
+    assert [("scheduling" in one) for one in templates.values()] == [False, True]
+    assert (
+        "# Not in here, as Karpenter rents" in exported(tmp_path, "karpenter", placed).read_text()
+    )
+    sky = exported(tmp_path, "skypilot", placed).read_text()
+    assert "only: own/rack." in sky
+
+
+def test_what_cannot_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AssertionError, match="2"):
+        exported(tmp_path, "karpenter", PLACED, "--month", "2027-01")
+    (tmp_path / "out.yaml").write_text("{}")
+    source = tmp_path / "no.json"
+    source.write_text('{"pools": 3}')
+    for path in (source, tmp_path / "gone.json"):
+        with pytest.raises(SystemExit) as stop:
+            main(["export", str(path), "--to", "kuberay", "-o", str(tmp_path / "out.yaml")])
+        assert stop.value.code == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "a placement has no months" in told[0]
+    assert "no placement" in told[1]
+    only = msgspec.structs.replace(PLACED, pools=POOLS[3:])
+    with pytest.raises(InputError, match="no machine but this one"):
+        machines_of_placement(only, catalog.shipped())
