@@ -12,6 +12,7 @@ import pytest
 
 from polysilicon.agents.coder import program
 from polysilicon.agents.posttrain import AGENT, agent, curves, problems, step
+from polysilicon.agents.posttrain.step import Example
 from polysilicon.errors import InputError
 from polysilicon.runtime.sandboxes import open_sandbox
 from polysilicon.runtime.types import ChatResult, CodeResult, Limits
@@ -90,7 +91,7 @@ class Scripted:
         self.folder, self.right, self.log = folder, right, log
         self.rng = random.Random(1)
         self.box: Any = None
-        self.folders: set[str] = set()
+        self.lessons: list[dict[str, Any]] = []
 
     async def chat(self, messages: list[dict[str, str]], **options: Any) -> ChatResult:
         version = 0 if options["adapter"] is None else int(options["adapter"])
@@ -105,9 +106,12 @@ class Scripted:
         return result
 
     async def train(self, _fn: Any, *args: Any, **_options: Any) -> dict[str, Any]:
-        _model, folder, number, _seed, examples, _recipe = args
-        self.folders.add(folder)
-        self.log.append(("train begins", number, [example["answer"] for example in examples]))
+        _model, lesson, _recipe = args
+        number = lesson["number"]
+        self.lessons.append(lesson)
+        self.log.append(
+            ("train begins", number, [example["answer"] for example in lesson["examples"]])
+        )
         await asyncio.sleep(0)
         self.log.append(("train ends", number))
         return {"adapter": str(number), "tokens": 10, "loss": 1.0, "last_loss": 0.5, "steps": 1}
@@ -116,15 +120,14 @@ class Scripted:
         return list(await asyncio.gather(*(fn(self, item) for item in items)))
 
 
-def play(folder: Path, *, overlap: bool) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
-    task = {"iterations": 3, "problems": 8, "samples": 2, "held_back": 6, "overlap": overlap}
+def play(folder: Path, **fields: Any) -> tuple[dict[str, Any], Scripted]:
+    task = {"iterations": 3, "problems": 8, "samples": 2, "held_back": 6, **fields}
 
-    async def main() -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
-        log: list[tuple[Any, ...]] = []
-        ctx = Scripted(folder, Answers(), log)
+    async def main() -> tuple[dict[str, Any], Scripted]:
+        ctx = Scripted(folder, Answers(), [])
         ctx.box = open_sandbox("monty", 2)
         try:
-            return await AGENT.run(ctx, task), log  # type: ignore[arg-type]
+            return await AGENT.run(ctx, task), ctx  # type: ignore[arg-type]
         finally:
             await ctx.box.close()
 
@@ -144,10 +147,9 @@ class Answers(dict[str, str]):
         return default if taken is None else f"sum({changed} for x in xs if {taken})"
 
 
-@pytest.mark.parametrize("overlap", [True, False])
-def test_the_adapter_that_samples_is_as_stale_as_is_said(
-    tmp_path: Path, overlap: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def sums_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw problems whose answers are scripted, and train without the extra."""
     real = problems.draw
     names = "lists: the sum of the (squares|doubles|cubes) of (the even|the odd|all the) numbers"
 
@@ -157,7 +159,13 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
 
     monkeypatch.setattr(problems, "draw", sums)
     monkeypatch.setattr(agent, "check_extra", lambda: None)
-    output, log = play(tmp_path, overlap=overlap)
+
+
+@pytest.mark.usefixtures("sums_only")
+@pytest.mark.parametrize("overlap", [True, False])
+def test_the_adapter_that_samples_is_as_stale_as_is_said(tmp_path: Path, overlap: bool) -> None:
+    output, ctx = play(tmp_path, overlap=overlap)
+    log = ctx.log
     sampled: dict[int, set[int]] = {}
     for _, version, seed in (entry for entry in log if entry[0] == "answer"):
         sampled.setdefault(seed // 1000 % 1000, set()).add(version)
@@ -169,7 +177,7 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
     assert set(evaluated) == {0, 1, 2, 3}
     trained = [entry for entry in log if entry[0] == "train begins"]
     assert all(answer.startswith(" sum(") for _, _, answers in trained for answer in answers)
-    assert output["adapter"] == "3"
+    assert output["adapter"] == str(tmp_path / "3")
     assert [row["iteration"] for row in output["curve"]] == [0, 1, 2, 3]
     assert output["after"] == output["curve"][-1]["pass_rate"]
     assert AGENT.grade is not None
@@ -179,24 +187,34 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(
     assert AGENT.grade({}, output) is None
 
 
-def test_a_step_is_named_alike_from_wherever_the_run_is_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def learn(folder: Path) -> set[str]:
-        ctx = Scripted(folder, {}, [])
-        ctx.box = open_sandbox("monty", 1)
-        try:
-            task = {"iterations": 1, "problems": 1, "samples": 1, "held_back": 1}
-            await AGENT.run(ctx, task)  # type: ignore[arg-type]
-        finally:
-            await ctx.box.close()
-        return ctx.folders
+@pytest.mark.usefixtures("sums_only")
+def test_no_step_is_named_by_where_the_run_is(tmp_path: Path) -> None:
+    _, ctx = play(tmp_path / "runs" / "X", iterations=2)
+    assert {lesson["checkpoints"] for lesson in ctx.lessons} == {"checkpoints/posttrain-00000"}
+    assert str(tmp_path) not in str(ctx.lessons)
 
-    learnt = {"messages": [{"role": "user", "content": "Say it."}], "answer": " 1"}
-    monkeypatch.setattr(agent, "_kept", lambda *_: [learnt])
-    monkeypatch.setattr(agent, "check_extra", lambda: None)
-    monkeypatch.chdir(tmp_path)
-    assert asyncio.run(learn(Path("runs/X"))) == asyncio.run(learn(tmp_path / "runs" / "X"))
+
+@pytest.mark.usefixtures("sums_only")
+@pytest.mark.parametrize("overlap", [True, False])
+def test_groups_that_tell_something_are_compared_with_who_sampled_them(
+    tmp_path: Path, overlap: bool
+) -> None:
+    output, ctx = play(tmp_path, overlap=overlap, samples=4, recipe={"method": "grpo"})
+    assert output["method"] == "grpo"
+    by = [lesson["sampled_by"] for lesson in ctx.lessons]
+    assert by == ([0, 0, 1] if overlap else [0, 1, 2])
+    assert {lesson["temperature"] for lesson in ctx.lessons} == {0.8}
+    # The scripted model answers all samples of a problem alike, so that none tells anything.
+    assert all(lesson["examples"] == [] for lesson in ctx.lessons)
+
+    def example(prompt: str, reward: float) -> Example:
+        return Example(messages=[{"role": "user", "content": prompt}], answer="1", reward=reward)
+
+    groups = [[example(p, float(r)) for r in rewards] for p, rewards in
+              (("a", (0, 0)), ("b", (0, 1)), ("c", (1, 1)), ("d", (1, 0)))]  # fmt: skip
+    batch = agent.Batch(answers=groups, tokens=0, sampled_by=0)
+    assert agent._compared(batch) == groups[1] + groups[3]
+    assert batch.reward() == 0.5
 
 
 def test_without_the_extra_nothing_is_sampled(
@@ -218,6 +236,9 @@ def test_without_the_extra_nothing_is_sampled(
         ({"model": "https://somewhere/model.gguf"}, "is a URL"),
         ({"adapter": "a.gguf"}, "only evaluated"),
         ({"recipe": {"precision": "int4"}}, "precision"),
+        ({"recipe": {"method": "ppo"}}, "method"),
+        ({"recipe": {"method": "grpo"}, "samples": 1}, "grpo compares"),
+        ({"recipe": {"method": "grpo"}, "temperature": 0}, "grpo compares"),
     ],
 )
 def test_a_wrong_input_is_told(tmp_path: Path, value: dict[str, Any], said: str) -> None:

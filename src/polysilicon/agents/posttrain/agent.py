@@ -1,28 +1,35 @@
-"""Rejection-sampling fine-tuning: answer, verify, train on what passed, evaluate, again.
+"""Post-training: answer, verify, train on that, evaluate, again.
 
 One task is one loop with one seed. Overlapped, the answers of iteration i + 1 are sampled while
 iteration i trains, hence with the adapter of iteration i - 1: one update staler than strictly in
-turns, never more. Evaluations are always of the newest adapter.
+turns, never more. Evaluations are always of the newest adapter. That pays where answers come from
+other processors than those that train: on the same cores both only take turns, and an engine whose
+threads wait for each other loses by it (docs/posttrain.md).
+
+What is learnt is either the answers that passed, of all iterations so far (rejection sampling), or
+how answers of this iteration compare with others to the same problem (GRPO, see `grpo`).
 
 Source: rejection-sampling fine-tuning, Z. Yuan et al., arXiv 2308.01825.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from polysilicon.agents.coder import program
-from polysilicon.agents.posttrain import problems
-from polysilicon.agents.posttrain.problems import ENTRY_POINT, Problem
-from polysilicon.agents.posttrain.step import Recipe, check_extra, train
+from polysilicon.agents.posttrain import asking, problems, problems_file
+from polysilicon.agents.posttrain.asking import AT_ONCE, Answer
+from polysilicon.agents.posttrain.problems import Problem
+from polysilicon.agents.posttrain.step import Example, Lesson, Recipe, check_extra, train
 from polysilicon.errors import InputError
 from polysilicon.runtime import models
-from polysilicon.runtime.types import Agent, Limits
+from polysilicon.runtime.types import Agent
 
 if TYPE_CHECKING:
     from polysilicon.runtime.context import Context
@@ -30,15 +37,10 @@ if TYPE_CHECKING:
 STALENESS = 1
 """Updates by which the adapter that samples may lag behind when phases overlap."""
 
-_ASK = "Complete this Python function."
-_OPENING = "    return"
-_MAX_TOKENS = 48
-_LIMITS = Limits(time_s=2.0, memory_bytes=64 * 2**20)
-_AT_ONCE = 64
 _KEPT_PER_PROBLEM = 2
 
-
 Count = Annotated[int, Meta(ge=1, le=10_000)]
+Draw = Callable[..., list[Problem]]
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,7 +51,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         iterations: of the loop; 0 only evaluates.
         problems: to answer in each iteration.
         samples: answers for each.
-        held_back: problems of compositions that are never trained on, to evaluate with.
+        held_back: problems that are never trained on, to evaluate with.
+        problems_file: problems of your own in place of the generated ones; see `problems_file`.
         temperature: of the samples; evaluation is greedy.
         overlap: sample for the next iteration while this one trains.
         model: whose weights are trained, which must be the one that is served.
@@ -63,8 +66,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     problems: Count = 48
     samples: Annotated[int, Meta(ge=1, le=256)] = 8
     held_back: Count = 96
+    problems_file: Annotated[str, Meta(max_length=4096)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=10)] = 0.8
-    overlap: bool = True
+    overlap: bool = False
     model: str = models.DEFAULT_MODEL
     adapter: str | None = None
     recipe: Recipe = Recipe()
@@ -72,11 +76,22 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Verified answers of one iteration: what to learn, their mean reward, tokens made."""
+    """Verified answers of one iteration.
 
-    examples: list[dict[str, Any]]
-    reward: float
+    Attributes:
+        answers: of each problem all of them, with their rewards.
+        tokens: made.
+        sampled_by: number of the checkpoint whose adapter gave them.
+    """
+
+    answers: list[list[Example]]
     tokens: int
+    sampled_by: int
+
+    def reward(self) -> float:
+        """Return the mean reward."""
+        rewards = [example.reward for group in self.answers for example in group]
+        return sum(rewards) / len(rewards)
 
 
 async def run(ctx: Context, value: Any) -> dict[str, Any]:
@@ -91,24 +106,29 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
         InputError: the input is wrong, or the extra `train` is not installed.
     """
     task = _task(value)
+    draw = problems.draw
+    if task.problems_file is not None:
+        path = Path(task.problems_file)
+        draw = (await asyncio.to_thread(problems_file.read_problems, path)).draw
     if task.iterations:
         check_extra()
-    # It is part of what names a step, so it must not depend on where the run is resumed from.
-    folder = str((ctx.folder / "checkpoints" / ctx.task_id).resolve())
-    held_back = problems.draw(
+    held_back = draw(
         random.Random(f"evaluate {task.seed}"),  # noqa: S311 - no secret
         task.held_back,
         held_back=True,
     )
-    first = await _evaluate(ctx, held_back, task.adapter)
+    given = None if task.adapter is None else _absolute(task.adapter)
+    first = await asking.evaluate(ctx, held_back, given)
     rows = [{"iteration": 0, "pass_rate": _rate(first)}]
-    outcomes, adapter = first, task.adapter
+    outcomes, adapter = first, given
     if task.iterations:
-        loop = _Loop(task, folder, held_back)
-        adapter, outcomes = await (loop.overlapped(ctx) if task.overlap else loop.in_turns(ctx))
+        loop = _Loop(task, draw, held_back, f"checkpoints/{ctx.task_id}")
+        outcomes = await (loop.overlapped(ctx) if task.overlap else loop.in_turns(ctx))
         rows += loop.rows
+        adapter = _absolute(ctx.folder / loop.adapters[-1])
     return {
         "seed": task.seed,
+        "method": task.recipe.method,
         "curve": rows,
         "adapter": adapter,
         "before": _rate(first),
@@ -119,103 +139,113 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
 
 
 class _Loop:
-    """The iterations of one task; `rows` is the curve so far."""
+    """The iterations of one task.
 
-    def __init__(self, task: Task, folder: str, held_back: list[Problem]) -> None:
-        self._task, self._folder, self._held_back = task, folder, held_back
-        self._kept: dict[tuple[str, str], dict[str, Any]] = {}
+    `rows` is the curve so far; `adapters` are paths from the agent's folder, by number; None, which
+    comes first, is the model without one.
+    """
+
+    def __init__(self, task: Task, draw: Draw, held_back: list[Problem], checkpoints: str) -> None:
+        self._task, self._draw, self._held_back = task, draw, held_back
+        self._checkpoints = checkpoints
+        self._kept: dict[tuple[str, str], Example] = {}
+        self.adapters: list[Any] = [None]
         self.rows: list[dict[str, Any]] = []
 
-    async def in_turns(self, ctx: Context) -> tuple[str, list[bool]]:
+    async def in_turns(self, ctx: Context) -> list[bool]:
         """Alternate strictly: no phase begins before the one before it ended."""
-        adapter: str | None = None
         outcomes: list[bool] = []
         for number in range(1, self._task.iterations + 1):
-            batch = await self._sample(ctx, number, adapter)
-            adapter, outcomes = await self._learn(ctx, number, batch)
-        assert adapter is not None
-        return adapter, outcomes
+            batch = await self._sample(ctx, number, number - 1)
+            outcomes = await self._learn(ctx, number, batch)
+        return outcomes
 
-    async def overlapped(self, ctx: Context) -> tuple[str, list[bool]]:
+    async def overlapped(self, ctx: Context) -> list[bool]:
         """Sample for the next iteration while this one trains and is evaluated."""
-        adapter: str | None = None
         outcomes: list[bool] = []
-        batch = await self._sample(ctx, 1, adapter)
+        batch = await self._sample(ctx, 1, 0)
         for number in range(1, self._task.iterations + 1):
-            before = adapter
 
             async def branch(
-                ctx: Context, what: str, number: int = number, batch: Batch = batch,
-                before: str | None = before,
-            ) -> Any:  # fmt: skip
+                ctx: Context, what: str, number: int = number, batch: Batch = batch
+            ) -> Any:
                 if what == "learn":
                     return await self._learn(ctx, number, batch)
-                return await self._sample(ctx, number + 1, before)
+                return await self._sample(ctx, number + 1, number - STALENESS)
 
             both = ("learn", "sample") if number < self._task.iterations else ("learn",)
-            (adapter, outcomes), *following = await ctx.map(branch, both)
+            outcomes, *following = await ctx.map(branch, both)
             if following:
                 batch = following[0]
-        assert adapter is not None
-        return adapter, outcomes
+        return outcomes
 
-    async def _sample(self, ctx: Context, number: int, adapter: str | None) -> Batch:
-        """Answer new problems, and verify the answers: each as it comes, or all in the end."""
-        task = self._task
-        drawn = problems.draw(
+    async def _sample(self, ctx: Context, number: int, by: int) -> Batch:
+        """Answer new problems, and verify the answers: each as it comes, or all in the end.
+
+        Args:
+            ctx: of the task.
+            number: of the iteration.
+            by: number of the adapter that answers.
+        """
+        task, adapter = self._task, self.adapters[by]
+        drawn = self._draw(
             random.Random(f"sample {task.seed} {number}"),  # noqa: S311 - no secret
             task.problems,
             held_back=False,
         )
         asked = [(problem, sample) for problem in drawn for sample in range(task.samples)]
 
-        async def answer(ctx: Context, item: tuple[Problem, int]) -> tuple[str, int]:
+        async def answer(ctx: Context, item: tuple[Problem, int]) -> Answer:
             # Unlike in all rounds of all seeds, and within the 32 bits that llama.cpp takes.
             seed = (task.seed * 1000 + number) * 1000 + item[1]
-            return await _answer(ctx, item[0], adapter, task.temperature, seed)
+            return await asking.ask(ctx, item[0], adapter, task.temperature, seed)
 
-        async def verify(ctx: Context, item: tuple[Problem, str]) -> bool:
-            return await _passes(ctx, *item)
+        async def verify(ctx: Context, item: tuple[Problem, Answer]) -> bool:
+            return await asking.passes(ctx, item[0], item[1].text)
 
-        async def both(ctx: Context, item: tuple[Problem, int]) -> tuple[str, int, bool]:
-            text, tokens = await answer(ctx, item)
-            return text, tokens, await verify(ctx, (item[0], text))
+        async def both(ctx: Context, item: tuple[Problem, int]) -> tuple[Answer, bool]:
+            given = await answer(ctx, item)
+            return given, await verify(ctx, (item[0], given))
 
         if task.overlap:
-            results = await ctx.map(both, asked, limit=_AT_ONCE)
+            results = await ctx.map(both, asked, limit=AT_ONCE)
         else:
-            texts = await ctx.map(answer, asked, limit=_AT_ONCE)
-            pairs = [(item[0], text) for item, (text, _) in zip(asked, texts, strict=True)]
-            passed = await ctx.map(verify, pairs, limit=_AT_ONCE)
-            results = [(*text, ok) for text, ok in zip(texts, passed, strict=True)]
-        return Batch(
-            examples=_kept(asked, results),
-            reward=sum(ok for *_, ok in results) / len(results),
-            tokens=sum(tokens for _, tokens, _ in results),
-        )
+            answers = await ctx.map(answer, asked, limit=AT_ONCE)
+            pairs = [(item[0], given) for item, given in zip(asked, answers, strict=True)]
+            passed = await ctx.map(verify, pairs, limit=AT_ONCE)
+            results = list(zip(answers, passed, strict=True))
+        examples = [
+            asking.example(problem, given, float(ok))
+            for (problem, _), (given, ok) in zip(asked, results, strict=True)
+        ]
+        groups = [examples[n : n + task.samples] for n in range(0, len(examples), task.samples)]
+        tokens = sum(given.tokens for given, _ in results)
+        return Batch(answers=groups, tokens=tokens, sampled_by=by)
 
-    async def _learn(self, ctx: Context, number: int, batch: Batch) -> tuple[str, list[bool]]:
-        """Train on all that passed so far, and evaluate."""
+    async def _learn(self, ctx: Context, number: int, batch: Batch) -> list[bool]:
+        """Train on what this iteration's answers tell, and evaluate."""
         task = self._task
-        for example in batch.examples:
-            prompt = example["messages"][-1]["content"]
-            self._kept[prompt, example["answer"]] = example
-        if not self._kept:
-            raise InputError(
-                "no answer passed, so there is nothing to learn from",
-                mend="give more problems, more samples or a better model",
-            )
-        examples = list(self._kept.values())
+        grpo = task.recipe.method == "grpo"
+        examples = _compared(batch) if grpo else self._passed(batch)
+        lesson = Lesson(
+            checkpoints=self._checkpoints,
+            number=number,
+            seed=task.seed,
+            examples=examples,
+            sampled_by=batch.sampled_by,
+            temperature=task.temperature if grpo else 1.0,
+        )
         trained = await ctx.train(
-            train, task.model, self._folder, number, task.seed, examples,
-            msgspec.to_builtins(task.recipe), model=task.model, threads=task.recipe.threads,
+            train, task.model, msgspec.to_builtins(lesson), msgspec.to_builtins(task.recipe),
+            model=task.model, threads=task.recipe.threads,
         )  # fmt: skip
-        outcomes = await _evaluate(ctx, self._held_back, trained["adapter"])
+        self.adapters.append(trained["adapter"])
+        outcomes = await asking.evaluate(ctx, self._held_back, trained["adapter"])
         self.rows.append(
             {
                 "iteration": number,
                 "pass_rate": _rate(outcomes),
-                "reward": batch.reward,
+                "reward": batch.reward(),
                 "kept": len(examples),
                 "loss": trained["loss"],
                 "last_loss": trained["last_loss"],
@@ -223,61 +253,41 @@ class _Loop:
                 "trained_tokens": trained["tokens"],
             }
         )
-        return trained["adapter"], outcomes
+        return outcomes
+
+    def _passed(self, batch: Batch) -> list[Example]:
+        """Return the first few different answers to each problem that passed, of all iterations.
+
+        Raises:
+            InputError: none did.
+        """
+        for group in batch.answers:
+            answers: dict[str, Example] = {}
+            for example in group:
+                if example.reward and len(answers) < _KEPT_PER_PROBLEM:
+                    answers[example.answer.strip()] = example
+            for example in answers.values():
+                self._kept[example.messages[-1]["content"], example.answer] = example
+        if not self._kept:
+            raise InputError(
+                "no answer passed, so there is nothing to learn from",
+                mend="give more problems, more samples or a better model",
+            )
+        return list(self._kept.values())
 
 
-def _kept(
-    asked: list[tuple[Problem, int]], results: list[tuple[str, int, bool]]
-) -> list[dict[str, Any]]:
-    """Return what to learn: of each problem the first few different answers that passed."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for (problem, _), (text, _, passed) in zip(asked, results, strict=True):
-        answers = found.setdefault(problem.prompt, {})
-        if passed and len(answers) < _KEPT_PER_PROBLEM:
-            answers[text.strip()] = {"messages": _messages(problem), "answer": f"{text}\n"}
-    return [example for answers in found.values() for example in answers.values()]
+def _compared(batch: Batch) -> list[Example]:
+    """Return the answers to problems that some but not all answers solve."""
+    return [
+        example
+        for group in batch.answers
+        if len({example.reward for example in group}) > 1
+        for example in group
+    ]
 
 
-async def _evaluate(ctx: Context, held_back: list[Problem], adapter: str | None) -> list[bool]:
-    """Return which of the held-back problems are solved greedily."""
-
-    async def solve(ctx: Context, problem: Problem) -> bool:
-        text, _ = await _answer(ctx, problem, adapter, 0.0, 0, name="evaluate")
-        return await _passes(ctx, problem, text)
-
-    return await ctx.map(solve, held_back, limit=_AT_ONCE)
-
-
-def _messages(problem: Problem) -> list[dict[str, str]]:
-    """Return the conversation whose last message the model goes on with: an expression."""
-    opening = f"```python\n{problem.prompt}{_OPENING}"
-    return [{"role": "user", "content": _ASK}, {"role": "assistant", "content": opening}]
-
-
-async def _answer(
-    ctx: Context,
-    problem: Problem,
-    adapter: str | None,
-    temperature: float,
-    seed: int,
-    *,
-    name: str = "answer",
-) -> tuple[str, int]:
-    """Return the model's expression, and its tokens."""
-    answer = await ctx.chat(
-        _messages(problem), name=name, max_tokens=_MAX_TOKENS, stop=["\n"],
-        temperature=temperature, seed=seed, adapter=adapter,
-    )  # fmt: skip
-    return answer.text, answer.output_tokens
-
-
-async def _passes(ctx: Context, problem: Problem, text: str) -> bool:
-    """Tell whether an answer passes its problem's tests, in the sandbox."""
-    marker = f"{ctx.rng.getrandbits(64):016x}"
-    code = f"{problem.prompt}{_OPENING}{text}\n"
-    tested = program.test_program(code, problem.test, ENTRY_POINT, marker)
-    result = await ctx.run_code(tested, name="verify", limits=_LIMITS)
-    return result.ok and result.value == marker
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).absolute())
 
 
 def _rate(outcomes: list[bool]) -> float:
@@ -293,6 +303,9 @@ def _task(value: Any) -> Task:
     if task.adapter is not None and task.iterations:
         mend = "give iterations 0"
         raise InputError("input of posttrain: an adapter is only evaluated", mend=mend)
+    if task.recipe.method == "grpo" and (task.samples < 2 or task.temperature == 0.0):
+        mend = "give samples of at least 2 and a temperature above 0"
+        raise InputError("input of posttrain: grpo compares answers that differ", mend=mend)
     return task
 
 

@@ -13,6 +13,7 @@ and fields: llama.cpp, `gguf-py/gguf/constants.py` and `src/llama-adapter.cpp`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from polysilicon.agents.posttrain.prefixes import Tree
 from polysilicon.disk import atomic
 from polysilicon.errors import InputError
 
@@ -183,55 +185,64 @@ def write_adapter(adapter: Adapter, model: Llama, path: Path) -> None:
         writer.close()
 
 
-def hidden(model: Llama, adapter: Adapter | None, tokens: Tensor) -> Tensor:
-    """Return the normed hidden states (batch by length by width) of tokens (batch by length).
-
-    Sequences are padded at their ends: what comes later is never attended to.
-    """
+def hidden(model: Llama, adapter: Adapter | None, tree: Tree) -> Tensor:
+    """Return the normed hidden states (n by width) of the n tokens of a tree."""
     shape = model.shape
     added: list[dict[str, tuple[Tensor, Tensor]]] = [{} for _ in model.layers]
     scale = 1.0
     if adapter is not None:
         added, scale = adapter.pairs(model), adapter.alpha / adapter.rank
-    x = functional.embedding(tokens, model.embedding)
-    turns = _turns(tokens.shape[1], x.shape[2] // shape.heads, shape.rope_base)
+    x = functional.embedding(torch.from_numpy(tree.tokens), model.embedding)
+    positions, sees = torch.from_numpy(tree.positions), torch.from_numpy(tree.sees)
+    where = _Where(
+        turns=_turns(positions, x.shape[1] // shape.heads, shape.rope_base),
+        # Added to the scores: what is not seen counts nothing.
+        mask=torch.zeros(sees.shape, dtype=x.dtype).masked_fill(~sees, -math.inf),
+    )
     for layer, pairs in zip(model.layers, added, strict=True):
 
         def product(name: str, x: Tensor, layer: Any = layer, pairs: Any = pairs) -> Tensor:
             y = functional.linear(x, layer[name])
             if name in pairs:
                 a, b = (part.to(x.dtype) for part in pairs[name])
-                y = y + functional.linear(functional.linear(x, a), b) * scale
+                y = torch.addmm(y, functional.linear(x, a), b.t(), alpha=scale)
             return y
 
         normed = _rms_norm(x, layer["attn_norm"], shape.norm_epsilon)
-        x = x + product("attn_output", _attention(normed, product, shape, turns))
+        x = x + product("attn_output", _attention(normed, product, shape, where))
         normed = _rms_norm(x, layer["ffn_norm"], shape.norm_epsilon)
         gate = functional.silu(product("ffn_gate", normed))
         x = x + product("ffn_down", gate * product("ffn_up", normed))
     return _rms_norm(x, model.norm, shape.norm_epsilon)
 
 
-def _attention(x: Tensor, product: Any, shape: Shape, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the heads' causal attention, put together (batch by length by width)."""
-    batch, length, _ = x.shape
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Where:
+    """Where the tokens stand: angles of their positions, and who sees whom (n by n)."""
+
+    turns: tuple[Tensor, Tensor]
+    mask: Tensor
+
+
+def _attention(x: Tensor, product: Any, shape: Shape, where: _Where) -> Tensor:
+    """Return the heads' attention, put together (n by width)."""
 
     def heads(name: str, count: int) -> Tensor:
-        return product(name, x).view(batch, length, count, -1).transpose(1, 2)
+        return product(name, x).view(1, len(x), count, -1).transpose(1, 2)
 
-    queries = _turned(heads("attn_q", shape.heads), turns)
-    keys = _turned(heads("attn_k", shape.kv_heads), turns)
+    queries = _turned(heads("attn_q", shape.heads), where.turns)
+    keys = _turned(heads("attn_k", shape.kv_heads), where.turns)
     values = heads("attn_v", shape.kv_heads)
     mixed = functional.scaled_dot_product_attention(
-        queries, keys, values, is_causal=True, enable_gqa=True
+        queries, keys, values, attn_mask=where.mask, enable_gqa=True
     )
-    return mixed.transpose(1, 2).reshape(batch, length, -1)
+    return mixed.transpose(1, 2).reshape(len(x), -1)
 
 
-def _turns(length: int, width: int, base: float) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines (length by width/2) of the rotary embedding, arXiv 2104.09864."""
+def _turns(positions: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (n by width/2) of the rotary embedding, arXiv 2104.09864."""
     rates = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), rates)
+    angles = torch.outer(positions.float(), rates)
     return angles.cos(), angles.sin()
 
 

@@ -33,11 +33,15 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         name: of the composition, with its number.
         prompt: the function's header and docstring.
         test: defines `check(candidate)`, which asserts.
+        entry_point: the function's name.
+        whole: the model writes the function's body; else the one expression that it returns.
     """
 
     name: str
     prompt: str
     test: str
+    entry_point: str = ENTRY_POINT
+    whole: bool = False
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):

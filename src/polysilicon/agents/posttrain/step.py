@@ -11,27 +11,66 @@ from msgspec import Meta
 from polysilicon.errors import InputError
 from polysilicon.runtime import models
 
+Method = Literal["rejection", "grpo"]
+
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train.
 
     Attributes:
+        method: `rejection` learns the answers that passed, of all rounds; `grpo` makes the answers
+            of this round likelier that are better than others to the same problem, and the others
+            less likely.
         rank: of the adapter.
         alpha: its addition is scaled by alpha/rank.
         learning_rate: of AdamW.
         epochs: passes over the examples.
-        batch: sequences of one step of the optimizer.
+        batch: sequences of one step of the optimizer; whole groups with `grpo`.
+        clip: of `grpo`, how far a token's probability may move from where it was sampled and still
+            be rewarded for it, as a share.
+        kl: of `grpo`, weight of the divergence from the base model.
         threads: of PyTorch.
         precision: of the frozen matrices, `bfloat16` or `float32`.
     """
 
+    method: Method = "rejection"
     rank: Annotated[int, Meta(ge=1, le=256)] = 16
     alpha: Annotated[float, Meta(gt=0)] = 32.0
     learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
     epochs: Annotated[int, Meta(ge=1, le=100)] = 2
     batch: Annotated[int, Meta(ge=1, le=1024)] = 8
+    clip: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    kl: Annotated[float, Meta(ge=0)] = 0.04
     threads: Annotated[int, Meta(ge=1, le=1024)] = 2
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation, how its last message, the assistant's, goes on, and what that was worth."""
+
+    messages: list[dict[str, str]]
+    answer: str
+    reward: float = 1.0
+
+
+class Lesson(msgspec.Struct, frozen=True, kw_only=True):
+    """What one training step learns.
+
+    Attributes:
+        checkpoints: where this task's are, from the agent's folder.
+        number: of the checkpoint to write; the one before it is what training begins with.
+        seed: of the run.
+        examples: what to learn from.
+        sampled_by: number of the checkpoint whose adapter gave them; 0 is the model without one.
+        temperature: at which it gave them.
+    """
+
+    checkpoints: str
+    number: int
+    seed: int
+    examples: list[Example]
+    sampled_by: int = 0
+    temperature: float = 1.0
 
 
 def check_extra() -> None:
@@ -46,8 +85,27 @@ def check_extra() -> None:
         raise InputError(f"training needs {' and '.join(missing)}", mend=mend)
 
 
-def train(model: str, *rest: Any) -> dict[str, Any]:
-    """Train on examples; see `trainer.train`, which takes the model's file in place of its name."""
+def probe(model: str, threads: int) -> dict[str, Any]:
+    """Time some steps of the optimizer; see `trainer.probe`, which takes the model's file."""
     from polysilicon.agents.posttrain import trainer  # noqa: PLC0415 - imports PyTorch
 
-    return trainer.train(str(models.pull(model)), *rest)
+    return trainer.probe(str(models.pull(model)), Recipe(threads=threads))
+
+
+def train(model: str, lesson: Any, recipe: Any, *, folder: str) -> dict[str, Any]:
+    """Train; see `trainer.train`, which takes the model's file in place of its name.
+
+    Args:
+        model: its name.
+        lesson: fields of `Lesson`.
+        recipe: fields of `Recipe`.
+        folder: the agent's.
+    """
+    from polysilicon.agents.posttrain import trainer  # noqa: PLC0415 - imports PyTorch
+
+    return trainer.train(
+        str(models.pull(model)),
+        msgspec.convert(lesson, Lesson),
+        msgspec.convert(recipe, Recipe),
+        folder,
+    )

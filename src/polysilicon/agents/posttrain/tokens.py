@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from polysilicon.agents.posttrain.step import Example
 from polysilicon.disk import atomic
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 
@@ -25,13 +26,6 @@ Tokens = npt.NDArray[np.int32]
 
 _CONTEXT_TOKENS = 64
 """The server that tokenises never computes; this bounds what it sets aside."""
-
-
-class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation, and how its last message, the assistant's, goes on."""
-
-    messages: list[dict[str, str]]
-    answer: str
 
 
 class Sequence_(msgspec.Struct, frozen=True, kw_only=True):  # noqa: N801 - not Python's
@@ -94,8 +88,12 @@ def tokenise(words: Vocabulary, examples: Iterable[Example]) -> Iterator[Sequenc
 
     Prompt and answer are cut apart where the model's own tokens began, not anew as one text.
     """
+    last: list[dict[str, str]] = []
+    prompt = np.empty(0, np.int32)
     for example in examples:
-        prompt = words.tokens(words.prompt(example.messages), special=True)
+        if example.messages != last:  # answers to one problem follow each other
+            prompt = words.tokens(words.prompt(example.messages), special=True)
+            last = example.messages
         answer = words.tokens(example.answer)
         yield Sequence_(tokens=np.concatenate([prompt, answer]), begin=len(prompt))
 
