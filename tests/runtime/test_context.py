@@ -19,10 +19,9 @@ from polysilicon.runtime import search
 from polysilicon.runtime.context import Context
 from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
-from polysilicon.runtime.executor import Workers
+from polysilicon.runtime.here import Here
 from polysilicon.runtime.journal import JournalError
 from polysilicon.runtime.journals.sqlite import SqliteJournal
-from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.scope import Scope, TaskState
@@ -112,17 +111,14 @@ def run(folder: Path, scenario: Scenario, engine: LlamaCpp | None = None) -> Any
         begin_s = time.monotonic()
         runner = StepRunner(journal, Dispatcher([pool]), lambda: time.monotonic() - begin_s)
         resources = Resources(
-            runner=runner, workers=Workers(2), front=Workers(2, yields=False), cpu=SharedCpu(),
-            model="smollm2-135m-instruct", cores=2, clock=lambda: time.monotonic() - begin_s,
-            sandboxes={}, indexes={},
+            runner=runner, here=Here.opened(2), model="smollm2-135m-instruct",
+            clock=lambda: time.monotonic() - begin_s,
         )  # fmt: skip
         task = TaskState("t", "agent", 0.0, random.Random(1), history=await journal.history("t"))
         try:
             return await scenario(Context(resources, Scope(task), folder))
         finally:
-            await resources.workers.close()
-            for sandbox in resources.sandboxes.values():
-                await sandbox.close()
+            await resources.here.close()
             journal.close()
 
     return asyncio.run(main())
@@ -358,6 +354,17 @@ def test_failures_are_journaled_and_replayed(tmp_path: Path) -> None:
     run(tmp_path, scenario)
     run(tmp_path, scenario)
     assert named(tmp_path, "fail_always").outcome == "error"
+
+
+@pytest.mark.parametrize("name", ["pay\0", "é" * 500])
+def test_a_name_that_a_journal_cannot_keep_fails_its_step_alone(tmp_path: Path, name: str) -> None:
+    async def scenario(ctx: Context) -> Any:
+        with pytest.raises(InputError, match="no NUL, and its id at most 1000 bytes"):
+            await ctx.call(pair, name=name)
+        return await ctx.call(pair, name="é" * 490)
+
+    assert run(tmp_path, scenario) is not None
+    assert len(steps(tmp_path)) == 1
 
 
 def test_retries_with_back_off(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from polysilicon import schedule
 from polysilicon.catalog.fleet import Pool
 from polysilicon.catalog.policy import Policy, Residency
 from polysilicon.errors import EngineError, InputError, PolicyError, StepError
 from polysilicon.runtime.attempts import _first_to_succeed
-from polysilicon.runtime.dispatch import Decision, Dispatcher, written
+from polysilicon.runtime.dispatch import Decision, Dispatcher, load_rules, written
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
@@ -76,6 +77,14 @@ def test_the_cheapest_takes_it_and_why_is_told() -> None:
     # A second of work, priced, and a millionth of a thousandth of a dollar for the waiting.
     assert scores == {"home": pytest.approx(2.0), "away": pytest.approx(1.0)}
     assert min(scores, key=lambda name: scores[name]) == decision.pool
+
+
+def test_what_is_loaded_before_the_first_step_is_what_steps_ask() -> None:
+    rules: list[Any] = [schedule.allowed, schedule.choose]
+    assert taken(Dispatcher(here_and_there()), task()) == "away"
+    asked = [list(rule.signatures) for rule in rules]
+    load_rules()
+    assert [list(rule.signatures) for rule in rules] == asked
 
 
 def test_a_deadline_buys_a_dearer_pool_that_is_free() -> None:
@@ -546,3 +555,16 @@ def test_a_step_keeps_its_pool_where_a_reload_leaves_none(tmp_path: Path) -> Non
     found = asyncio.run(hedged(tmp_path, pools, work))
     assert found == ["a"]
     assert [p.gates["engine"].running for p in pools] == [0, 0]
+
+
+def test_a_dispatcher_that_is_refused_leaves_the_one_before_as_it_was() -> None:
+    """Its pools are those of the gateway's whose reload was refused: they stay in use."""
+    near, far = pool("near"), pool("far", usd_per_s=1.5)
+    dispatcher = Dispatcher([near, far])
+    assert taken(dispatcher, task(klass=schedule.INTERACTIVE)) == "near"
+    for refused in (Policy(objective="energy"), Policy(supply_max={"local": 1})):
+        with pytest.raises(InputError):
+            Dispatcher([near, far], refused)
+    near.gates["engine"].running += 1
+    near.gates["engine"].leave(500.0, "chat")
+    assert taken(dispatcher, task(klass=schedule.INTERACTIVE)) == "far"

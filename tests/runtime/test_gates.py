@@ -17,7 +17,9 @@ from polysilicon.schedule import BATCH, INTERACTIVE
 
 
 def waiter(klass: int = BATCH, prompt: int = 0) -> Any:
-    return SimpleNamespace(left_s=0.0, klass=klass, deadline_s=math.inf, prompts={"p": prompt})
+    return SimpleNamespace(
+        left_s=0.0, klass=klass, deadline_s=math.inf, prompts={"p": prompt}, queues=[]
+    )
 
 
 async def returns(gate: Gate, pause_s: float) -> Any:
@@ -87,6 +89,16 @@ def test_the_batch_grows_only_while_it_pays() -> None:
     assert 7 <= batch.most <= 11
     noted(batch, 0.02, 0.0)
     assert batch.most == 64
+
+
+def test_a_batch_that_stays_at_one_does_not_forget_the_others() -> None:
+    batch = Batch(16)
+    for sequences in [*range(40, 100), 8] * 8 + [1] * 16:  # of sizes that came last some are kept
+        batch.noted(11, 0.1 * sequences, sequences)
+    assert batch.most == 1
+    for _ in range(1000):
+        batch.noted(11, 0.1, 1)
+    assert batch.most == 1
 
 
 def test_short_answers_say_nothing_of_a_batch() -> None:
@@ -188,6 +200,7 @@ def test_no_slot_is_kept_for_a_task_whose_next_steps_wait_already() -> None:
         await asyncio.sleep(0)
         gate.leave(0.01, "plan", task)
         await asyncio.wait_for(more, 1.0)
+        assert gate.held == 0
 
     asyncio.run(scenario())
 
@@ -201,6 +214,7 @@ def test_a_task_that_ended_keeps_nothing() -> None:
         gate.leave(0.01, "plan", task)
         gate.ended(task)
         await asyncio.wait_for(other, 1.0)
+        assert (gate.held, gate.running) == (0, 1)
 
     asyncio.run(scenario())
 
@@ -238,5 +252,24 @@ def test_room_that_a_batch_gains_is_taken_at_once() -> None:
         for n in range(64):
             gate.noted(11, 0.2, 1 + n % 12)
         await asyncio.wait_for(late, 1.0)
+        assert gate.running == 2
 
     asyncio.run(scenario())
+
+
+def test_a_gate_that_grows_lets_in_who_waits() -> None:
+    async def scenario() -> tuple[int, int, int]:
+        gate = Gate(1, front=1)
+        entering = [asyncio.create_task(gate.enter(waiter())) for _ in range(4)]
+        await asyncio.sleep(0)
+        before = gate.running
+        gate.resize(3)
+        grown = gate.running
+        gate.resize(1)
+        gate.leave()
+        await asyncio.sleep(0)
+        for task in entering:
+            task.cancel()
+        return before, grown, gate.running
+
+    assert asyncio.run(scenario()) == (1, 3, 2)

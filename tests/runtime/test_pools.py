@@ -13,7 +13,7 @@ from polysilicon.schedule import BATCH, INTERACTIVE
 
 
 def _task(attained_s: float) -> SimpleNamespace:
-    return SimpleNamespace(left_s=attained_s, klass=BATCH, deadline_s=math.inf)
+    return SimpleNamespace(left_s=attained_s, klass=BATCH, deadline_s=math.inf, queues=[])
 
 
 def test_the_waiting_step_with_least_service_enters_first() -> None:
@@ -144,7 +144,9 @@ def test_somebody_who_waits_goes_first_and_then_who_would_be_late(
 
         async def step(name: str, klass: int, deadline_s: float) -> None:
             nonlocal now_s
-            await gate.enter(SimpleNamespace(left_s=0.0, klass=klass, deadline_s=deadline_s))
+            await gate.enter(
+                SimpleNamespace(left_s=0.0, klass=klass, deadline_s=deadline_s, queues=[])
+            )
             order.append(name)
             await asyncio.sleep(0)
             now_s += 1.0

@@ -7,15 +7,18 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
 from polysilicon.errors import InputError, ToolError
-from polysilicon.runtime.engines.lexical import embed as embed_words
-from polysilicon.runtime.executor import IDEMPOTENCY_KEY, has_effects, importable_name
-from polysilicon.runtime.pools import RunningPool
-from polysilicon.runtime.resources import Resources
+from polysilicon.runtime.executor import (
+    IDEMPOTENCY_KEY,
+    has_effects,
+    has_parameter,
+    importable_name,
+)
+from polysilicon.runtime.jobs import Await, Call, Code, Job, Search, Words
 from polysilicon.runtime.scope import Scope, StepCall, Usage
 from polysilicon.runtime.together import together
 from polysilicon.runtime.types import (
@@ -29,6 +32,10 @@ from polysilicon.runtime.types import (
     Trained,
 )
 
+if TYPE_CHECKING:  # see scope.py
+    from polysilicon.runtime.pools import RunningPool
+    from polysilicon.runtime.resources import Resources
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -39,6 +46,7 @@ _TOOL_TIMEOUT_S = 120.0
 _TRAIN_TIMEOUT_S = 3600.0
 _MAP_LIMIT = 32
 _SANDBOX_GRACE_S = 10.0
+_FOLDER = "folder"
 
 
 class Context:
@@ -83,7 +91,8 @@ class Context:
             timeout_s: limit of one attempt.
             retries: further attempts after a failure.
             on_token: called with each piece of text as it comes (not on replay).
-            **options: further fields of `ChatRequest`, such as `schema` and `max_tokens`.
+            **options: further fields of `ChatRequest`, such as `schema` and `max_tokens`; an
+                `adapter` is looked for from `folder`, so that the run may be moved.
 
         Raises:
             StepError: it failed.
@@ -104,8 +113,12 @@ class Context:
                 if on_token is not None:
                     on_token(text)
 
+            asked = request
+            if request.adapter is not None:
+                path = str(self.folder.resolve() / request.adapter)
+                asked = msgspec.structs.replace(request, adapter=path)
             async with self._resources.engine_cpu(pool, usage):
-                result = await pool.engine.chat(request, first_token)
+                result = await pool.engine.chat(asked, first_token)
             usage.prompt_tokens = result.prompt_tokens
             usage.cached_tokens = result.cached_tokens
             usage.output_tokens = result.output_tokens
@@ -123,19 +136,18 @@ class Context:
         )
         return await self._resources.runner.run(self._scope, call, work, ChatResult)
 
-    async def _in_thread(self, work: Callable[[], Out], usage: Usage) -> Out:
-        """Do a tool's work in a thread of this process, and meter it."""
-
-        def metered() -> tuple[Out, float, float, float]:
-            begin_s, cpu_begin_s = time.monotonic(), time.thread_time()
-            result = work()
-            return result, time.thread_time() - cpu_begin_s, begin_s, time.monotonic()
-
-        result, cpu_s, begin_s, end_s = await asyncio.to_thread(metered)
-        self._resources.cpu.exclude(cpu_s)
-        usage.cpu_s, usage.cores = cpu_s, 1
-        self._ran(usage, begin_s, end_s)
-        return result
+    async def _do(self, pool: RunningPool, job: Job, usage: Usage) -> Any:
+        """Have a job done by the pool, and meter it; return its result."""
+        executor, front = self._resources.executor(pool), self._scope.task.waited_for
+        usage.cores = 1
+        done = await executor.run(job, front=front)
+        usage.cpu_s = (usage.cpu_s or 0.0) + done.cpu_s
+        if done.wait_s is not None:
+            usage.wait_s = (usage.wait_s or 0.0) + done.wait_s
+        usage.startup_s, usage.memory_bytes = done.startup_s, done.memory_bytes
+        if done.begin_s is not None and done.end_s is not None:
+            self._ran(usage, done.begin_s, done.end_s)
+        return done.result
 
     def _ran(self, usage: Usage, begin_s: float, end_s: float) -> None:
         """Note when work began and ended, told by `time.monotonic`, in seconds of the run."""
@@ -163,12 +175,9 @@ class Context:
         """
         lexical = model is None or model == LEXICAL
 
-        def count_words() -> EmbedResult:
-            return EmbedResult(vectors=embed_words(texts))
-
         async def work(pool: RunningPool, usage: Usage) -> EmbedResult:
             if lexical:
-                return await self._in_thread(count_words, usage)
+                return cast("EmbedResult", await self._do(pool, Words(texts), usage))
             assert pool.engine is not None
             async with self._resources.engine_cpu(pool, usage):
                 result = await pool.engine.embed(texts)
@@ -176,13 +185,9 @@ class Context:
             return result
 
         call = StepCall(
-            kind="embed",
-            name=name,
-            model=model or LEXICAL,
-            resource="cpu" if lexical else "engine",
-            arguments=list(texts),
-            timeout_s=timeout_s,
-        )
+            kind="embed", name=name, model=model or LEXICAL,
+            resource="cpu" if lexical else "engine", arguments=list(texts), timeout_s=timeout_s,
+        )  # fmt: skip
         result = await self._resources.runner.run(self._scope, call, work, EmbedResult)
         return result.vectors
 
@@ -208,18 +213,15 @@ class Context:
             SandboxError: the sandbox itself failed.
         """
         bounds = limits or Limits()
-        box = self._resources.sandbox(sandbox or DEFAULT_SANDBOX, front=self._scope.task.waited_for)
+        job = Code(sandbox or DEFAULT_SANDBOX, code, inputs or {}, bounds)
 
-        async def work(_pool: RunningPool, usage: Usage) -> CodeResult:
-            result = await box.run(code, inputs or {}, bounds)
-            usage.cpu_s, usage.cores = result.cpu_s, 1
-            usage.startup_s, usage.memory_bytes = result.startup_s, result.memory_bytes
-            return result
+        async def work(pool: RunningPool, usage: Usage) -> CodeResult:
+            return cast("CodeResult", await self._do(pool, job, usage))
 
         call = StepCall(
             kind="tool",
             name=name,
-            arguments=[box.name, code, inputs, bounds],
+            arguments=[job.sandbox, code, inputs, bounds],
             timeout_s=bounds.time_s + _SANDBOX_GRACE_S,
         )
         return await self._resources.runner.run(self._scope, call, work, CodeResult)
@@ -232,10 +234,10 @@ class Context:
         Raises:
             InputError: there is no such index.
         """
-        opened = self._resources.index(self.folder / "indexes" / index)
+        job = Search(self.folder / "indexes" / index, query, k)
 
-        async def work(_pool: RunningPool, usage: Usage) -> list[Hit]:
-            return await self._in_thread(lambda: opened.search(query, k), usage)
+        async def work(pool: RunningPool, usage: Usage) -> list[Hit]:
+            return cast("list[Hit]", await self._do(pool, job, usage))
 
         call = StepCall(
             kind="tool", name=name, arguments=[index, query, k], timeout_s=_TOOL_TIMEOUT_S
@@ -254,7 +256,8 @@ class Context:
     ) -> Any:
         """Call a module-level function in a worker process and return its result (JSON types).
 
-        An `async def` function is awaited in this process instead: for waiting on a network.
+        An `async def` function is awaited in the pool's process instead (this one, unless the pool
+        is on other machines): for waiting on a network.
 
         A function with a parameter `idempotency_key` has effects outside: it gets a text that is
         the same however often this step is tried, also on resumption, and of no other step.
@@ -267,11 +270,11 @@ class Context:
         waits = asyncio.iscoroutinefunction(fn)
         effects = has_effects(fn)
 
-        async def work(_pool: RunningPool, usage: Usage) -> Any:
+        async def work(pool: RunningPool, usage: Usage) -> Any:
             given = ({IDEMPOTENCY_KEY: usage.idempotency_key} if effects else {}) | kwargs
             if waits:
-                return await _await_tool(fn, args, given, usage)
-            return await self._by_worker(fn, args, given, timeout_s, usage)
+                return await self._waited(pool, Await(fn, args, given), usage)
+            return await self._do(pool, Call(fn, args, given, timeout_s), usage)
 
         call = StepCall(
             kind="tool",
@@ -284,23 +287,15 @@ class Context:
         )
         return await self._resources.runner.run(self._scope, call, work, Any)
 
-    async def _by_worker(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        timeout_s: float,
-        usage: Usage,
-    ) -> msgspec.Raw:
-        """Call a function in a worker process, and meter it; return its result, encoded."""
-        usage.cores = 1
-        workers = self._resources.workers_for(self._scope.task)
-        result = await workers.call(fn, args, kwargs, timeout_s)
-        usage.cpu_s = (usage.cpu_s or 0.0) + result.cpu_s
-        if result.wait_s is not None:
-            usage.wait_s = (usage.wait_s or 0.0) + result.wait_s
-        self._ran(usage, result.begin_s, result.end_s)
-        return msgspec.Raw(result.data)
+    async def _waited(self, pool: RunningPool, job: Await, usage: Usage) -> Any:
+        """Have an `async def` tool awaited; its time counts as waiting."""
+        begin_s = time.monotonic()
+        try:
+            executor, front = self._resources.executor(pool), self._scope.task.waited_for
+            return (await executor.run(job, front=front)).result
+        finally:
+            usage.wait_s = (usage.wait_s or 0.0) + time.monotonic() - begin_s
+            usage.cpu_s = 0.0
 
     async def train(
         self,
@@ -313,6 +308,9 @@ class Context:
         timeout_s: float = _TRAIN_TIMEOUT_S,
     ) -> dict[str, Any]:
         """Train a model by a module-level function in a worker process; return its result.
+
+        A function with a parameter `folder` gets the agent's, for its checkpoints; that is no part
+        of what names the step, so that the run may be moved.
 
         Args:
             fn: returns a dictionary (JSON types) with `tokens`: how many were trained on.
@@ -327,12 +325,14 @@ class Context:
             StepTimeoutError: it ran past `timeout_s`; its process was killed.
         """
         module, function = importable_name(fn)
+        where = {_FOLDER: str(self.folder.resolve())} if has_parameter(fn, _FOLDER) else {}
 
-        async def work(_pool: RunningPool, usage: Usage) -> Any:
-            result = await self._by_worker(fn, args, {}, timeout_s, usage)
+        async def work(pool: RunningPool, usage: Usage) -> Any:
+            result = await self._do(pool, Call(fn, args, where, timeout_s), usage)
             usage.cores = threads
             try:
-                usage.prompt_tokens = msgspec.msgpack.decode(result, type=Trained).tokens
+                told = msgspec.msgpack.decode(result, type=Trained)
+                usage.prompt_tokens, usage.startup_s = told.tokens, told.startup_s
             except msgspec.ValidationError as error:
                 raise ToolError(f"{function} does not tell its tokens: {error}") from error
             return result
@@ -380,17 +380,3 @@ class Context:
             beside = {step for step in self._scope.frontier if step not in start}
             self._scope.frontier = tuple(sorted(followed | beside))
         return [results[index] for index in range(len(results))]
-
-
-async def _await_tool(
-    fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any], usage: Usage
-) -> Any:
-    """Await an `async def` tool in this process; its time counts as waiting."""
-    begin_s = time.monotonic()
-    try:
-        return await fn(*args, **kwargs)
-    except Exception as error:
-        raise ToolError(f"{type(error).__name__}: {error}") from error
-    finally:
-        usage.wait_s = (usage.wait_s or 0.0) + time.monotonic() - begin_s
-        usage.cpu_s = 0.0

@@ -17,8 +17,12 @@ from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.policy import Objective, Policy
 from polysilicon.errors import InputError, PolicyError
+from polysilicon.runtime.known import Known
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import StepCall, TaskState
+
+_MOST_TOLD = 32
+"""Pools that a decision names."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,7 +55,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         step_id: of the step.
         attempt: 0 for the first; fallbacks and retries count on.
         pool: that takes it.
-        why: the pools of the fleet, as they were known then.
+        why: the pools of the fleet, as they were known then; of a fleet of more than 32 the 32
+            that would cost least.
     """
 
     task_id: str
@@ -90,15 +95,16 @@ class Dispatcher:
     ) -> None:
         self.policy = policy or Policy()
         self._pools, self._tell = pools, tell
+        self._check()  # first: what is known below takes the gates' news from another dispatcher
         self._vendors = list(dict.fromkeys(vendor(pool.offer_name) for pool in pools))
         codes = [self._vendors.index(vendor(pool.offer_name)) for pool in pools]
         self._vendor = np.array(codes, np.int64)
         self._most_share = np.array([self.policy.vendor_share_max.get(v, 1.0)
                                      for v in self._vendors])  # fmt: skip
         self._spent_usd = np.zeros(len(self._vendors))
+        self._pools_known = Known(pools, self.policy)
         free = not self.policy.residency and not self.policy.vendor_share_max
         self._only = pools[0] if len(pools) == 1 and free and tell is None else None
-        self._check()
 
     def _check(self) -> None:
         """Raise `InputError` where the fleet is not allowed, or the objective not known of it."""
@@ -140,23 +146,21 @@ class Dispatcher:
         only = self._only
         if only is not None and call.only is None and only.serves_call(call):
             return None if without else Choice(only)
-        serves = np.array([p.serves_call(call) for p in self._pools])
+        pools = self._pools_known
+        serves = pools.serves(call)
         if not serves.any():
             what = call.model or call.name
             mend = "add it to `serves` of a pool, or choose another model"
             raise InputError(f"no pool serves {call.kind}:{what}", mend=mend)
         now_s = time.monotonic()
-        resident = self._resident(task)
-        up = np.array([ok and p.gates[call.resource].health.up(now_s)
-                       for p, ok in zip(self._pools, serves, strict=True)])  # fmt: skip
-        left = np.array([p not in without for p in self._pools])
-        asked = self._asked(call)
-        left &= asked
-        may = self._allowed(serves & left & up, resident)
+        resident = pools.resident(task.data_class)
+        up = serves & pools.up(call.resource, now_s)
+        asked, failed = pools.asked(call), self._places(without)
+        may = self._allowed(serves & asked & ~failed & up, resident)
         if not may.any():  # rather a pool that failed before than none
-            may = self._allowed(serves & left, resident)
+            may = self._allowed(serves & asked & ~failed, resident)
         objective = call.objective or self.policy.objective
-        known = self._known(call, task, may, objective)
+        known = self._known(call, task, objective)
         slack_s, late = _lateness(task, now_s, objective)
         index = schedule.choose(*known, may, slack_s, late)
         if index < 0:
@@ -168,13 +172,7 @@ class Dispatcher:
             self.spend(choice.pool.offer_name, choice.reserved_usd)
         if self._tell is not None:
             found = schedule.scores(*known, may, slack_s, late)
-            choice.why = self._why(serves, asked, resident, up, left)
-            for at in np.flatnonzero(may).tolist():
-                price, work_s, saved_s, queue_s = (float(column[at]) for column in known)
-                choice.why[at] = Candidate(
-                    pool=self._pools[at].name, score_usd=float(found[at]), usd_per_s=price,
-                    work_s=work_s, saved_s=saved_s, queue_s=queue_s,
-                )  # fmt: skip
+            choice.why = self._why(serves, asked, resident, up, ~failed, (found, *known))
         return choice
 
     def other(
@@ -211,25 +209,26 @@ class Dispatcher:
 
     def ended(self, task: TaskState) -> None:
         """Forget a task that takes no more steps; no room is kept for it."""
-        for pool in self._pools:
-            for gate in pool.gates.values():
-                gate.ended(task)
+        for gate in self._pools_known.holding:
+            gate.ended(task)
 
     def refusal(self, call: StepCall, task: TaskState) -> PolicyError:
         """Return why no pool may take a step."""
         what = call.model or call.name
-        serves = np.array([p.serves_call(call) for p in self._pools])
+        serves, asked = self._pools_known.serves(call), self._pools_known.asked(call)
         every = np.ones(len(self._pools), np.bool_)
-        told = self._why(serves, self._asked(call), self._resident(task), every, every)
+        resident = self._pools_known.resident(task.data_class)
+        told = self._why(serves, asked, resident, every, every)
         reasons = "; ".join(f"{c.pool}: {c.refused}" for c in told)
         return PolicyError(f"the policy lets no pool take {call.kind}:{what}: {reasons}")
 
-    def _asked(self, call: StepCall) -> Any:
-        only = call.only
-        return np.array([only is None or p.name in only for p in self._pools])
-
-    def _resident(self, task: TaskState) -> Any:
-        return np.array([self.policy.resident(task.data_class, p.region) for p in self._pools])
+    def _places(self, pools: Sequence[RunningPool]) -> Any:
+        """Return a flag for each pool of the fleet: whether it is one of some."""
+        found = np.zeros(len(self._pools), np.bool_)
+        for pool in pools:
+            if (at := self._pools_known.place_of(pool)) is not None:
+                found[at] = True
+        return found
 
     def _allowed(self, able: Any, resident: Any) -> Any:
         spent, share = np.maximum(self._spent_usd, 0.0), self._most_share
@@ -237,29 +236,36 @@ class Dispatcher:
         return schedule.allowed(able, resident, self._vendor, spent, share)
 
     def _known(
-        self, call: StepCall, task: TaskState, may: Any, objective: Objective
+        self, call: StepCall, task: TaskState, objective: Objective
     ) -> tuple[Any, Any, Any, Any]:
         """Return price, work, what is saved of it, and queue of each pool, by the objective."""
-        rows = []
-        for pool, ok in zip(self._pools, may, strict=True):
-            if not ok:
-                rows.append((0.0, 0.0, 0.0, 0.0))
-                continue
-            price, work_s, queue_s = pool.load(call.resource, call.name)
-            saved_s = pool.saved_s(task.prompts) if call.resource == "engine" else 0.0
-            if objective == "latency":
-                price = 0.0
-            elif objective == "energy":
-                price = (pool.watts or 0.0) / pool.gates[call.resource].cap
-            rows.append((price, work_s, saved_s, queue_s))
-        price_, work_, saved_, queue_ = (np.array(column) for column in zip(*rows, strict=True))
-        return price_, work_, saved_, queue_
+        loads = self._pools_known.loads(call.resource, call.name)
+        price = loads.price_usd_per_s
+        if objective == "latency":
+            price = np.zeros_like(price)
+        elif objective == "energy":
+            price = self._pools_known.watts_a_slot(call.resource)
+        prompts = task.prompts if call.resource == "engine" else {}
+        return price, loads.work_s, self._pools_known.saved_s(prompts), loads.queue_s
 
-    def _why(self, serves: Any, asked: Any, resident: Any, up: Any, left: Any) -> list[Candidate]:
-        """Return for each pool why it may not take a step, as far as one of these says so."""
+    def _why(
+        self, serves: Any, asked: Any, resident: Any, up: Any, left: Any,
+        scored: tuple[Any, ...] | None = None,
+    ) -> list[Candidate]:  # fmt: skip
+        """Return of each pool what it would cost there, or why it may not go there."""
+        order: Sequence[int] = range(len(self._pools))
+        if len(self._pools) > _MOST_TOLD and scored is not None:
+            order = sorted(np.argsort(scored[0], kind="stable")[:_MOST_TOLD].tolist())
         found = []
-        for at, pool in enumerate(self._pools):
-            name = self._vendors[self._vendor[at]]
+        for at in order[:_MOST_TOLD]:
+            pool, name = self._pools[at], self._vendors[self._vendor[at]]
+            if scored is not None and scored[0][at] < np.inf:
+                score, price, work_s, saved_s, queue_s = (float(column[at]) for column in scored)
+                found.append(Candidate(
+                    pool=pool.name, score_usd=score, usd_per_s=price, work_s=work_s,
+                    saved_s=saved_s, queue_s=queue_s,
+                ))  # fmt: skip
+                continue
             reason = (
                 "it does not serve such steps" if not serves[at]
                 else "this call may not use it" if not asked[at]
@@ -278,6 +284,16 @@ def _lateness(task: TaskState, now_s: float, objective: Objective) -> tuple[floa
         return 0.0, 1.0
     late = schedule.SLO_LATE_USD_PER_S if task.deadline_s < np.inf else schedule.LATE_USD_PER_S
     return task.deadline_s - now_s, late
+
+
+def load_rules() -> None:
+    """Load the compiled rules by which pools are chosen: half a second, in a thread.
+
+    Otherwise the first step that is placed waits for that, and the event loop with it.
+    """
+    none, codes, flags = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    schedule.allowed(flags, flags, codes, none, none)
+    schedule.choose(none, none, none, none, flags, 0.0, 0.0)
 
 
 def vendor(offer: str) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import CancelledError as FutureCancelledError
+from contextlib import suppress
 from functools import lru_cache
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -61,22 +62,46 @@ class Workers:
         self.count = count
         self._yields = yields
         self._pool: Any = None
+        self._starting = threading.Lock()
 
     def _started(self) -> Any:
-        if self._pool is None:
+        """Return the processes, started where they are not there: half a second, for a thread."""
+        with self._starting:
+            if self._pool is not None:
+                return self._pool
             # Not fork: the engine's threads would leave locks held in the child.
             methods = multiprocessing.get_all_start_methods()
             method = "forkserver" if "forkserver" in methods else "spawn"
             context = multiprocessing.get_context(method)
             # With what agents import, so that each worker shares it instead of importing it again.
             context.set_forkserver_preload(["polysilicon.runtime.context"])
-            self._pool = ProcessPool(
+            pool = ProcessPool(
                 max_workers=self.count,
                 context=context,
                 initializer=_begin,
                 initargs=(self._yields,),
             )
-        return self._pool
+            _ = pool.active  # which starts it
+            self._pool = pool
+            return pool
+
+    async def start(self) -> None:
+        """Start the processes, unless they are there; where they cannot, the first call says so."""
+        with suppress(BrokenExecutor, OSError):
+            await asyncio.to_thread(self._started)
+
+    def processes(self) -> list[int]:
+        """Return the numbers of the worker processes that there are."""
+        if self._pool is None:
+            return []
+        return list(self._pool._pool_manager.worker_manager.workers)  # noqa: SLF001 - told nowhere else
+
+    def _stop(self) -> None:
+        with self._starting:
+            if self._pool is not None:
+                self._pool.stop()
+                self._pool.join()
+                self._pool = None
 
     async def call(
         self,
@@ -93,9 +118,15 @@ class Workers:
             StepTimeoutError: it ran past `timeout_s`.
         """
         module, name = importable_name(fn)
-        future = self._started().schedule(
-            _run, args=[module, name, msgspec.msgpack.encode([args, kwargs])], timeout=timeout_s
-        )
+        arguments = msgspec.msgpack.encode([args, kwargs])
+        return await self.call_named(module, name, arguments, timeout_s)
+
+    async def call_named(
+        self, module: str, name: str, arguments: bytes, timeout_s: float
+    ) -> CallResult:
+        """Call a function by its name with arguments as msgpack, `[args, kwargs]`; see `call`."""
+        pool = self._pool or await asyncio.to_thread(self._started)  # not on the loop
+        future = pool.schedule(_run, args=[module, name, arguments], timeout=timeout_s)
         try:
             outcome = await self._outcome(name, future)
         except TimeoutError as error:
@@ -125,10 +156,7 @@ class Workers:
 
     async def close(self) -> None:
         """End the worker processes."""
-        if self._pool is not None:
-            self._pool.stop()
-            await asyncio.to_thread(self._pool.join)
-            self._pool = None
+        await asyncio.to_thread(self._stop)
 
 
 def importable_name(fn: Callable[..., Any]) -> tuple[str, str]:
@@ -144,11 +172,16 @@ def importable_name(fn: Callable[..., Any]) -> tuple[str, str]:
     return module, name
 
 
-@lru_cache
 def has_effects(fn: Callable[..., Any]) -> bool:
     """Tell whether a function says, by its parameter `idempotency_key`, that it has effects."""
+    return has_parameter(fn, IDEMPOTENCY_KEY)
+
+
+@lru_cache
+def has_parameter(fn: Callable[..., Any], name: str) -> bool:
+    """Tell whether a function has a parameter of a name."""
     try:
-        return IDEMPOTENCY_KEY in inspect.signature(fn).parameters
+        return name in inspect.signature(fn).parameters
     except (TypeError, ValueError):  # some built-in functions tell no signature
         return False
 
@@ -192,7 +225,7 @@ def _run(module: str, name: str, arguments: bytes) -> tuple[Any, ...]:
     begin_s, cpu_begin_s, queued_begin_s = time.monotonic(), time.process_time(), _queued_s()
     try:
         args, kwargs = msgspec.msgpack.decode(arguments)
-        result = getattr(_import(module), name)(*args, **kwargs)
+        result = function_named(module, name)(*args, **kwargs)
         data = msgspec.msgpack.encode(result)
         if len(data) > MAX_RESULT_BYTES:  # before it is sent
             return "error", too_large("its result", len(data)), time.process_time() - cpu_begin_s
@@ -217,10 +250,10 @@ def _queued_s() -> float | None:
         return None
 
 
-def _import(module: str) -> Any:
-    """Import a module by name, or an agent file by the name that `load_file` gave it."""
+def function_named(module: str, name: str) -> Callable[..., Any]:
+    """Import a function's module, or agent file by the name that `load_file` gave it; return it."""
     from polysilicon.runtime.loader import FILE_PREFIX, load_file  # noqa: PLC0415 - a cycle otherwise
 
-    if module.startswith(FILE_PREFIX):
-        return load_file(module)
-    return importlib.import_module(module)
+    found = load_file(module) if module.startswith(FILE_PREFIX) else importlib.import_module(module)
+    function: Callable[..., Any] = getattr(found, name)
+    return function

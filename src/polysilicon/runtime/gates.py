@@ -7,37 +7,22 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import numpy as np
 
 from polysilicon import schedule
 from polysilicon.runtime.batches import Batch
 from polysilicon.runtime.health import Health
-from polysilicon.schedule.types import Floats
+from polysilicon.runtime.queues import Queue, Waiter, Which
+from polysilicon.schedule.types import Floats, plain
+
+_smoothed, _admits = plain(schedule.smoothed), plain(schedule.admit)
 
 _MOST_NAMES = 1000
 """Names of steps whose mean service is kept; those of others is that of all."""
 
 _TIMES = 64
 """Services of a name that are kept, to tell its tail by."""
-
-
-class Waiter(Protocol):
-    """Whoever waits at a gate: a task.
-
-    `left_s` is the service that it is expected to need still, `prompts` the tokens of its last
-    prompt on each pool, `deadline_s` by `time.monotonic`, infinite without one.
-    """
-
-    left_s: float
-    klass: int
-    deadline_s: float
-    prompts: dict[str, int]
-
-
-_Entry = tuple[asyncio.Future[None], Waiter, float]
-"""Who waits: its turn, its task, since when."""
 
 
 class _Pauses:
@@ -64,7 +49,7 @@ class _Pauses:
         if found is not None:
             _, name, since_s = found
             self._returned[name] = self._returned.get(name, 0) + 1
-            self._mean_s[name] = schedule.smoothed(self._mean_s.get(name, 0.0), now_s - since_s)
+            self._mean_s[name] = _smoothed(self._mean_s.get(name, 0.0), now_s - since_s)
 
     def expected(self, name: str) -> tuple[float, float]:
         """Return the mean pause after steps of a name, NaN if unknown, and how many return."""
@@ -78,6 +63,8 @@ class Gate:
     Args:
         cap: slots.
         saves: seconds that the prefix cache saves a task, by its `prompts`; None where none does.
+        cached: what of a task's prompts is in the prefix cache, in any unit, by which tasks that
+            wait are ordered; None where there is none.
         batch: learns how many at once still pay; None where each has a core of its own.
         holds: slots have a cache that is lost to whoever takes them, so that one may be kept for
             a task that paused.
@@ -93,9 +80,11 @@ class Gate:
         saves: Callable[[Mapping[str, int]], float] | None = None,
         batch: Batch | None = None,
         *,
+        cached: Callable[[Mapping[str, int]], float] | None = None,
         holds: bool = False,
         front: int = 0,
     ) -> None:
+        self.changed: Callable[[], None] = _nobody
         self.cap = cap
         self._front = front
         self.running = 0
@@ -108,7 +97,22 @@ class Gate:
         self._batch_at_s = -math.inf
         self._means: dict[str, float] = {}
         self._times: dict[str, deque[float]] | None = {} if batch is not None else None
-        self._waiting: list[_Entry] = []
+        self._waiting = Queue(cached)
+
+    @property
+    def cap(self) -> int:
+        """Slots."""
+        return self._cap
+
+    @cap.setter
+    def cap(self, slots: int) -> None:
+        self._cap = slots
+        self.changed()
+
+    @property
+    def holds(self) -> bool:
+        """Whether a slot may be kept for a task that paused."""
+        return self._pauses is not None
 
     @property
     def waiting(self) -> int:
@@ -128,17 +132,17 @@ class Gate:
     def _starving(self, now_s: float) -> bool:
         """Tell whether batch work has stood still for too long."""
         stood_still = now_s - self._batch_at_s >= schedule.STARVE_S
-        return stood_still and any(_starved(e, now_s) for e in self._waiting)
+        return stood_still and self._waiting.has("starved", now_s, self.mean_s)
 
     def _pressed(self, now_s: float) -> bool:
         """Tell whether one waits that goes before all others, so that no room is kept from it."""
-        return any(
-            not e[0].done() and (e[1].klass == schedule.INTERACTIVE or _starved(e, now_s))
-            for e in self._waiting
+        return self._waiting.has("interactive", now_s, self.mean_s) or self._waiting.has(
+            "starved", now_s, self.mean_s
         )
 
     def _begin(self, task: Waiter) -> None:
         self.running += 1
+        self.changed()
         if task.klass != schedule.INTERACTIVE:
             self._batch_at_s = time.monotonic()
 
@@ -161,8 +165,8 @@ class Gate:
             self._begin(task)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (turn, task, now_s)
-        self._waiting.append(entry)
+        entry = self._waiting.add(turn, task, now_s)
+        self.changed()
         if freed or self._kept:
             self._admit()
         try:
@@ -170,8 +174,9 @@ class Gate:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.leave()  # its turn came, but it cannot take it
-            elif entry in self._waiting:
+            else:
                 self._waiting.remove(entry)
+                self.changed()
             raise
 
     def leave(
@@ -185,6 +190,7 @@ class Gate:
             task: of the step, for which the room may be kept.
         """
         self.running -= 1
+        self.changed()
         if service_s is not None:
             self._learn(service_s, name)
             if task is not None and self._pauses is not None:
@@ -192,9 +198,9 @@ class Gate:
         self._admit()
 
     def _learn(self, service_s: float, name: str) -> None:
-        self.mean_s = schedule.smoothed(self.mean_s, service_s)
+        self.mean_s = _smoothed(self.mean_s, service_s)
         if name in self._means or len(self._means) < _MOST_NAMES:
-            self._means[name] = schedule.smoothed(self._means.get(name, 0.0), service_s)
+            self._means[name] = _smoothed(self._means.get(name, 0.0), service_s)
             if self._times is not None:
                 self._times.setdefault(name, deque(maxlen=_TIMES)).append(service_s)
 
@@ -205,7 +211,7 @@ class Gate:
         before all others.
         """
         assert self._pauses is not None
-        if any(e[1] is task for e in self._waiting):
+        if self._waiting.waits(task):
             return
         now_s = time.monotonic()
         pause_s, returns = self._pauses.expected(name)
@@ -236,50 +242,41 @@ class Gate:
             if self._free(id(task)):
                 self._admit()
 
+    def resize(self, cap: int) -> None:
+        """Have other slots from now on; whoever is in stays in."""
+        self._front = cap if self._front else 0
+        self.cap = cap
+        if self._times is None:  # no batch is learnt here
+            self.batch = Batch(cap)
+        self._admit()
+
     def noted(self, tokens: int, seconds: float, batch: float) -> None:
         """Note an answer, see `Batch.noted`; where more at once pay now, they enter."""
         self.batch.noted(tokens, seconds, batch)
+        self.changed()
         self._admit()
 
     def _admit(self) -> None:
         """Let as many in as there is room for."""
-        # Who was cancelled while waiting may not have taken itself off the list yet.
-        self._waiting = [entry for entry in self._waiting if not entry[0].done()]
-        while entries := self._entering():
-            entry = entries[self._next(entries)]
-            self._waiting.remove(entry)
-            self._begin(entry[1])
-            entry[0].set_result(None)
+        while len(self._waiting) and (which := self._entering()) is not None:
+            entry = self._waiting.pop(which, time.monotonic(), self.mean_s)
+            if entry is None:
+                return
+            self._begin(entry.task)
+            entry.turn.set_result(None)
 
-    def _entering(self) -> list[_Entry]:
-        """Return those that wait and may enter; room that is kept goes to who presses."""
-        now_s, entries = time.monotonic(), self._waiting
+    def _entering(self) -> Which | None:
+        """Return which of those that wait may enter; room that is kept goes to who presses."""
+        now_s = time.monotonic()
         full = self.running < self.limit <= self.running + len(self._kept)
         if full and self._pressed(now_s):  # only those that are kept fill it
             self._free(next(iter(self._kept)))
         starving = self._front > 0 and self._starving(now_s)
-        taken = self.running + len(self._kept)
-        if schedule.admit(taken, len(entries), self.limit):
-            return [e for e in entries if _starved(e, now_s)] if starving else entries
-        entries = [e for e in entries if e[1].klass == schedule.INTERACTIVE]
+        taken, count = self.running + len(self._kept), len(self._waiting)
+        if _admits(taken, count, self.limit):
+            return "starved" if starving else "all"
         front = 0 if starving else self._front
-        return entries if schedule.admit(taken, len(entries), self.limit + front) else []
-
-    def _next(self, entries: list[_Entry]) -> int:
-        """Return which of the waiting steps runs next."""
-        now_s = time.monotonic()
-        tasks = [task for _, task, _ in entries]
-        saves = self._saves
-        saved_s = [0.0] * len(tasks) if saves is None else [saves(task.prompts) for task in tasks]
-        return schedule.next_step(
-            np.array([task.left_s for task in tasks], np.float64),
-            np.array([since_s for _, _, since_s in entries], np.float64),
-            np.array([task.klass for task in tasks], np.int64),
-            np.array([task.deadline_s for task in tasks], np.float64) - now_s - self.mean_s,
-            np.array(saved_s, np.float64),
-            now_s,
-            schedule.STARVE_S,
-        )
+        return "interactive" if _admits(taken, count, self.limit + front) else None
 
     def service_s(self, name: str) -> float:
         """Return the mean service of steps of a name; of all steps, or a guess, where none is."""
@@ -290,6 +287,5 @@ class Gate:
         return np.array((self._times or {}).get(name, ()), np.float64)
 
 
-def _starved(entry: _Entry, now_s: float) -> bool:
-    """Tell whether a step that nobody waits for has waited for too long."""
-    return entry[1].klass != schedule.INTERACTIVE and now_s - entry[2] >= schedule.STARVE_S
+def _nobody() -> None:
+    """Nobody looks."""

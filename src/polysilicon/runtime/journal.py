@@ -45,6 +45,16 @@ class JournalError(PolysiliconError):
         )
 
 
+class LeaseLostError(PolysiliconError):
+    """Another gateway has the task: nothing more of it may be written here.
+
+    No `JournalError`, for all else can be written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the lease was lost: another gateway has the task, and goes on with it")
+
+
 class Journal(Protocol):
     """The journal of one run; used from one thread, the coroutines from one event loop.
 
@@ -103,10 +113,14 @@ class Journal(Protocol):
         """
         ...
 
+    async def ended_of(self, task_id: str, after: int, limit: int) -> list[Committed]:
+        """Return what `ended` does of one task, without holding the event loop for a server."""
+        ...
+
     def forget(self, through: int, keep: Collection[str], tasks: Collection[str]) -> None:
         """Drop steps that ended, up to number `through`, and tasks that ended, with their results.
 
-        Doing it again changes nothing.
+        Doing it again changes nothing. It may be called from any thread, as it may have to wait.
 
         Args:
             through: of the last step to go.

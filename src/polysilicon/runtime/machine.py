@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,15 +16,19 @@ from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_running
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.errors import InputError, nearest
 from polysilicon.runtime import models
+from polysilicon.runtime.dispatch import load_rules
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.native.choice import chosen
-from polysilicon.runtime.executor import Workers
-from polysilicon.runtime.meter import SharedCpu
+from polysilicon.runtime.here import Here
 from polysilicon.runtime.pools import Price, RunningPool
 from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.steps import StepRunner
-from polysilicon.runtime.types import Engine, Sandbox
+from polysilicon.runtime.together import together
+from polysilicon.runtime.types import Engine
 from polysilicon.units import SECONDS_PER_HOUR
+
+if TYPE_CHECKING:
+    from polysilicon.runtime.cluster.cluster import Cluster
 
 _LOOK_S = 0.2
 
@@ -33,30 +38,15 @@ class Machine:
     """What a run works with; `close` ends all of it."""
 
     pools: list[RunningPool]
-    workers: Workers
+    here: Here
     model: str
     priced_as: str
-    cores: int
+    cluster: Cluster | None = None
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
-    _sandboxes: dict[tuple[str, bool], Sandbox] = field(default_factory=dict)
-    _front: Workers = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._front = Workers(self.cores, yields=False)
 
     def resources(self, runner: StepRunner, clock: Callable[[], float]) -> Resources:
         """Return what the contexts of the run share."""
-        return Resources(
-            runner=runner,
-            workers=self.workers,
-            front=self._front,
-            cpu=SharedCpu(),
-            model=self.model,
-            cores=self.cores,
-            clock=clock,
-            sandboxes=self._sandboxes,
-            indexes={},
-        )
+        return Resources(runner=runner, here=self.here, model=self.model, clock=clock)
 
     def take(self, pools: list[RunningPool]) -> None:
         """Work with other pools; engines of those that go are closed after their last step."""
@@ -72,10 +62,10 @@ class Machine:
 
     async def close(self) -> None:
         """End engines, workers and sandboxes; one that fails to end does not keep the others."""
-        closing = [sandbox.close() for sandbox in self._sandboxes.values()]
         engines = [_close(self.pools), *self._leaving]
-        workers = [self.workers.close(), self._front.close()]
-        await asyncio.gather(*closing, *engines, *workers, return_exceptions=True)
+        await asyncio.gather(self.here.close(), *engines, return_exceptions=True)
+        if self.cluster is not None:
+            self.cluster.close()
 
 
 def cores() -> int:
@@ -83,27 +73,79 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-async def open_machine(model: str | None, fleet_path: str | None) -> Machine:
+async def open_machine(
+    model: str | None, fleet_path: str | None, ray: str | None = None
+) -> Machine:
     """Open the fleet of `fleet_path`, or this machine alone with `model` (or the default one).
 
+    Args:
+        model: of this machine, or the default one of the fleet.
+        fleet_path: a fleet file; None is this machine alone.
+        ray: address of a Ray cluster that has machines of the fleet, or `local` for one here.
+
     Raises:
-        InputError: the model or the fleet cannot be had.
+        InputError: the model, the fleet or the cluster cannot be had.
     """
-    here = cores()
+    here = Here.opened(cores())
     offer = local_offer(catalog.load(), detect())
     if fleet_path is None:
         fleet = Fleet(pool=(Pool(name=LOCAL, model=model or models.DEFAULT_MODEL),))
     else:
-        fleet = read_running_fleet(Path(fleet_path))
-    _with_local(fleet, fleet_path or "")
-    pools = [await _open_pool(pool, here, offer) for pool in fleet.pool]
+        fleet = read_running_fleet(Path(fleet_path), cluster=ray is not None)
+    cluster = None
+    if ray is None:
+        _with_local(fleet, fleet_path or "")
+    else:
+        cluster = _joined(ray, fleet, here.cores)
+    try:
+        async with together() as group:
+            # A second's work each, beside that of loading a model, which takes longer.
+            if len(fleet.pool) > 1:
+                group.create_task(asyncio.to_thread(load_rules))
+            if any(_is_local_engine(pool) for pool in fleet.pool):
+                group.create_task(here.workers.start())
+            pools = await _open_pools(fleet, here.cores, offer, cluster)
+        default = _default_model(pools, model if fleet_path else None)
+    except BaseException:
+        await here.close()
+        if cluster is not None:
+            cluster.close()
+        raise
     return Machine(
         pools=pools,
-        workers=Workers(here),
-        model=_default_model(pools, model if fleet_path else None),
+        here=here,
+        model=default,
         priced_as=offer.note,
-        cores=here,
+        cluster=cluster,
     )
+
+
+def _joined(address: str, fleet: Fleet, here: int) -> Cluster:
+    """Join a cluster, and ask it for the fleet's machines.
+
+    Raises:
+        InputError: there is no such cluster.
+    """
+    from polysilicon.runtime.cluster.cluster import Cluster  # noqa: PLC0415 - an extra
+
+    cluster = Cluster(address, fleet.pool, here)
+    cluster.request(fleet.pool)
+    return cluster
+
+
+async def _open_pools(
+    fleet: Fleet, here: int, local: catalog.Offer, cluster: Cluster | None
+) -> list[RunningPool]:
+    """Open pools, those of a cluster at once; where one cannot be, none stays open."""
+    opening = [asyncio.create_task(_open_pool(p, here, local, cluster)) for p in fleet.pool]
+    try:
+        return list(await asyncio.gather(*opening))
+    except BaseException:
+        for task in opening:
+            task.cancel()
+        ended = await asyncio.gather(*opening, return_exceptions=True)
+        await _close(pool for pool in ended if isinstance(pool, RunningPool))
+        raise
 
 
 def _default_model(pools: list[RunningPool], wanted: str | None) -> str:
@@ -130,13 +172,18 @@ async def reopened(machine: Machine, fleet_path: Path) -> list[RunningPool]:
     Raises:
         InputError: the file is wrong, or an engine cannot be had.
     """
-    fleet = _with_local(read_running_fleet(fleet_path), str(fleet_path))
+    cluster = machine.cluster
+    fleet = read_running_fleet(fleet_path, cluster=cluster is not None)
+    if cluster is None:
+        _with_local(fleet, str(fleet_path))
+    else:
+        cluster.request(fleet.pool)
     offer = local_offer(catalog.load(), detect())
     known = {pool.as_given: pool for pool in machine.pools}
     opened: list[RunningPool] = []
     try:
         for pool in fleet.pool:
-            there = known.get(pool) or await _open_pool(pool, machine.cores, offer)
+            there = known.get(pool) or await _open_pool(pool, machine.here.cores, offer, cluster)
             opened.append(there)
     except BaseException:
         await machine.discard(opened)
@@ -154,35 +201,33 @@ async def _close_idle(pools: list[RunningPool]) -> None:
 
 async def _close(pools: Iterable[RunningPool]) -> None:
     """End the engines of pools; one that fails to end does not keep the others."""
-    closing = [pool.engine.close() for pool in pools if pool.engine is not None]
-    await asyncio.gather(*closing, return_exceptions=True)
+    await asyncio.gather(*(pool.close() for pool in pools), return_exceptions=True)
 
 
-def _with_local(fleet: Fleet, where: str) -> Fleet:
-    """Return the fleet, which has a pool for tools.
-
-    Raises:
-        InputError: it has none.
-    """
+def _with_local(fleet: Fleet, where: str) -> None:
+    """Raise `InputError` where a fleet has no pool for tools."""
     if not any(pool.offer == LOCAL for pool in fleet.pool):
         raise InputError("no pool has offer local", where=where, mend="tools need one")
-    return fleet
 
 
-async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool:
-    """Open the engine of a pool."""
+def _is_local_engine(pool: Pool) -> bool:
+    """Tell whether a pool has an engine that runs in this process."""
+    llm = any(pattern.startswith(("llm", "*")) for pattern in pool.serves)
+    return llm and pool.engine != "openai"
+
+
+async def _open_pool(
+    pool: Pool, here: int, local: catalog.Offer, cluster: Cluster | None
+) -> RunningPool:
+    """Open the engine of a pool, or its machines in a cluster."""
+    if cluster is not None and cluster.has(pool):
+        from polysilicon.runtime.cluster.opening import open_pool  # noqa: PLC0415 - an extra
+
+        return await open_pool(cluster, pool, local)
     engine: Engine | None = None
     if pool.engine == "openai":
-        engine = open_engine(
-            "openai",
-            endpoint=pool.endpoint,
-            model=pool.model,
-            concurrency=pool.concurrency * pool.units,
-            key=_key(pool),
-        )
-        usd_per_s = _usd_per_hour(pool) * pool.units / SECONDS_PER_HOUR
-        return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
-    if any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
+        return open_endpoint(pool, _key(pool))
+    if _is_local_engine(pool):
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
         found = await asyncio.to_thread(lambda: chosen(path, here).setup)
         setup = msgspec.structs.replace(found, prompt_lookup=pool.prompt_lookup)
@@ -192,6 +237,27 @@ async def _open_pool(pool: Pool, here: int, local: catalog.Offer) -> RunningPool
     usd_per_s = cost.share_usd(local, float(here))
     watts = cost.share_joules(local, float(here))  # of one second
     return RunningPool(pool, engine, here, _by_core(local), usd_per_s, watts)
+
+
+def open_endpoint(pool: Pool, key: str | None) -> RunningPool:
+    """Open a pool whose engine is an endpoint.
+
+    Args:
+        pool: with endpoint and model.
+        key: that the endpoint asks for.
+
+    Raises:
+        InputError: the endpoint is no address, or no price is known.
+    """
+    engine = open_engine(
+        "openai",
+        endpoint=pool.endpoint,
+        model=pool.model,
+        concurrency=pool.concurrency * pool.units,
+        key=key,
+    )
+    usd_per_s = usd_per_hour(pool) * pool.units / SECONDS_PER_HOUR
+    return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
 
 
 def _key(pool: Pool) -> str | None:
@@ -228,7 +294,7 @@ def _by_slot(usd_per_s: float, pool: Pool) -> Price:
     return price
 
 
-def _usd_per_hour(pool: Pool) -> float:
+def usd_per_hour(pool: Pool) -> float:
     """Return the price of one unit of an endpoint's pool.
 
     Raises:

@@ -11,6 +11,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Told(Protocol):
+    """What an engine in another process tells of a request."""
+
+    cpu_s: float | None
+    cores: float | None
+
+
+TOLD: ContextVar[Told] = ContextVar("told")
+"""The usage of the step whose request an engine answers now."""
 
 
 class SharedCpu:

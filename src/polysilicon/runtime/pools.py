@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL, Pool
 from polysilicon.runtime.batches import Batch
 from polysilicon.runtime.gates import Gate
+from polysilicon.runtime.jobs import Executor
 from polysilicon.runtime.scope import ANY_MODEL, StepCall
 from polysilicon.runtime.types import Engine
+from polysilicon.schedule.types import plain
+
+_queued_s, _smoothed = plain(schedule.queued_s), plain(schedule.smoothed)
 
 Price = Callable[[float | None, float], tuple[float | None, float | None]]
 """`price(cpu_s, service_s)` is dollars and joules of a step, None where unknown."""
 
 MOST_WAITING = 256
 """Tools that only wait for others, at once."""
+
+_MOST_KNOWN = 1000
+"""Kinds and names of steps of which it is remembered whether the pool serves them."""
 
 _TELLING_TOKENS = 32
 """Of a prompt with fewer new tokens the first one comes after a way there and back, mostly."""
@@ -31,6 +39,7 @@ class RunningPool:
         price: dollars and joules of a step.
         usd_per_s: dollars for a second of all of it.
         watts: of all of it; None where that is not known.
+        executor: does its tools' jobs, on other machines; None where this one does.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class RunningPool:
         price: Price,
         usd_per_s: float,
         watts: float | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self.as_given = pool
         self.name = pool.name
@@ -50,19 +60,33 @@ class RunningPool:
         self.watts = watts
         self._token_s = 0.0
         self.engine = engine
+        self.executor = executor
         self.price = price
         self.usd_per_s = usd_per_s
-        self.in_process = engine is not None and pool.engine == "llama.cpp"
+        here = executor is None
+        self.in_process = here and engine is not None and pool.engine == "llama.cpp"
         self.gates: dict[str, Gate] = {}
+        self._serves: dict[tuple[str, str, str], bool] = {}
         if engine is not None:
             slots = pool.concurrency * pool.units
-            self.gates["engine"] = Gate(slots, self.saved_s, Batch(slots), holds=self.in_process)
+            self.gates["engine"] = Gate(
+                slots, self.saved_s, Batch(slots), cached=self._cached, holds=self.in_process
+            )
         if cores:
             self.gates["cpu"] = Gate(cores, front=cores)
             self.gates["wait"] = Gate(MOST_WAITING)
 
     def serves(self, kind: str, what: str, resource: str) -> bool:
         """Tell whether steps of this kind and name (or model) can run here."""
+        asked = kind, what, resource
+        known = self._serves.get(asked)
+        if known is None:
+            if len(self._serves) >= _MOST_KNOWN:
+                self._serves.clear()
+            known = self._serves[asked] = self._told(*asked)
+        return known
+
+    def _told(self, kind: str, what: str, resource: str) -> bool:
         if resource not in self.gates or not self.as_given.serves_step(kind, what):
             return False
         return resource != "engine" or self.engine is None or what == self.engine.model
@@ -74,10 +98,15 @@ class RunningPool:
             what = self.engine.model
         return self.serves(call.kind, what, call.resource)
 
+    async def close(self) -> None:
+        """End its engine, and its machines where it has some of its own."""
+        closing = [part.close() for part in (self.engine, self.executor) if part is not None]
+        await asyncio.gather(*closing, return_exceptions=True)
+
     def load(self, resource: str, name: str = "") -> tuple[float, float, float]:
         """Return dollars a second of one step's share, mean service and queue in seconds."""
         gate = self.gates[resource]
-        queue_s = schedule.queued_s(gate.mean_s, gate.running + gate.waiting, gate.limit)
+        queue_s = _queued_s(gate.mean_s, gate.running + gate.waiting, gate.limit)
         told = self.as_given.usd_per_s
         usd_per_s = self.usd_per_s / gate.cap if told is None else told
         return usd_per_s, gate.service_s(name), queue_s
@@ -85,7 +114,7 @@ class RunningPool:
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Note how long it took to the first token, with so many prompt tokens that were new."""
         if tokens >= _TELLING_TOKENS and seconds > 0:
-            self._token_s = schedule.smoothed(self._token_s, seconds / tokens)
+            self._token_s = _smoothed(self._token_s, seconds / tokens)
 
     def decoded(self, tokens: int, seconds: float, batch: float) -> None:
         """Note how long the tokens of an answer took after the first, and beside how many others.
@@ -93,6 +122,9 @@ class RunningPool:
         See `Gate.noted`.
         """
         self.gates["engine"].noted(tokens, seconds, batch)
+
+    def _cached(self, prompts: Mapping[str, int]) -> int:
+        return prompts.get(self.name, 0)
 
     def saved_s(self, prompts: Mapping[str, int]) -> float:
         """Return seconds that the prefix cache saves a task, by the prompt it last left here.

@@ -47,6 +47,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         blocked_limit_s: how long an agent may run without an `await`.
         policy: path of a policy file; None allows everything.
         journal: address of the database of the journal; None is a file in the run's folder.
+        ray: address of a Ray cluster that has machines of the fleet, `local` for one of this
+            machine; None for no cluster.
     """
 
     model: str | None = None
@@ -56,6 +58,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     task_timeout_s: float = 1800.0
     blocked_limit_s: float = _BLOCKED_LIMIT_S
     journal: str | None = None
+    ray: str | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +140,8 @@ class Run:
         policy = read_policy(Path(self._options.policy)) if self._options.policy else Policy()
         try:
             self.progress.phase = "loading the model"
-            machine = await open_machine(self._options.model, self._options.fleet)
+            options = self._options
+            machine = await open_machine(options.model, options.fleet, options.ray)
             self._info = msgspec.structs.replace(
                 self._info,
                 offer=machine.priced_as,

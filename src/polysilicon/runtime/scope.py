@@ -6,12 +6,19 @@ import hashlib
 import math
 import random
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polysilicon import schedule
-from polysilicon.catalog.policy import Objective
+from polysilicon.errors import InputError
 from polysilicon.runtime.lengths import Lengths
+from polysilicon.workload.classes import BATCH, INTERACTIVE
 from polysilicon.workload.record import Kind, StepRecord
+
+if TYPE_CHECKING:  # workers, which import this for the sake of agents, start in half the time
+    from polysilicon.catalog.policy import Objective
+    from polysilicon.runtime.queues import Queue
+
+_MOST_BYTES = 1000
+"""Of a step's id: with a task's, an index of PostgreSQL takes 2.7 kB."""
 
 ANY_MODEL = "auto"
 """Model of steps that any model may serve; the step record names the one that did."""
@@ -59,7 +66,7 @@ class TaskState:
     `deadline_s` is by `time.monotonic`. `prompts` has the tokens of its last prompt on each pool,
     which that pool's prefix cache may still hold. `only` names the pools that may take its steps,
     where not all may. `left_s` is the service that it is expected to need still, by the `lengths`
-    of tasks that ended.
+    of tasks that ended. `queues` is where steps of it wait.
     """
 
     task_id: str
@@ -70,13 +77,14 @@ class TaskState:
     occurrences: dict[str, int] = field(default_factory=dict)
     attained_s: float = 0.0
     running: list[str] = field(default_factory=list)
-    klass: int = schedule.BATCH
+    klass: int = BATCH
     deadline_s: float = math.inf
     data_class: str | None = None
     prompts: dict[str, int] = field(default_factory=dict)
     only: frozenset[str] | None = None
     lengths: Lengths | None = None
     left_s: float = 0.0
+    queues: list[Queue] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.served(0.0)
@@ -84,13 +92,19 @@ class TaskState:
     @property
     def waited_for(self) -> bool:
         """Whether somebody waits for it."""
-        return self.klass == schedule.INTERACTIVE
+        return self.klass == INTERACTIVE
 
     def served(self, seconds: float) -> None:
         """Note service that it has had."""
         self.attained_s += seconds
         lengths, attained_s = self.lengths, self.attained_s
         self.left_s = lengths.left_s(self.agent, attained_s) if lengths else attained_s
+        self.moved()
+
+    def moved(self) -> None:
+        """Tell where steps of it wait that what it is ordered by has changed."""
+        for queue in tuple(self.queues):
+            queue.touch(self)
 
 
 @dataclass(slots=True)
@@ -110,10 +124,17 @@ class Scope:
 
         It names the content, not the moment, so that steps that run at once keep their ids
         however they interleave; equal steps of one scope are counted, and are interchangeable.
+
+        Raises:
+            InputError: no journal could keep such a name. It would fail all that is committed
+                together with it.
         """
         head = f"{kind}\0{name}\0{model or ''}\0".encode()
         digest = hashlib.blake2b(head + what, digest_size=5).hexdigest()
         base = f"{self.path}{name}-{digest}"
+        if "\0" in name or len(base.encode()) > _MOST_BYTES:
+            wrong = f"the name of a step has no NUL, and its id at most {_MOST_BYTES} bytes"
+            raise InputError(wrong, where=f"step {name[:40]!r}")
         occurrence = self.task.occurrences.get(base, 0)
         self.task.occurrences[base] = occurrence + 1
         return f"{base}.{occurrence}" if occurrence else base

@@ -85,6 +85,7 @@ class StepRunner:
 
         Raises:
             StepError: the step failed, timed out, or was refused; also on replay.
+            InputError: it cannot have that name, or no pool serves such steps.
         """
         if scope.task.only is not None and call.only is None:
             call = replace(call, only=scope.task.only)

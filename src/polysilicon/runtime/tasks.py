@@ -67,7 +67,9 @@ class TaskRunner:
         if agent.prepare is None:
             return
         try:
-            await agent.prepare(AgentSetup(self.agent_folder(agent.name), self.resources.workers))
+            await agent.prepare(
+                AgentSetup(self.agent_folder(agent.name), self.resources.here.workers)
+            )
         except PolysiliconError:
             raise
         except (Exception, TaskBlockedError) as error:  # foreign code may raise anything

@@ -70,9 +70,15 @@ class EmbedResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training function must tell, among whatever else it does: tokens trained on."""
+    """What a training function must tell, among whatever else it does.
+
+    Attributes:
+        tokens: trained on.
+        startup_s: of its seconds, those before it could train.
+    """
 
     tokens: int
+    startup_s: float = 0.0
 
 
 class Engine(Protocol):

@@ -11,6 +11,7 @@ from polysilicon.runtime.calibration.measure import calibrate
 
 SMALL = Extent(
     search=False,
+    train=False,
     text_bytes=20_000,
     array_bytes=2**20,
     documents=20,

@@ -133,7 +133,7 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
 def test_a_server_that_stays_away_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polysilicon.runtime.journals.postgres._AWAY_S", 0.2)
+    monkeypatch.setattr("polysilicon.runtime.journals.postgres.AWAY_S", 0.2)
     with Server() as server:
         journal = open_journal(tmp_path, server.address())
         server.kill()

@@ -22,7 +22,8 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         spin_s: seconds that tools compute beside the engine.
         trial_steps: of a round of the mixed load at the end.
         search: whether the engine's kernels, weights and threads are searched for, where no
-            search holds yet; a minute more.
+            search holds yet; three minutes more.
+        train: whether training of adapters is timed, where the extra `train` is installed.
     """
 
     text_bytes: int = 1_000_000
@@ -38,6 +39,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     spin_s: float = 1.0
     trial_steps: int = 16
     search: bool = True
+    train: bool = True
 
 
 FULL = Extent()

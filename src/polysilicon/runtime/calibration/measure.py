@@ -21,7 +21,7 @@ from polysilicon.cost.engine_choice import (
     version_in_use,
     write_choice,
 )
-from polysilicon.cost.profile import LlmProfile, Profile, SandboxStart
+from polysilicon.cost.profile import LlmProfile, Profile, SandboxStart, TrainSpeed
 from polysilicon.errors import PolysiliconError
 from polysilicon.runtime import models
 from polysilicon.runtime.calibration.engine import EngineBench, Setting
@@ -29,6 +29,7 @@ from polysilicon.runtime.calibration.extent import FULL, Extent
 from polysilicon.runtime.calibration.quiet import Watch
 from polysilicon.runtime.calibration.speed import core_speed, memory_bandwidth
 from polysilicon.runtime.calibration.starts import sandbox_start, search_speed
+from polysilicon.runtime.calibration.training import can_train, train_speed
 from polysilicon.runtime.calibration.trial import trial
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
@@ -43,9 +44,6 @@ Tell = Callable[[str, str], None]
 
 LLM_BUDGET_S = 125.0
 """After so long nothing is measured twice any more of the model."""
-
-BATCH_TOKENS = 2048
-"""What llama.cpp's server puts into an iteration, at most (its default `n_batch`)."""
 
 SEED = 3
 
@@ -104,6 +102,8 @@ async def calibrate(
 
     await parts.add("llm", llm)
     measured: LlmProfile | None = parts.found.get("llm")
+    if extent.train and can_train():
+        await parts.add("train", lambda: _train(name, machine.cores))
     return Profile(
         version=version("polysilicon"),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -122,6 +122,7 @@ async def calibrate(
         },
         search=parts.found.get("search"),
         llm={measured.model: measured} if measured is not None else {},
+        train=parts.found.get("train", {}),
         failed=parts.failed,
     )
 
@@ -129,6 +130,16 @@ async def calibrate(
 def _start_of(sandbox: str, workers: int) -> Callable[[], Awaitable[SandboxStart]]:
     """Return what measures a sandbox."""
     return lambda: sandbox_start(sandbox, workers)
+
+
+async def _train(name: str, threads: int) -> dict[str, TrainSpeed]:
+    """Return how fast adapters of a model are trained, by its name.
+
+    Raises:
+        PolysiliconError: the model cannot be had, or not be trained.
+    """
+    path = await asyncio.to_thread(models.pull, name)
+    return {models.model_name(path): await train_speed(str(path), threads)}
 
 
 def _fit_engine(name: str, machine: Machine, tell: Tell) -> EngineChoice:
@@ -166,7 +177,7 @@ async def _open(
         engine_version=version_in_use(engine.name, engine.model, machine, choices_path()),
         slots=slots,
         slot_tokens=engine.context_tokens,
-        batch_tokens=BATCH_TOKENS,
+        batch_tokens=setup.batch,
         until_s=until_s,
         extent=extent,
     )

@@ -27,6 +27,7 @@ from polysilicon.cost.profile import CoreSpeed, MemoryBandwidth, spread
 from polysilicon.runtime.calibration.text import sample_text
 
 REPEATS = 3
+_READ_REPEATS = 10
 
 PROGRAMS: Mapping[tuple[str, int], Callable[[bytes], bytes]] = {
     ("gzip", 1): partial(zlib.compress, level=1),
@@ -122,6 +123,22 @@ def memory_bandwidth(cores: int, array_bytes: int) -> MemoryBandwidth:
     )
 
 
+def read_bandwidth(cores: int, array_bytes: int) -> float:
+    """Return GB/s of reading an array again and again with a thread a core, each its own part.
+
+    Memory gives that of an array beyond the caches, and a cache that holds it gives its own. What
+    others do meanwhile can only slow it, so the best of several counts.
+    """
+    array = np.ones(max(array_bytes // 4, cores), dtype=np.float32)
+    bounds = np.linspace(0, len(array), cores + 1).astype(int)
+    parts = [slice(int(x), int(y)) for x, y in pairwise(bounds)]
+    with ThreadPoolExecutor(cores) as pool:
+        return max(
+            _rate(pool, lambda part: array[part].max(), parts, array.nbytes)
+            for _ in range(_READ_REPEATS)
+        )
+
+
 _Array = npt.NDArray[np.float64]
 _BLOCK = 4096
 
@@ -139,7 +156,7 @@ def _triad(a: _Array, b: _Array, c: _Array, part: slice) -> None:
 
 
 def _rate(
-    pool: ThreadPoolExecutor, work: Callable[[slice], None], parts: list[slice], moved: int
+    pool: ThreadPoolExecutor, work: Callable[[slice], object], parts: list[slice], moved: int
 ) -> float:
     """Return GB/s of doing all parts at once."""
     begin_s = time.perf_counter()

@@ -26,14 +26,14 @@ from typing import Any, TypeVar
 import msgspec
 import psycopg
 
-from polysilicon.errors import InputError
+from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.runtime.journal import Committed, JournalError, PendingTask
 from polysilicon.runtime.journals import statements as sql
 from polysilicon.runtime.journals.address import Address
 from polysilicon.workload.record import StepRecord, TaskRecord
 
 T = TypeVar("T")
-_AWAY_S = 60.0
+AWAY_S = 60.0
 """How long the server may be away before the run stops."""
 
 _HELD_S = 10.0
@@ -61,6 +61,7 @@ class _Job:
     size_bytes: int
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    token: int | None = None
 
 
 class _HeldError(Exception):
@@ -79,6 +80,8 @@ class PostgresJournal:
     Raises:
         InputError: the database cannot be reached or has no such run, or the run is under way.
     """
+
+    _end_step = sql.END_STEP
 
     def __init__(
         self, folder: Path, address: str, run: str | None, *, follows: bool = False
@@ -106,11 +109,13 @@ class PostgresJournal:
                         what = "this run is under way in another process"
                         raise InputError(what, where=str(self._folder)) from None
                     time.sleep(_BACKOFF_S[0])
+            self._check_version()
             if new:
                 with self._connection.transaction():
                     self._connection.execute(sql.ONE_AT_A_TIME)
                     self._connection.execute(sql.SCHEMA)
-                    self._connection.execute(sql.NEW_RUN, (self.run, self._folder.name))
+                    self._connection.execute(sql.NEW_VERSION, (sql.VERSION,))
+                    self._make()
             known = self._connection.execute(sql.KNOWN_RUN, (self.run,)).fetchone()
         except psycopg.Error as error:
             if self._connection is not None:
@@ -121,6 +126,21 @@ class PostgresJournal:
             self._connection.close()
             what = f"this database has no journal of the run {self._folder.name}"
             raise InputError(what, where=self.address)
+
+    def _check_version(self) -> None:
+        """Raise `InputError` where the tables are of a version that came after this one."""
+        if not self._connection.execute(sql.HAS_VERSION).fetchone()[0]:
+            return
+        found = self._connection.execute(sql.KNOWN_VERSION).fetchone()[0]
+        if found is not None and found > sql.VERSION:
+            self._connection.close()
+            what = f"the journal's tables are of version {found}, this Polysilicon knows"
+            mend = "upgrade Polysilicon, or give another database"
+            raise InputError(f"{what} {sql.VERSION}", where=self.address, mend=mend)
+
+    def _make(self) -> None:
+        """Make what is new, in the transaction that makes the tables."""
+        self._connection.execute(sql.NEW_RUN, (self.run, self._folder.name))
 
     def _connect(self) -> Any:
         """Return a connection that holds the run's lock."""
@@ -140,7 +160,7 @@ class PostgresJournal:
             self._writer.join()
         self._connection.close()
 
-    def _failure(self, error: Exception) -> JournalError:
+    def _failure(self, error: Exception) -> PolysiliconError:
         return JournalError.stopped(self.address, self._address.safe(error), self._folder)
 
     def _again(self, work: Callable[[Any], T]) -> T:
@@ -158,7 +178,7 @@ class PostgresJournal:
                     return work(self._connection)
                 except (psycopg.Error, _HeldError) as error:
                     now_s = time.monotonic()
-                    until_s = now_s + _AWAY_S if until_s is None else until_s
+                    until_s = now_s + AWAY_S if until_s is None else until_s
                     if not self._connection.closed or now_s > until_s:
                         raise self._failure(error) from None
                 if self._closing.wait(back_off_s * (0.5 + self._rng.random())):
@@ -193,30 +213,41 @@ class PostgresJournal:
 
     async def end_step(self, record: StepRecord, result: bytes) -> None:
         """Keep a step that ended, with its encoded result."""
-        await self._write(sql.END_STEP, (record.task_id, record.step_id, _encode(record), result))
+        await self._write(self._end_step, (record.task_id, record.step_id, _encode(record), result))
 
     async def history(self, task_id: str) -> dict[str, tuple[StepRecord, bytes]]:
         """Return the steps of a task that ended: step id → record and encoded result."""
 
         def read(connection: Any) -> Any:
-            return _fetched(connection, sql.HISTORY, (self.run, task_id))
+            return fetched(connection, sql.HISTORY, (self.run, task_id))
 
         rows = await self._job(None, read, 0)
         return {step: (_step_decoder.decode(record), result) for step, record, result in rows}
 
+    async def ended_of(self, task_id: str, after: int, limit: int) -> list[Committed]:
+        """Return what `ended` does of one task, without holding the event loop."""
+
+        def read(connection: Any) -> Any:
+            return fetched(connection, sql.ENDED, (self.run, after, task_id, task_id, limit))
+
+        rows = await self._job(None, read, 0)
+        return [Committed(seq=seq, record=_step_decoder.decode(record)) for seq, record in rows]
+
     async def _write(self, statement: str, row: tuple[Any, ...]) -> None:
         """Commit one row, with those that wait at once."""
-        size_bytes = sum(len(value) for value in row if value is not None)
+        size_bytes = sum(len(value) for value in row if isinstance(value, str | bytes))
         await self._job(statement, row, size_bytes)
 
-    async def _job(self, statement: str | None, work: Any, size_bytes: int) -> Any:
+    async def _job(
+        self, statement: str | None, work: Any, size_bytes: int, token: int | None = None
+    ) -> Any:
         """Leave something to the writer's thread, and return what comes of it."""
         if self._writer is None:
             self._writer = threading.Thread(target=self._serve, name="journal", daemon=True)
             self._writer.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._jobs.put(_Job(statement, work, size_bytes, loop, future))
+        self._jobs.put(_Job(statement, work, size_bytes, loop, future, token))
         return await future
 
     def _serve(self) -> None:
@@ -242,16 +273,29 @@ class PostgresJournal:
         writes = [job for job in batch if job.statement is not None]
         reads = [job for job in batch if job.statement is None]
         if writes:
-            _settle(
-                writes, *self._outcome(lambda connection: _commit(connection, self.run, writes))
-            )
+            settle(writes, *self._outcome(lambda connection: self._commit(connection, writes)))
         for job in reads:
-            _settle([job], *self._outcome(job.work))
+            settle([job], *self._outcome(job.work))
+
+    def _commit(self, connection: Any, jobs: list[_Job]) -> None:
+        """Write rows in one transaction and, as far as the server goes along, in one round trip."""
+        by_statement: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = {}
+        for job in jobs:
+            # One statement cannot write the same row twice; the last one counts.
+            key = job.work[: len(job.work) // 2]  # (task, record) or (task, step, record, result)
+            by_statement.setdefault(job.statement or "", {})[key] = job.work
+        with connection.pipeline(), connection.transaction():
+            self._fence(connection, jobs)
+            for statement, rows in by_statement.items():
+                connection.execute(statement, (self.run, *_columns(list(rows.values()))))
+
+    def _fence(self, connection: Any, jobs: list[_Job]) -> None:
+        """Check, in the transaction, that these may write; a run's lock has done so."""
 
     def _outcome(self, work: Callable[[Any], Any]) -> tuple[Any, Exception | None]:
         try:
             return self._again(work), None
-        except JournalError as error:
+        except PolysiliconError as error:
             return None, error
         except Exception as error:  # noqa: BLE001 - or those who wait would wait for ever
             return None, self._failure(error)
@@ -260,7 +304,7 @@ class PostgresJournal:
         """Yield the rows of a query page by page; it takes run, key of the last row, and limit."""
 
         def read(connection: Any) -> Any:
-            return _fetched(connection, statement, (self.run, after, _PAGE))
+            return fetched(connection, statement, (self.run, after, _PAGE))
 
         while rows := self._again(read):
             yield from rows
@@ -282,7 +326,7 @@ class PostgresJournal:
         They are those of all tasks, or of `task_id`.
         """
         values = (self.run, after, task_id, task_id, limit)
-        rows = self._again(lambda connection: _fetched(connection, sql.ENDED, values))
+        rows = self._again(lambda connection: fetched(connection, sql.ENDED, values))
         return [Committed(seq=seq, record=_step_decoder.decode(record)) for seq, record in rows]
 
     def forget(self, through: int, keep: Collection[str], tasks: Collection[str]) -> None:
@@ -301,28 +345,17 @@ class PostgresJournal:
             self._again(lambda connection: connection.execute(sql.COMPACT, (self.run,)))
 
 
-def _fetched(connection: Any, statement: str, values: tuple[Any, ...]) -> Any:
+def fetched(connection: Any, statement: str, values: tuple[Any, ...]) -> Any:
+    """Return the rows of a query, their bytes as bytes."""
     with connection.cursor(binary=True) as cursor:
         return cursor.execute(statement, values).fetchall()
-
-
-def _commit(connection: Any, run: str, jobs: list[_Job]) -> None:
-    """Write rows in one transaction and, as far as the server goes along, in one round trip."""
-    by_statement: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = {}
-    for job in jobs:
-        # One statement cannot write the same row twice; the last one counts.
-        key = job.work[: len(job.work) // 2]  # (task, record) or (task, step, record, result)
-        by_statement.setdefault(job.statement or "", {})[key] = job.work
-    with connection.pipeline(), connection.transaction():
-        for statement, rows in by_statement.items():
-            connection.execute(statement, (run, *_columns(list(rows.values()))))
 
 
 def _columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _settle(jobs: list[_Job], result: Any, failure: Exception | None) -> None:
+def settle(jobs: list[_Job], result: Any, failure: Exception | None) -> None:
     """Tell those who wait, in their own loop."""
 
     def tell() -> None:

@@ -17,7 +17,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -113,7 +113,7 @@ class SqliteJournal:
 
     def _made(self) -> str:
         """Make what is not there, and return the id of the run."""
-        with self._transaction():
+        with _transaction(self._db):
             columns = [row[1] for row in self._db.execute("PRAGMA table_info(step)")]
             before = bool(columns) and "seq" not in columns
             if before:  # as version 0.1.0 wrote it
@@ -132,10 +132,10 @@ class SqliteJournal:
         """Remove results that a crash left when the steps that had named them were gone."""
         with suppress(OSError):
             for digest in self._blobs.digests():
-                self._drop_unnamed(b"\x01" + digest)
+                self._drop_unnamed(self._db, b"\x01" + digest)
 
-    def _drop_unnamed(self, result: bytes) -> None:
-        if not self._db.execute(_NAMED, (result,)).fetchone():
+    def _drop_unnamed(self, db: sqlite3.Connection, result: bytes) -> None:
+        if not db.execute(_NAMED, (result,)).fetchone():
             self._blobs.drop(result[1:])
 
     def _known(self) -> str:
@@ -150,17 +150,6 @@ class SqliteJournal:
         finally:
             self._db.execute("PRAGMA busy_timeout=0")
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
     def close(self) -> None:
         """Commit what waits, and close the database."""
         if self._waiting:
@@ -174,7 +163,7 @@ class SqliteJournal:
         """Take tasks, all or none, and return how many; known ones stay as they are."""
         count = 0
         try:
-            with self._patient(), self._transaction():
+            with self._patient(), _transaction(self._db):
                 for task in tasks:
                     row = (task.task_id, task.agent, _encode(task.input))
                     self._db.execute("INSERT OR IGNORE INTO task VALUES (?, ?, ?, NULL)", row)
@@ -259,7 +248,7 @@ class SqliteJournal:
                 by_statement: dict[str, list[tuple[Any, ...]]] = {}
                 for sql, values in writes:
                     by_statement.setdefault(sql, []).append(values)
-                with self._transaction():
+                with _transaction(self._db):
                     for sql, rows in by_statement.items():
                         self._db.executemany(sql, rows)
         except sqlite3.Error as error:
@@ -320,20 +309,26 @@ class SqliteJournal:
             rows = self._rows(_ENDED_OF_TASK, (task_id, after, limit))
         return [Committed(seq=seq, record=_step_decoder.decode(record)) for seq, record in rows]
 
+    async def ended_of(self, task_id: str, after: int, limit: int) -> list[Committed]:
+        """Return what `ended` does of one task."""
+        return self.ended(after, limit, task_id)
+
     def forget(self, through: int, keep: Collection[str], tasks: Collection[str]) -> None:
         """Drop steps that ended, up to number `through`, and of `tasks` those that ended.
 
-        The file does not shrink; what comes next takes the room.
+        The file does not shrink; what comes next takes the room. A connection of its own waits for
+        another writer, and those of the run's loop come again meanwhile, as for any other.
         """
         which = (through, json.dumps(list(keep)))
         try:
-            with self._patient(), self._transaction():
-                large = self._db.execute(f"SELECT DISTINCT result {_OLD} AND {_LARGE}", which)
-                digests = [result for (result,) in large]
-                self._db.execute(f"DELETE {_OLD}", which)
-                self._db.execute(_FORGET_TASKS, (json.dumps(list(tasks)),))
-            for result in digests:
-                self._drop_unnamed(result)
+            with closing(sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)) as db:
+                with _transaction(db):
+                    large = db.execute(f"SELECT DISTINCT result {_OLD} AND {_LARGE}", which)
+                    digests = [result for (result,) in large]
+                    db.execute(f"DELETE {_OLD}", which)
+                    db.execute(_FORGET_TASKS, (json.dumps(list(tasks)),))
+                for result in digests:
+                    self._drop_unnamed(db, result)
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error
 
@@ -344,6 +339,18 @@ class SqliteJournal:
             self._db.execute("UPDATE step SET result = x'' WHERE length(result) > 0")
             self._db.execute("VACUUM")
             self._blobs.clear()
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -7,8 +7,14 @@ Text is compared byte by byte (COLLATE "C"), so that pages by key are the same i
 from __future__ import annotations
 
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('polysilicon schema', 0))"
+VERSION = 2
+"""Of the tables. Version 1 had no table of versions, and nothing of several gateways."""
+
+HAS_VERSION = "SELECT to_regclass('polysilicon_version') IS NOT NULL"
+KNOWN_VERSION = "SELECT max(version) FROM polysilicon_version"
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 1))"
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS polysilicon_version (version integer PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS polysilicon_run (
     run text COLLATE "C" PRIMARY KEY, name text NOT NULL, made timestamptz NOT NULL DEFAULT now()
 );
@@ -22,6 +28,7 @@ CREATE TABLE IF NOT EXISTS polysilicon_step (
     PRIMARY KEY (run, task_id, step_id), UNIQUE (run, seq)
 );
 """
+NEW_VERSION = "INSERT INTO polysilicon_version VALUES (%s) ON CONFLICT DO NOTHING"
 NEW_RUN = "INSERT INTO polysilicon_run (run, name) VALUES (%s, %s)"
 KNOWN_RUN = "SELECT 1 FROM polysilicon_run WHERE run = %s"
 ACCEPT = """
@@ -40,6 +47,7 @@ ON CONFLICT (run, task_id, step_id)
 DO UPDATE SET record = EXCLUDED.record, result = EXCLUDED.result, seq = DEFAULT
 """
 )
+END_STEP_ONCE = f"{END_STEP} WHERE polysilicon_step.result IS NULL"
 END_TASK = """
 WITH ended AS (
     SELECT %s::text AS run, * FROM unnest(%b::text[], %b::bytea[]) AS u (task_id, record)

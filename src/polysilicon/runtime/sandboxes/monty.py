@@ -44,6 +44,9 @@ class Monty:
 
     Args:
         workers: worker processes, hence runs at once.
+
+    Attributes:
+        processes: numbers of those that run something now.
     """
 
     name = "monty"
@@ -54,6 +57,7 @@ class Monty:
         self._free = asyncio.Semaphore(workers)
         self._opening = asyncio.Lock()
         self._pool: AsyncMonty | None = None
+        self.processes: set[int] = set()
 
     @staticmethod
     def missing() -> str | None:
@@ -65,7 +69,8 @@ class Monty:
         check_inputs(inputs)
         pool = await self._opened()
         async with self._free:
-            return await _Feed(limits, yields=self.yields).run(pool, code, dict(inputs))
+            feed = _Feed(limits, self.processes, yields=self.yields)
+            return await feed.run(pool, code, dict(inputs))
 
     async def _opened(self) -> AsyncMonty:
         async with self._opening:
@@ -91,8 +96,8 @@ class Monty:
 class _Feed:
     """One run of one piece of code."""
 
-    def __init__(self, limits: Limits, *, yields: bool) -> None:
-        self._limits, self._yields = limits, yields
+    def __init__(self, limits: Limits, processes: set[int], *, yields: bool) -> None:
+        self._limits, self._processes, self._yields = limits, processes, yields
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] | None = None
         self._collector = Collector(limits.output_bytes, self._end)
@@ -143,9 +148,13 @@ class _Feed:
                 self._future = asyncio.ensure_future(
                     session.feed_run(code, inputs=inputs, print_callback=self._print)
                 )
+                if self._pid is not None:
+                    self._processes.add(self._pid)
                 return await self._outcome(self._future)
         except MontyCrashedError as error:
             raise SandboxError(f"monty: {error}") from error
+        finally:
+            self._processes.discard(self._pid or 0)
 
     async def _outcome(self, future: asyncio.Future[Any]) -> CodeResult:
         """Wait for the run and say how it ended."""

@@ -1,0 +1,278 @@
+"""The actor on a machine of a pool: does what the driver's messages ask, and tells what came of it.
+
+The driver pushes messages in batches (`put`) and keeps one `take` waiting, which is answered when
+something has ended, with all that has. So the number of calls through Ray does not grow with that
+of steps: the more there are, the more go together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.runtime import models
+from polysilicon.runtime.cluster.relay import Relay
+from polysilicon.runtime.cluster.wire import (
+    LARGE_BYTES,
+    AwaitMessage,
+    CallMessage,
+    CancelMessage,
+    ChatMessage,
+    EmbedMessage,
+    Ended,
+    Event,
+    Failed,
+    Hello,
+    JobMessage,
+    Message,
+    Setup,
+    Token,
+    decode_messages,
+    decode_setup,
+    encode,
+    failed,
+    job_of,
+)
+from polysilicon.runtime.engines import open_engine
+from polysilicon.runtime.executor import function_named
+from polysilicon.runtime.here import Here
+from polysilicon.runtime.jobs import Await, Done
+from polysilicon.runtime.results import encode_result
+from polysilicon.runtime.types import Engine
+
+BEAT_S = 2.0
+"""A `take` is answered after so long at the latest, so that the driver knows that this lives."""
+
+_TOKENS_S = 0.05
+"""Tokens wait so long for more of them; the first of an answer waits for none."""
+
+
+class Host:
+    """The actor.
+
+    Args:
+        setup: a `Setup`, encoded.
+    """
+
+    def __init__(self, setup: bytes) -> None:
+        self._setup = decode_setup(setup)
+        self._here = Here.opened(1)
+        self._engine: Engine | None = None
+        self._relay: Relay | None = None
+        self._events: list[tuple[Event, float]] = []
+        self._told = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._large: dict[int, bytes] = {}
+
+    async def hello(self) -> bytes:
+        """Get ready, and tell what this machine is, or why it cannot serve."""
+        try:
+            return encode(await self._opened())
+        except (PolysiliconError, OSError, ImportError) as error:
+            return encode(Hello(node=_node_id(), fault=str(error)))
+
+    async def _opened(self) -> Hello:
+        setup, here = self._setup, version("polysilicon")
+        if setup.version != here:
+            what = f"it has polysilicon {here}, the driver {setup.version}"
+            raise InputError(what, mend="install the same on all machines")
+        cores = setup.cores
+        if cores is None:
+            cores = await asyncio.to_thread(_node_cores)
+        self._here = Here.opened(cores)
+        self._engine = engine = await asyncio.to_thread(_engine, setup, cores)
+        if engine is None:
+            return Hello(node=_node_id(), cores=cores)
+        self._relay = await Relay.opened(engine, _node_address())
+        return Hello(
+            node=_node_id(),
+            cores=cores,
+            slots=setup.pool.concurrency,
+            model=engine.model,
+            address=self._relay.address,
+            key=getattr(engine, "key", None) or "",
+        )
+
+    async def put(self, data: bytes) -> None:
+        """Begin what messages ask."""
+        for message in decode_messages(data):
+            number = message.number
+            if isinstance(message, Failed):
+                self._tell(message, 0.0)
+            elif isinstance(message, CancelMessage):
+                if number in self._running:
+                    self._running[number].cancel()
+                self._large.pop(number, None)
+            else:
+                task = self._running[number] = asyncio.create_task(self._do(message))
+                task.add_done_callback(partial(self._forget, number))
+
+    async def take(self) -> bytes:
+        """Return what has happened since; wait for it where that is nothing, up to `BEAT_S`."""
+        if not self._told.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_S):
+                    await self._told.wait()
+        self._told.clear()
+        events, self._events = self._events, []
+        now_s = time.monotonic()
+        told = []
+        for event, end_s in events:
+            held = isinstance(event, Ended) and event.took_s is not None
+            told.append(msgspec.structs.replace(event, held_s=now_s - end_s) if held else event)
+        return encode(told)
+
+    async def fetch(self, number: int) -> bytes:
+        """Return a large result, once; Ray hands it on through its object store."""
+        return self._large.pop(number)
+
+    async def close(self) -> None:
+        """End engine, workers and sandboxes."""
+        for task in list(self._running.values()):
+            task.cancel()
+        if self._relay is not None:
+            self._relay.close()
+        closing = [self._here.close()]
+        if self._engine is not None:
+            closing.append(self._engine.close())
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    def _forget(self, number: int, _: asyncio.Task[None]) -> None:
+        """Be done with a message, which may be cancelled before it was begun."""
+        self._running.pop(number, None)
+
+    def _tell(self, event: Event, end_s: float, *, at_once: bool = True) -> None:
+        self._events.append((event, end_s))
+        if at_once:
+            self._told.set()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_TOKENS_S, self._tell_later)
+
+    def _tell_later(self) -> None:
+        self._later = None
+        self._told.set()
+
+    async def _do(self, message: Message) -> None:
+        """Do what a message asks, and tell what came of it."""
+        number = message.number
+        try:
+            event, end_s = await self._ended(message)
+        except Exception as error:  # noqa: BLE001 - foreign: what it raises is its result
+            event, end_s = failed(number, error), time.monotonic()
+        self._tell(event, end_s)
+
+    async def _ended(self, message: Message) -> tuple[Event, float]:
+        """Do what a message asks; return what came of it, and when."""
+        number = message.number
+        if isinstance(message, ChatMessage):
+            return await self._by_engine(number, self._chat(message))
+        if isinstance(message, EmbedMessage):
+            assert self._engine is not None
+            return await self._by_engine(number, self._engine.embed(message.texts))
+        assert not isinstance(message, CancelMessage)
+        done = await self._job(message)
+        end_s = time.monotonic() if done.end_s is None else done.end_s
+        event = Ended(
+            number,
+            encode_result(done.result),
+            cpu_s=done.cpu_s,
+            wait_s=done.wait_s,
+            took_s=None if done.begin_s is None else end_s - done.begin_s,
+            startup_s=done.startup_s,
+            memory_bytes=done.memory_bytes,
+        )
+        return self._kept(event), end_s
+
+    async def _job(self, message: JobMessage) -> Done:
+        here = self._here
+        match message:
+            case CallMessage(_, front, module, name, arguments, timeout_s):
+                return await here.named(module, name, arguments, timeout_s, front=front)
+            case AwaitMessage():
+                function = function_named(message.module, message.name)
+                args, kwargs = msgspec.msgpack.decode(message.arguments)
+                return await here.run(Await(function, tuple(args), kwargs))
+            case _:
+                return await here.run(job_of(message), front=message.front)
+
+    async def _chat(self, message: ChatMessage) -> Any:
+        assert self._engine is not None
+        number, first = message.number, True
+
+        def piece(text: str) -> None:
+            nonlocal first
+            self._tell(Token(number, text), 0.0, at_once=first)
+            first = False
+
+        return await self._engine.chat(message.request, piece)
+
+    async def _by_engine(self, number: int, work: Coroutine[Any, Any, Any]) -> tuple[Event, float]:
+        """Await an answer, or that there is none; an engine in this process alone is metered."""
+        cpu = self._here.cpu if self._setup.pool.engine == "llama.cpp" else None
+        mark_s = cpu.begin() if cpu else 0.0
+        event: Ended | Failed
+        try:
+            event = self._kept(Ended(number, encode_result(await work)))
+        except Exception as error:  # noqa: BLE001 - as of `_do`; it used the cores all the same
+            event = failed(number, error)
+        finally:
+            used_s = cpu.end(mark_s) if cpu else None
+        return msgspec.structs.replace(event, cpu_s=used_s), time.monotonic()
+
+    def _kept(self, event: Ended) -> Ended:
+        """Keep a large result until it is fetched."""
+        if len(event.data) < LARGE_BYTES:
+            return event
+        self._large[event.number] = event.data
+        return msgspec.structs.replace(event, data=b"", large=True)
+
+
+def _engine(setup: Setup, cores: int) -> Engine | None:
+    """Open the engine of a pool on this machine; None where it serves tools alone."""
+    from polysilicon.runtime.engines.native.choice import chosen  # noqa: PLC0415 - heavy
+
+    pool = setup.pool
+    if pool.engine == "openai":
+        key = os.environ.get(pool.key_env) if pool.key_env else None
+        options: dict[str, Any] = {"endpoint": pool.endpoint, "model": pool.model, "key": key}
+        return open_engine("openai", concurrency=pool.concurrency, **options)
+    if not any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
+        return None
+    path = models.pull(pool.model or models.DEFAULT_MODEL)
+    found = msgspec.structs.replace(chosen(path, cores).setup, prompt_lookup=pool.prompt_lookup)
+    return open_engine("llama.cpp", path=Path(path), concurrency=pool.concurrency, setup=found)
+
+
+def _node_id() -> str:
+    import ray  # noqa: PLC0415 - an extra
+
+    found: str = ray.get_runtime_context().get_node_id()
+    return found
+
+
+def _node_address() -> str:
+    import ray.util  # noqa: PLC0415 - an extra
+
+    found: str = ray.util.get_node_ip_address()
+    return found
+
+
+def _node_cores() -> int:
+    """Return the cores of this node: as Ray counts them, or the system where it has less."""
+    import ray  # noqa: PLC0415 - an extra
+
+    own = _node_id()
+    told = next((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["NodeID"] == own), 0)
+    system = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(int(told) or (system or 1), system or 1))

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from polysilicon.catalog.fleet import Pool
+from polysilicon.errors import EngineError
+
+pytest.importorskip("ray")
+from polysilicon.runtime.cluster.host import Host
+from polysilicon.runtime.cluster.wire import (
+    CallMessage,
+    CancelMessage,
+    CodeMessage,
+    Ended,
+    Failed,
+    SearchMessage,
+    Setup,
+    WordsMessage,
+    decode_events,
+    encode,
+)
+from polysilicon.runtime.executor import CallResult, Workers
+from polysilicon.runtime.types import Limits
+
+
+def host(**more: Any) -> Host:
+    return Host(encode(Setup(Pool(name="p", serves=("tool:*",), **more), "1", 1)))
+
+
+def test_a_message_that_cannot_be_read_fails_alone() -> None:
+    messages = [
+        WordsMessage(1, False, [3]),
+        WordsMessage(2, False, ["a"]),
+        CodeMessage(3, False, "monty", "x", {1: 2}, Limits()),
+        SearchMessage(4, False, "/x", "q", "5"),
+    ]
+
+    async def scenario() -> None:
+        there, told = host(), {}
+        await there.put(encode(messages))
+        while len(told) < len(messages):
+            told |= {event.number: event for event in decode_events(await there.take())}
+        assert isinstance(told[2], Ended)
+        for number, expected in ((1, "`str`, got `int`"), (3, "`str`"), (4, "`int`, got `str`")):
+            assert isinstance(told[number], Failed)
+            assert told[number].kind == "InputError"
+            assert expected in told[number].text
+        await there.close()
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_kept_of_what_is_cancelled_before_it_begins() -> None:
+    async def scenario() -> None:
+        there = host()
+        await there.put(encode([WordsMessage(7, False, ["a"]), CancelMessage(7)]))
+        assert list(there._running) == [7]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not there._running
+        await there.close()
+
+    asyncio.run(scenario())
+
+
+def test_others_stand_back_for_functions_that_somebody_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stood: list[bool] = []
+
+    async def scenario() -> None:
+        there = host()
+        others = there._here._others
+
+        async def called(*_: object) -> CallResult:
+            stood.append(bool(others._before))
+            return CallResult(data=b"\x01", cpu_s=0.0, wait_s=None, begin_s=0.0, end_s=0.0)
+
+        monkeypatch.setattr(Workers, "call_named", called)
+        arguments = b"\x92\x91\x04\x80"
+        for front in (True, False):
+            done = await there._job(CallMessage(1, front, "math", "sqrt", arguments, 1.0))
+            assert bytes(done.result) == b"\x01"
+        await there.close()
+
+    asyncio.run(scenario())
+    assert stood == [True, False]
+
+
+def test_an_answer_that_fails_tells_its_core_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        raise EngineError("too long", of_request=True)
+
+    async def scenario() -> None:
+        there = host()
+        monkeypatch.setattr(there._here.cpu, "end", lambda mark_s: 0.25)
+        event, _ = await there._by_engine(3, failing())
+        assert event == Failed(3, "EngineError", "too long", 0.25, ("of_request",))
+        await there.close()
+
+    asyncio.run(scenario())
