@@ -105,7 +105,11 @@ def test_a_model_that_is_not_there_is_the_users_mistake(home, capsys):
 
 def test_a_bare_profile_is_shown_too():
     bare = profile(
-        llm={"tiny": llm_profile(trial=None)}, core_speed=None, memory_bandwidth=None, search=None
+        llm={"tiny": llm_profile(trial=None)},
+        core_speed=None,
+        memory_bandwidth=None,
+        search=None,
+        train={},
     )
     assert [what for what, _ in verb.lines(bare)] == ["processor", "sandbox monty", "measured in"]
     assert verb._llm_table("tiny", bare.llm["tiny"]).caption is None

@@ -8,7 +8,7 @@ from polysilicon.catalog.machine import detect
 from polysilicon.catalog.measurements import read_measurements
 from polysilicon.cli import main
 from polysilicon.cost.engine_choice import EngineChoice, choices_path, cpu_key, read_choices
-from polysilicon.errors import PolysiliconError
+from polysilicon.errors import EngineError, PolysiliconError
 from polysilicon.runtime.engines.native import bench, build, child, search
 from polysilicon.runtime.engines.native.speed import Batch, Prompt, Speed
 
@@ -82,21 +82,39 @@ def test_a_build_that_fails_is_one_line_and_the_wheel_stays(model, monkeypatch, 
     assert not choices_path().exists()
 
 
+class Timed:
+    """Answers what `bench engine` asks child processes; a machine without kernels built here.
+
+    Attributes:
+        slow: number of sequences that take too long.
+        asked: cells that were timed.
+    """
+
+    slow = -1
+    asked = 0
+
+    def run(self, job, *_):
+        if isinstance(job, child.Count):
+            return 1000
+        self.asked += 1
+        if self.slow in job.extent.sequences:
+            raise EngineError("took over 100 s")
+        return Speed(
+            prompts=tuple(Prompt(words=w, tokens=20, seconds=0.1) for w in job.extent.prompt_words),
+            batches=tuple(
+                Batch(sequences=n, context_tokens=30.0, seconds=1e-4 if n == 1 else 4e-4)
+                for n in job.extent.sequences
+            ),
+        )
+
+
 @pytest.fixture
 def timed(monkeypatch):
-    """Speeds that are known, and a machine of 20 GB/s without kernels built here."""
-    speed = Speed(
-        prompts=(Prompt(words=9, tokens=20, seconds=0.1),),
-        batches=(
-            Batch(sequences=1, context_tokens=30.0, seconds=1e-4),
-            Batch(sequences=8, context_tokens=30.0, seconds=4e-4),
-        ),
-    )
-    monkeypatch.setattr(
-        child, "run", lambda job, *_: 1000 if isinstance(job, child.Count) else speed
-    )
+    """Speeds that are known."""
+    world = Timed()
+    monkeypatch.setattr(child, "run", world.run)
     monkeypatch.setattr(bench, "ARRAY_BYTES", 2**20)
-    return speed
+    return world
 
 
 def test_bench_is_rows_a_page_and_json(model, timed, tmp_path, capsys):
@@ -104,16 +122,16 @@ def test_bench_is_rows_a_page_and_json(model, timed, tmp_path, capsys):
     arguments = ["--model", str(model), "-o", str(rows), "--html", str(page), "--json"]
     assert run("bench", "engine", *arguments) == 0
     told = json.loads(capsys.readouterr().out)
-    one, eight = (row for row in told["rows"] if row["what"] == "decode")
+    one, eight, _ = (row for row in told["rows"] if row["cell"].endswith("after 8 words"))
     assert one["tokens_per_s"] == pytest.approx(1e4)
-    most = told["ceilings"]["bandwidth_gbs"] * 1e9 / model.stat().st_size
+    most = told["ceilings"]["read_gbs"] * 1e9 / model.stat().st_size
     assert one["of_ceiling"] == pytest.approx(1e4 / most)
     assert eight["of_ceiling"] is None  # eight sequences read the weights together
     assert eight["tokens_per_s"] == pytest.approx(2e4)
     written = read_measurements(rows)
-    assert [row.concurrency for row in written] == [1.0, 1.0, 8.0]
+    assert [row.concurrency for row in written] == [1.0] * 3 + [1.0, 8.0, 32.0] * 2
     assert written[0].prefill_tokens_per_s == pytest.approx(200)
-    assert written[2].tpot_ms == pytest.approx(0.4)
+    assert written[4].tpot_ms == pytest.approx(0.4)
     html = page.read_text()
     assert "<svg" in html
     assert "tiny" in html
@@ -124,4 +142,35 @@ def test_bench_for_a_person(model, timed, capsys):
     assert run("bench", "engine", "--model", str(model)) == 0
     shown = capsys.readouterr().out
     assert "of the ceiling" in shown
-    assert "GB/s of memory" in shown
+    assert "GB/s of reading as many bytes as the weights have" in shown
+
+
+def test_what_takes_too_long_is_told_and_gone_on_with(model, timed, tmp_path, capsys):
+    """A file that lacks a row keeps the others; a whole one is measured anew."""
+    rows = tmp_path / "rows.csv"
+    arguments = ["bench", "engine", "--model", str(model), "-o", str(rows), "--json"]
+    timed.slow = 32
+    assert run(*arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["refused"].values()) == {"took over 100 s"}
+    assert {f"{bench.WHEEL}, 32 at once after {words} words" for words in (8, 200)} == set(
+        told["refused"]
+    )
+    assert (timed.asked, len(read_measurements(rows))) == (9, 7)
+    timed.slow = -1
+    assert run(*arguments) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["refused"] == {}
+    assert {r["cell"]: r["tokens_per_s"] for r in told["rows"]}.items() <= {
+        r["cell"]: r["tokens_per_s"] for r in again["rows"]
+    }.items()
+    assert (timed.asked, len(read_measurements(rows))) == (11, 9)
+    assert run(*arguments) == 0
+    assert timed.asked == 20
+
+
+def test_when_all_time_is_over_the_rest_is_left_out(model, timed, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "BUDGET_S", -1.0)
+    assert run("bench", "engine", "--model", str(model)) == 1
+    assert "left out" in capsys.readouterr().err
+    assert timed.asked == 0

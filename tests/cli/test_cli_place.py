@@ -129,7 +129,7 @@ def offers():
     ("policy", "code", "words"),
     [
         (POLICY.replace("20.0", "0.1"), 3, "least possible for helper"),
-        ('[supply_max]\n"aws/m9g.2xlarge" = 0\n"azure/Standard_D8ps_v6" = 0', 3, "no offer can"),
+        ("[supply_max]\n" + "".join(f'"{name}" = 0\n' for name in SMALL), 3, "no offer can"),
         ('[supply_max]\n"aws/mars" = 1', 2, "unknown offer"),
         ("prices = []", 2, "no price may be paid"),
         ('redundancy = "planet"', 2, "redundancy"),

@@ -17,7 +17,7 @@ from polysilicon.disk import write_whole
 from polysilicon.errors import PolysiliconError
 from polysilicon.gateway import retention
 from polysilicon.gateway.retention import Forgotten, Retention
-from polysilicon.gateway.tasks.register import NAME, Asked, End, Entry, Register
+from polysilicon.gateway.tasks.register import NAME, Asked, End, Entry, SqliteRegister
 from polysilicon.gateway.totals import Totals
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.workload.record import StepRecord
@@ -130,6 +130,27 @@ def test_what_fails_is_counted_once_however_often_it_is_tried(
     journal.close()
 
 
+def test_forgetting_waits_for_another_writer_and_the_loop_goes_on(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path, [step(n, f"t{n}", float(n)) for n in range(4)])
+    kept = Retention(journal, tmp_path)
+
+    async def main() -> None:
+        forgets = asyncio.create_task(kept.forget(2.5, 9.0, excess=0, kept=set()))
+        for _ in range(40):  # where it kept the loop, it would be done when the first has passed
+            await asyncio.sleep(0.005)
+            assert not forgets.done()
+        assert ids(journal) == ["s0", "s1", "s2", "s3"]
+        other.execute("COMMIT")
+        await forgets
+
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.run(main())
+    assert ids(journal) == ["s3"]
+    assert kept.totals.all.steps == 3
+    journal.close()
+
+
 def test_what_comes_after_all_was_forgotten_is_not_taken_for_it(tmp_path: Path) -> None:
     journal = journal_of(tmp_path, [step(n, "t", float(n)) for n in range(5)])
     kept = Retention(journal, tmp_path)
@@ -168,14 +189,20 @@ def test_a_task_is_kept_from_its_end_on(tmp_path: Path) -> None:
             (msgspec.msgpack.encode(End()),),
         )
         before.commit()
-    with closing(Register(tmp_path)) as register:
+    journal = SqliteJournal(tmp_path)
+    with closing(journal), closing(SqliteRegister(tmp_path, journal)) as register:
         entry = Entry(seq=0, task_id="slow", caller="c", agent="a", input=b"\xc0",
                       created_at=100.0, status="queued")  # fmt: skip
-        register.add(entry, None)
-        register.ended("slow", "completed", End(), 900.0)
-        assert register.ended_before(500.0, 10) == ["old"]
-        assert register.ended_before(901.0, 10) == ["old", "slow"]
-        assert [found.task_id for found in register.page(Asked())] == ["slow", "old"]
+
+        async def main() -> None:
+            await register.add(entry, None)
+            await register.ended("slow", "completed", End(), 900.0)
+            assert [found.task_id for found in await register.page(Asked())] == ["slow", "old"]
+            assert await register.forget(500.0, 10) == 1
+            assert [found.task_id for found in await register.page(Asked())] == ["slow"]
+            assert await register.forget(901.0, 10) == 1
+
+        asyncio.run(main())
 
 
 def submitted(served: Served, agent: str, given: Any) -> str:

@@ -196,10 +196,10 @@ def test_keys_see_their_own_tasks_and_pay_for_them(tmp_path: Path) -> None:
         assert submit(s, "count", given, **as_["a"]).json()["error"]["code"] == "insufficient_quota"
         caller = next(caller for caller in s.gateway.access.callers if caller.name == "a")
 
-        def accepted_while_there_was_a_budget() -> TaskView:
+        async def accepted_while_there_was_a_budget() -> TaskView:
             caller.spent_usd = 0.0
             request = TaskRequest(agent="count", input=given)
-            view, _ = s.gateway.tasks.accept(request, caller, None)
+            view, _ = await s.gateway.tasks.accept(request, caller, None)
             caller.spend(1.0)
             return view
 

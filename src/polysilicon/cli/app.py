@@ -7,17 +7,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Never
 
 import click
 
+from polysilicon.cli.parts import Parts
 from polysilicon.errors import PolysiliconError, visible
 
 VERBS = (
     "demo",
     "run",
     "serve",
+    "pool",
     "models",
     "calibrate",
     "engine",
@@ -45,25 +46,9 @@ class _Terminated(SystemExit):
     """SIGTERM: ends the command as Ctrl-C does, so that no temporary file is left."""
 
 
-class Verbs(click.Group):
-    """A group whose verbs are imported only when they are used."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Return all verbs, in the order of the design."""
-        return list(VERBS)
-
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import `polysilicon.cli.<verb>` and return its `command`."""
-        if cmd_name not in VERBS:
-            return None
-        module = MODULES.get(cmd_name, cmd_name)
-        command = import_module(f"polysilicon.cli.{module}").command
-        assert isinstance(command, click.Command)
-        return command
-
-
 @click.group(
-    cls=Verbs,
+    cls=Parts,
+    parts={verb: MODULES.get(verb, verb) for verb in VERBS},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with:  polysilicon demo",
 )

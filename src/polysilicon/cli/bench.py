@@ -13,7 +13,8 @@ from polysilicon import units
 from polysilicon.cli.output import emit_json, json_option, out, progress
 
 if TYPE_CHECKING:
-    from polysilicon.runtime.engines.native.bench import Bench
+    from polysilicon.catalog.machine import Machine
+    from polysilicon.runtime.engines.native.bench import Bench, Row
 
 
 @click.group(epilog="Example:  polysilicon bench engine")
@@ -29,9 +30,11 @@ def command() -> None:
 def engine(model: str | None, output: Path | None, html: Path | None, as_json: bool) -> None:
     """Time prompts and decoding over lengths and batches, as shares of two measured ceilings.
 
-    Decoding one sequence: memory bandwidth over the bytes of the weights. Prompts: the peak rate
-    of 8-bit integers, for which `polysilicon engine build` makes the kernel. The wheel's kernels
-    and those built here, a minute each. Nothing else should run meanwhile.
+    Decoding one sequence: how fast these cores read as many bytes as the weights have. Prompts:
+    the peak rate of 8-bit integers, for which `polysilicon engine build` makes the kernel. The
+    wheel's kernels and those built here in turn, under seven minutes; what takes too long is left
+    out and told. A file of -o grows row by row; given again unfinished, it is gone on with.
+    Nothing else should run meanwhile.
     """
     from polysilicon.catalog.machine import detect  # noqa: PLC0415 - heavy, and not for --help
     from polysilicon.catalog.measurements import write_measurements  # noqa: PLC0415
@@ -41,17 +44,40 @@ def engine(model: str | None, output: Path | None, html: Path | None, as_json: b
     from polysilicon.runtime.engines.native import bench  # noqa: PLC0415
 
     fetch_model(model, None)
-    path = models.pull(model or models.DEFAULT_MODEL)
+    path, machine = models.pull(model or models.DEFAULT_MODEL), detect()
     console = progress()
-    found = bench.bench(path, detect(), lambda what: console.print(what, markup=False, style="dim"))
-    if output is not None:
-        write_measurements(bench.measurements(found), output)
+
+    def tell(what: str) -> None:
+        console.print(what, markup=False, style="dim")
+
+    def keep(found: Bench) -> None:
+        if output is not None:
+            write_measurements(bench.measurements(found), output)
+
+    known = _known(output, path, machine)
+    if known:
+        tell(f"{len(known)} rows of {output} are kept")
+    found = bench.bench(path, machine, tell, keep, known)
     if html is not None:
         write_page(found, html)
     if as_json:
         emit_json(msgspec.to_builtins(found))
     else:
         _print(found)
+
+
+def _known(output: Path | None, model: Path, machine: Machine) -> dict[tuple[str, str], Row]:
+    """Return what an unfinished file of rows holds already.
+
+    Raises:
+        InputError: there is such a file, and it holds no measurements.
+    """
+    from polysilicon.catalog.measurements import read_measurements  # noqa: PLC0415
+    from polysilicon.runtime.engines.native import bench  # noqa: PLC0415
+
+    if output is None or not output.is_file():
+        return {}
+    return bench.rows_of(read_measurements(output), model, machine)
 
 
 def _print(found: Bench) -> None:
@@ -68,6 +94,11 @@ def _print(found: Bench) -> None:
     console, own = out(), found.ceilings
     console.print(table)
     peak = "" if own.int8_tops is None else f", {own.int8_tops:.2f} TOP/s of 8-bit integers"
-    console.print(f"\nceilings: {own.bandwidth_gbs:.1f} GB/s of memory{peak}", markup=False)
+    console.print(
+        f"\nceilings: {own.read_gbs:.1f} GB/s of reading as many bytes as the weights have{peak}; "
+        f"memory beyond the caches: {own.bandwidth_gbs:.1f} GB/s",
+        markup=False,
+        soft_wrap=True,
+    )
     for name, reason in found.refused.items():
-        console.print(f"{name} could not be timed: {reason}", markup=False)
+        console.print(f"{name} could not be timed: {reason}", markup=False, soft_wrap=True)

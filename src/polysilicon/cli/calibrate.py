@@ -25,7 +25,7 @@ BUSY = 0.1
 @click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
 @json_option
 def command(model: str | None, as_json: bool) -> None:
-    """Measure this machine in under three minutes and save its profile; five the first time.
+    """Measure this machine in under three minutes and save its profile; six the first time.
 
     Core speed, memory bandwidth, sandboxes, search, how the engine is fastest, and the local model
     at several batch sizes and contexts. `local` is estimated by it from then on. Nothing else
@@ -132,6 +132,9 @@ def lines(profile: Profile) -> list[tuple[str, str]]:
     if profile.search is not None:
         query_s = units.seconds(profile.search.query_s.median)
         found.append(("search", f"{query_s} a query in {profile.search.documents} documents"))
+    for name, train in profile.train.items():
+        text = f"{train.tokens_per_s.median:.0f} tokens/s of {name}, {train.precision}"
+        found.append(("training adapters", text))
     return [*found, ("measured in", units.seconds(profile.seconds))]
 
 

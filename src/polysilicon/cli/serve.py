@@ -16,7 +16,9 @@ from polysilicon.cli.output import emit_json, json_option, progress
 @click.group(
     invoke_without_command=True,
     epilog="Example:  polysilicon serve --port 8000\n\nThen, from any program that speaks OpenAI's "
-    "protocol:  OPENAI_BASE_URL=http://127.0.0.1:8000/v1",
+    "protocol:  OPENAI_BASE_URL=http://127.0.0.1:8000/v1\n\nTwo that share their tasks:  "
+    "polysilicon serve --port 8001 --folder runs/one --journal postgresql://user@host/database  "
+    "and the same with --port 8002 --folder runs/two",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -34,8 +36,18 @@ from polysilicon.cli.output import emit_json, json_option, progress
     type=Path,
     default=Path("runs/gateway"),
     show_default=True,
-    help="Journal, ledger, audit log; kept over restarts.",
+    help="Journal, ledger, audit log; kept over restarts. One gateway a folder.",
 )
+@click.option(
+    "--journal", metavar="ADDRESS",
+    help="postgresql://user@host/database: all gateways given the same one share tasks, "
+    "idempotency keys and budgets, and take over from one that dies. Or POLYSILICON_JOURNAL.",
+)  # fmt: skip
+@click.option(
+    "--lease", "lease_s", type=click.FloatRange(min=0.2), default=10.0, show_default=True,
+    metavar="SECONDS",
+    help="With --journal: without a sign of life for so long, others take this one's tasks.",
+)  # fmt: skip
 @click.option("--placement", type=Path, help="Shown on the dashboard: of `place --json`.")
 @click.option("--plan", type=Path, help="Shown on the dashboard: of `plan PROBLEM -o`.")
 @click.option(
@@ -70,6 +82,12 @@ from polysilicon.cli.output import emit_json, json_option, progress
     help="How long steps and tasks that ended are kept; their sums stay.",
 )  # fmt: skip
 @click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="A Ray cluster whose nodes are machines of the fleet: host:port or auto; local starts one "
+    "on this machine. See docs/ray.md.",
+)
+@click.option(
     "--drain", "drain_s", type=click.FloatRange(min=0), default=30.0, show_default=True,
     help="Seconds that calls under way may go on after SIGTERM.",
 )  # fmt: skip
@@ -86,11 +104,13 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
 
     from polysilicon.cli.running import fetch_model  # noqa: PLC0415 - heavy
     from polysilicon.gateway.server import check, serve  # noqa: PLC0415 - heavy
-    from polysilicon.gateway.state import Gateway, Settings  # noqa: PLC0415 - heavy
+    from polysilicon.gateway.settings import Settings  # noqa: PLC0415 - heavy
+    from polysilicon.gateway.state import Gateway  # noqa: PLC0415 - heavy
 
     settings = Settings(**options)
     check(settings)
-    fetch_model(settings.model, str(settings.fleet) if settings.fleet else None)
+    fleet = str(settings.fleet) if settings.fleet else None
+    fetch_model(settings.model, fleet, cluster=settings.ray is not None)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.INFO)
     for noisy in ("uvicorn", "httpx", "mcp"):  # their lines could hold what callers sent
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
@@ -122,6 +142,7 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
     "--pool", "pools", multiple=True, default=("*",), help="A pool it may use; repeatable."
 )
 @click.option("--admin", is_flag=True, help="It may see what others do.")
+@click.option("--join", is_flag=True, help="It may join machines: `pool join`.")
 @json_option
 def keys(name: str, path: Path, as_json: bool, **limits: Any) -> None:
     """Make a key called NAME, add its hash to a file of keys, and print it, this once."""

@@ -51,6 +51,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             limit.
         pools: patterns of pools that may take its steps.
         admin: it may see what others do: the dashboard, metrics, tasks of other keys.
+        join: it may join machines as pools.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     at_once: int | None = None
     pools: tuple[str, ...] = ("*",)
     admin: bool = False
+    join: bool = False
 
 
 class KeyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,12 +77,17 @@ class Caller:
     Args:
         key: of the file.
         clock: seconds, steady.
+
+    Attributes:
+        running: calls under way.
+        spent_usd: dollars in this period.
+        elsewhere_usd: dollars in this period at other gateways, as far as they have told.
     """
 
     def __init__(self, key: Key, clock: Callable[[], float] = time.monotonic) -> None:
         self.key = key
         self.running = 0
-        self.spent_usd = 0.0
+        self.spent_usd = self.elsewhere_usd = 0.0
         self.period = ""
         self._mean_usd = 0.0
         self._clock = clock
@@ -107,12 +114,17 @@ class Caller:
         """Dollars left of the budget in this period; infinite without a budget."""
         if self.key.budget_usd is None:
             return math.inf
-        self._renew()
-        return self.key.budget_usd - self.spent_usd
+        self.renew()
+        return self.key.budget_usd - self.all_usd
+
+    @property
+    def all_usd(self) -> float:
+        """Dollars spent in this period, at all gateways."""
+        return self.spent_usd + self.elsewhere_usd
 
     def spend(self, usd: float | None) -> None:
         """Count dollars that a step cost."""
-        self._renew()
+        self.renew()
         if usd:
             self.spent_usd += usd
             self._mean_usd += (usd - self._mean_usd) * (_WEIGHT if self._mean_usd else 1.0)
@@ -150,11 +162,11 @@ class Caller:
                 raise ApiError(429, text, code="rate_limit_exceeded", retry_after_s=wait_s)
             self._room -= 1
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Begin a new period where one has begun."""
         period = _period(self.key.period)
         if period != self.period:
-            self.period, self.spent_usd = period, 0.0
+            self.period, self.spent_usd, self.elsewhere_usd = period, 0.0, 0.0
 
 
 def _period(kind: str) -> str:
@@ -185,7 +197,7 @@ class Access:
         self._path, self._kept_in = path, spent
         self.open = path is None
         self._by_hash: dict[str, Caller] = {}
-        self.nobody = Caller(Key(name=NOBODY, sha256="", admin=True))
+        self.nobody = Caller(Key(name=NOBODY, sha256="", admin=True, join=True))
         self._saved: dict[str, Spent] = {}
         if spent.exists():
             try:

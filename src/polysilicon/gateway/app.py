@@ -25,7 +25,9 @@ from polysilicon.gateway import (
 from polysilicon.gateway.dashboard import routes as dashboard
 from polysilicon.gateway.dashboard.session import cookie_key
 from polysilicon.gateway.guard import Guard, bearer
-from polysilicon.gateway.mcp import server as mcp
+from polysilicon.gateway.joined import routes as joined
+from polysilicon.gateway.joined.register import taking_machines
+from polysilicon.gateway.mcp import sessions as mcp
 from polysilicon.gateway.state import Gateway
 from polysilicon.gateway.tasks import routes as tasks
 from polysilicon.gateway.traces import outgoing
@@ -39,6 +41,7 @@ ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     embeddings.ROUTES,
     tasks.ROUTES,
     mcp.ROUTES,
+    joined.ROUTES,
     traces.ROUTES,
     openapi.ROUTES,
     dashboard.ROUTES,
@@ -49,6 +52,7 @@ SERVICES: tuple[Callable[[Gateway], AbstractAsyncContextManager[None]], ...] = (
     dashboard.service,
     outgoing.sending_traces,  # before the tasks, so that it hears of their ends
     checks.checking,
+    taking_machines,
     tasks.serving_tasks,
     retention.forgetting,  # after the tasks, of which those under way are kept
     mcp.serving_mcp,

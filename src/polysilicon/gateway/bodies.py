@@ -191,7 +191,7 @@ def wanted_schema(response_format: Json | None) -> Json | None:
 
 def emulates(pool: RunningPool) -> bool:
     """Tell whether the engine of a pool must be asked for tools by a schema."""
-    return pool.in_process or not pool.as_given.tools
+    return pool.as_given.engine == "llama.cpp" or not pool.as_given.tools
 
 
 def with_schema(fields: Raws, schema: Json | None) -> Raws:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,16 +82,14 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
     async def work(pool: RunningPool, placed: Placed) -> None:
         assert pool.engine is not None
         body, emulated = await _for_pool(job, pool, placed)
-        answer = await job.gateway.forwarder(pool.engine).post(job.path, body)
-        try:
-            if answer.status != 200:
-                raise await refusal(answer)
-            if job.streams and not emulated:
-                await _streamed(job, answer, placed, begin, write)
-            else:
-                await _whole(job, answer, placed)
-        finally:
-            answer.close()
+        async with job.gateway.forwarder(pool.engine) as forwarder:
+            with closing(await forwarder.post(job.path, body)) as answer:
+                if answer.status != 200:
+                    raise await refusal(answer)
+                if job.streams and not emulated:
+                    await _streamed(job, answer, placed, begin, write)
+                else:
+                    await _whole(job, answer, placed)
         if emulated:
             for choice in job.reply.get("choices") or ():
                 message = tools.read(tools.as_text((choice.get("message") or {}).get("content")))

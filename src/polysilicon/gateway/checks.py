@@ -11,7 +11,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 
 import msgspec
@@ -91,14 +91,12 @@ class Checks:
         path = "chat/completions" if chats else "embeddings"
 
         async def work(pool: RunningPool, usage: Usage) -> None:
-            async with gateway.resources.engine_cpu(pool, usage):
-                answer = await gateway.forwarder(engine).post(path, msgspec.json.encode(body))
-                try:
+            metered, data = gateway.resources.engine_cpu(pool, usage), msgspec.json.encode(body)
+            async with metered, gateway.forwarder(engine) as forwarder:
+                with closing(await forwarder.post(path, data)) as answer:
                     if answer.status != 200:
                         raise await refusal(answer)
                     await answer.whole(_MOST_BYTES)
-                finally:
-                    answer.close()
 
         task_id = f"check-{secrets.token_hex(8)}"
         rng = random.Random(task_id)  # noqa: S311 - no secret

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from contextlib import closing
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -72,7 +73,7 @@ class Embeddings:
             async def work(pool: RunningPool, placed: Placed) -> None:
                 if lexical:
                     found.update(await _words(body, placed))
-                elif pool.in_process:
+                elif pool.as_given.engine == "llama.cpp":
                     assert pool.engine is not None
                     found.update(await _here(pool.engine, body, placed))
                 else:
@@ -124,16 +125,15 @@ async def _there(gateway: Gateway, pool: RunningPool, fields: Raws, placed: Plac
     """
     assert pool.engine is not None
     sent = bodies.for_endpoint(fields, pool.engine.model, stream=False)
-    answer = await gateway.forwarder(pool.engine).post("embeddings", sent)
+    async with gateway.forwarder(pool.engine) as forwarder:
+        with closing(await forwarder.post("embeddings", sent)) as answer:
+            if answer.status != 200:
+                raise await refusal(answer)
+            content = await answer.whole(MAX_RESULT_BYTES)
     try:
-        if answer.status != 200:
-            raise await refusal(answer)
-        content = await answer.whole(MAX_RESULT_BYTES)
         reply: Json = msgspec.json.decode(content, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise EngineError("the endpoint sent what is no JSON") from error
-    finally:
-        answer.close()
     tokens = (reply.get("usage") or {}).get("prompt_tokens")
     placed.usage.prompt_tokens = tokens if isinstance(tokens, int) and tokens >= 0 else None
     return reply

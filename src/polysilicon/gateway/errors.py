@@ -22,7 +22,7 @@ from polysilicon.errors import (
     StepTimeoutError,
     visible,
 )
-from polysilicon.runtime.journal import JournalError
+from polysilicon.runtime.journal import JournalError, LeaseLostError
 
 NOTES = "polysilicon.notes"
 """Key of the scope: what routes note for the audit log (task, pool, cost_usd), and the id."""
@@ -53,6 +53,7 @@ _TOLD: tuple[tuple[type[PolysiliconError], int, str | None, str], ...] = (
     (StepTimeoutError, 504, "timeout", ""),
     (EngineError, 502, "engine_failed", "the engine failed; see the gateway's log"),
     (PolicyError, 403, "policy", ""),
+    (LeaseLostError, 503, None, ""),
     (JournalError, 503, None, "the journal cannot be written; see the gateway's log"),
     (InputError, 400, None, ""),
 )

@@ -21,6 +21,7 @@ async def readyz(request: Request) -> Response:
     reasons = {
         "draining": gateway.draining,
         "journal": gateway.runner.fatal is not None,
+        "lease": gateway.shared is not None and not gateway.shared.lease.healthy,
         "engines": bool(gates) and all(gate.health.drained for gate in gates),
     }
     failed = [name for name, wrong in reasons.items() if wrong]

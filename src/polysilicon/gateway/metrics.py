@@ -129,7 +129,7 @@ class StateCollector(Collector):
         for caller in self._gateway.access.callers:
             if math.isfinite(caller.left_usd):
                 left.add_metric((caller.name,), caller.left_usd)
-            spent.add_metric((caller.name,), caller.spent_usd)
+            spent.add_metric((caller.name,), caller.all_usd)
             running.add_metric((caller.name,), caller.running)
         yield from (spent, left, running)
 

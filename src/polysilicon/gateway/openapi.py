@@ -18,6 +18,8 @@ from starlette.routing import Route
 
 from polysilicon.gateway.bodies import ChatBody, CompletionBody
 from polysilicon.gateway.embeddings import EmbeddingBody
+from polysilicon.gateway.joined.routes import LeaveQuery
+from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest, PoolList
 from polysilicon.gateway.responses import ResponseBody
 from polysilicon.gateway.state import gateway_of
 from polysilicon.gateway.tasks.routes import TaskQuery
@@ -139,6 +141,11 @@ OPERATIONS = (
               headers=_LAST, gives={200: {EVENTS: _EVENT}, 204: None}),
     Operation(method="post", path="/v1/traces", does="Take in OpenTelemetry traces (OTLP).",
               takes=_REQUEST, gives={200: _TAKEN, 400: _REFUSED}),
+    Operation(method="get", path="/v1/pools", does="List the pools.", gives={200: PoolList}),
+    Operation(method="put", path="/v1/pools/{name}", does="Join a machine, or say it is there.",
+              takes=JoinRequest, gives={200: JoinAnswer}),
+    Operation(method="delete", path="/v1/pools/{name}", does="Let a machine go.",
+              query=LeaveQuery, gives={204: None}),
     Operation(method="get", path="/healthz", does="Tell that the gateway lives.",
               gives={200: Health}),
     Operation(method="get", path="/readyz", does="Tell whether calls are taken.",

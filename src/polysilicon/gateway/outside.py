@@ -76,6 +76,7 @@ class Tasks:
                 self._scopes.popitem(last=False)
         self._scopes.move_to_end(key)
         scope.task.deadline_s = _deadline(asked, policy)
+        scope.task.moved()
         scope.task.occurrences.clear()  # ids are of requests, which never come again
         return scope
 

@@ -97,7 +97,7 @@ class Retention:
         Raises:
             PolysiliconError: it cannot be written.
         """
-        excess -= self._settle()
+        excess -= await self._settle()
         after, more = 0, True
         while more:
             page = self._journal.ended(after, _PAGE + 1)[:-1]
@@ -121,17 +121,18 @@ class Retention:
         )  # fmt: skip
         await asyncio.to_thread(write_whole, self._path, msgspec.json.encode(told) + b"\n")
         self._due = told, totals
-        self._settle()
+        await self._settle()
 
-    def _settle(self) -> int:
+    async def _settle(self) -> int:
         """Let the journal forget what the file says; return how many steps that were.
 
-        After a failure it is done again: the journal may have forgotten them, in part or whole.
+        After a failure it is done again: the journal may have forgotten them, in part or whole. It
+        is done in a thread, as another writer may hold the journal for a while.
         """
         if self._due is None:
             return 0
         told, totals = self._due
-        self._journal.forget(told.through, told.kept, ())
+        await asyncio.to_thread(self._journal.forget, told.through, told.kept, ())
         count = totals.all.steps - self.totals.all.steps
         self.totals, self.until_s, self._due = totals, told.until_s, None
         return count
@@ -174,7 +175,7 @@ async def _forget_once(gateway: Gateway) -> None:
     known, kept = gateway.retention.totals.all.steps, frozenset(tasks.live)
     excess = gateway.totals.all.steps - known - MOST_STEPS
     await gateway.retention.forget(now_s - keep_s, now_s, excess=excess, kept=kept)
-    while ended := tasks.register.ended_before(gateway.wall() - keep_s, _PAGE):
-        gateway.journal.forget(0, (), ended)
-        tasks.register.forget(ended)
+    more = True
+    while more:
+        more = await tasks.register.forget(gateway.wall() - keep_s, _PAGE) == _PAGE
         await asyncio.sleep(0)

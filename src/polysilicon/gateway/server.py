@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -18,7 +17,8 @@ import uvicorn
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.app import SERVICES, make_app
 from polysilicon.gateway.protocol import BoundedHttp
-from polysilicon.gateway.state import Gateway, Settings, opened
+from polysilicon.gateway.settings import Settings, is_loopback
+from polysilicon.gateway.state import Gateway, opened
 
 _KEEP_ALIVE_S = 20
 _BACKLOG = 2048
@@ -88,7 +88,7 @@ async def serve(
 
 def check(settings: Settings) -> None:
     """Raise `InputError` where nobody should serve like that."""
-    if settings.keys is None and not _is_loopback(settings.host):
+    if settings.keys is None and not is_loopback(settings.host):
         mend = "give --keys FILE (make one with `polysilicon serve keys`), or --host 127.0.0.1"
         raise InputError("without keys only loopback is served", where=settings.host, mend=mend)
     if (settings.tls_cert is None) != (settings.tls_key is None):
@@ -102,15 +102,6 @@ def check(settings: Settings) -> None:
             where = f"{settings.tls_cert}, {settings.tls_key}"
             reason = error.strerror or error
             raise InputError(f"no certificate with its key: {reason}", where=where) from error
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listening(settings: Settings) -> socket.socket:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 from starlette.requests import HTTPConnection
@@ -25,6 +25,7 @@ from polysilicon.gateway.feed import Feed
 from polysilicon.gateway.metrics import Metrics, StateCollector
 from polysilicon.gateway.outside import Tasks as OutsideTasks
 from polysilicon.gateway.retention import Retention, rooted
+from polysilicon.gateway.settings import Settings
 from polysilicon.gateway.tasks.service import Tasks, Wall
 from polysilicon.gateway.totals import Totals
 from polysilicon.gateway.traces.store import TraceStore
@@ -33,7 +34,7 @@ from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.folder import locked
 from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.journal import Journal, last_end_s
-from polysilicon.runtime.journals import open_journal
+from polysilicon.runtime.journals import open_journal, open_shared, shared_address
 from polysilicon.runtime.machine import Machine, open_machine, reopened
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.resources import Resources
@@ -44,60 +45,14 @@ from polysilicon.workload.record import RunInfo, StepRecord
 from polysilicon.workload.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-
+    from polysilicon.gateway.joined.register import Register
+    from polysilicon.gateway.mcp.sessions import Sessions
+    from polysilicon.gateway.shared import SharedRetention
     from polysilicon.gateway.traces.outgoing import Exporter
+    from polysilicon.runtime.journals.shared import SharedJournal
 
 NAME = "gateway"
 _SAVE_S = 1.0
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to serve.
-
-    Attributes:
-        folder: where the journal, the ledger and the audit log are kept, also over restarts.
-        model: of this machine, where there is no fleet file.
-        fleet: path of a fleet file; None is this machine alone.
-        policy: path of a policy file; None allows everything.
-        keys: path of a file of keys; None lets everybody in, which only loopback may.
-        host: address to listen on.
-        port: to listen on; 0 for any free one.
-        names: host names that callers may use, beside addresses and localhost.
-        tls_cert: file of a certificate chain; None is plain HTTP.
-        tls_key: file of its private key.
-        timeout_s: limit of one step.
-        placement: path of a placement that the dashboard shows.
-        plan: path of a plan that it shows.
-        agents: agents that may be asked for beside the bundled ones, as the operator named them.
-        otlp: address of an endpoint that gets the gateway's own spans; None for none.
-        tasks_at_once: tasks under way at once.
-        tasks_waiting: tasks that may wait; more are refused.
-        task_timeout_s: limit of a task.
-        keep_days: how long steps and tasks that ended are kept; their sums stay.
-        drain_s: how long calls that are under way may go on after SIGTERM.
-    """
-
-    folder: Path
-    model: str | None = None
-    fleet: Path | None = None
-    policy: Path | None = None
-    keys: Path | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
-    names: tuple[str, ...] = ()
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    timeout_s: float = 600.0
-    placement: Path | None = None
-    plan: Path | None = None
-    agents: tuple[str, ...] = ()
-    otlp: str | None = None
-    tasks_at_once: int = 16
-    tasks_waiting: int = 1000
-    task_timeout_s: float = 1800.0
-    keep_days: float = 30.0
-    drain_s: float = 30.0
 
 
 @dataclass(slots=True)
@@ -113,17 +68,21 @@ class Gateway:
         access: callers.
         feed: what happens.
         totals: the ledger so far, those of earlier starts of the same folder included.
-        clock: seconds since the folder's first start, downtime left out.
+        shared: the journal, where other gateways share it.
+        clock: seconds since the folder's first start, downtime left out; of a shared journal since
+            it was made, by its database's clock.
         audit: the log of all requests.
         metrics: what Prometheus scrapes.
         retention: lets the journal forget what is old.
         wall: the time of day.
         outside: tasks of agents that run elsewhere and call `/v1`.
-        forwarders: connections to the engines' endpoints.
+        forwarders: connections to the engines' endpoints, those of clusters left out.
         tasks: the tasks of `/v1/tasks`; None before they are served.
         traces: what came in at `/v1/traces`; None before they are served.
         exporter: sends spans to `--otlp`; None where there is none.
         mcp: the sessions of `/mcp`; None before they are served.
+        joined: the pools of machines that joined, beside those of the fleet file.
+        register: takes machines in; None before they are.
         draining: no new calls are taken.
         on_fleet: called after the fleet has changed.
         board: what the dashboard keeps.
@@ -140,14 +99,17 @@ class Gateway:
     clock: Callable[[], float]
     audit: Audit
     metrics: Metrics
-    retention: Retention
+    retention: Retention | SharedRetention
+    shared: SharedJournal | None = None
     wall: Wall = time.time
     outside: OutsideTasks = field(default_factory=OutsideTasks)
     forwarders: dict[Engine, Forwarder] = field(default_factory=dict)
     tasks: Tasks | None = None
     traces: TraceStore | None = None
     exporter: Exporter | None = None
-    mcp: StreamableHTTPSessionManager | None = None
+    mcp: Sessions | None = None
+    joined: list[RunningPool] = field(default_factory=list)
+    register: Register | None = None
     draining: bool = False
     on_fleet: list[Callable[[], None]] = field(default_factory=list)
     board: Board = field(init=False)
@@ -172,18 +134,20 @@ class Gateway:
         """What is allowed and wanted."""
         return self.runner.policy
 
-    def forwarder(self, engine: Engine) -> Forwarder:
-        """Return the connections to an engine's endpoint.
+    @asynccontextmanager
+    async def forwarder(self, engine: Engine) -> AsyncIterator[Forwarder]:
+        """Yield the connections to an engine's endpoint; of several machines, take a slot of one.
 
         Raises:
             EngineError: it has none.
         """
-        if engine not in self.forwarders:
-            address = getattr(engine, "address", None)
-            if address is None:
-                raise EngineError(f"engine {engine.name} has no endpoint to forward to")
+        several, address = getattr(engine, "forwarder", None), getattr(engine, "address", None)
+        if address and engine not in self.forwarders:
             self.forwarders[engine] = Forwarder(address, getattr(engine, "key", None))
-        return self.forwarders[engine]
+        async with several() if several else nullcontext(self.forwarders.get(engine)) as found:
+            if found is None:
+                raise EngineError(f"engine {engine.name} has no endpoint to forward to", down=True)
+            yield found
 
     async def reload(self) -> None:
         """Read the fleet file, the policy and the keys anew; pools that stay keep their engines.
@@ -205,14 +169,31 @@ class Gateway:
         """
         settings, machine = self.settings, self.machine
         policy = read_policy(settings.policy) if settings.policy else Policy()
-        pools = await reopened(machine, settings.fleet) if settings.fleet else machine.pools
+        own = [pool for pool in machine.pools if pool not in self.joined]
+        own = await reopened(machine, settings.fleet) if settings.fleet else own
         try:
-            dispatcher = _dispatcher(pools, policy, self.feed, self.totals)
+            self._take(own, self.joined, policy)
         except InputError:
-            await machine.discard(pools)
+            await machine.discard(own)
             raise
+
+    async def join(self, come: list[RunningPool], gone: list[RunningPool]) -> None:
+        """Work with other machines' pools, but those put out; `InputError` where policy forbids."""
+        async with self._reloading:
+            own = [pool for pool in self.machine.pools if pool not in self.joined]
+            stay = [pool for pool in self.joined if pool not in gone]
+            self._take(own, [*stay, *come], self.policy)
+
+    def _take(self, own: list[RunningPool], joined: list[RunningPool], policy: Policy) -> None:
+        """Work with pools of the fleet file and of machines; `InputError` where policy forbids."""
+        names = {pool.name for pool in own}  # they put out machines that joined
+        joined = [pool for pool in joined if pool.name not in names]
+        machine, pools = self.machine, [*own, *joined]
+        dispatcher = _dispatcher(pools, policy, self.feed, self.totals)
         machine.take(pools)
-        for engine in set(self.forwarders) - {pool.engine for pool in pools if pool.engine}:
+        self.joined = joined
+        engines = {pool.engine for pool in pools if pool.engine}
+        for engine in [engine for engine in self.forwarders if engine not in engines]:
             self.forwarders.pop(engine).close()
         self.runner.dispatch_by(dispatcher)
         for told in self.on_fleet:
@@ -233,16 +214,17 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot be made: {error.strerror}", where=str(folder)) from error
-    policy = read_policy(settings.policy) if settings.policy else Policy()
     access = Access(settings.keys, folder / "spent.json")
-    lock = locked(folder)
+    lock = _locked(folder)
     try:
-        journal = open_journal(folder)
+        address = shared_address(folder, settings.journal)
+        shared = open_shared(folder, address, settings.lease_s) if address else None
+        journal = shared or open_journal(folder)
         try:
             fleet = str(settings.fleet) if settings.fleet else None
-            machine = await open_machine(settings.model, fleet)
+            machine = await open_machine(settings.model, fleet, settings.ray)
             try:
-                gateway = _assembled(settings, machine, journal, access, policy)
+                gateway = _assembled(settings, machine, journal, access, shared)
                 await _warmed(gateway)
                 async with _kept(gateway):
                     yield gateway
@@ -254,12 +236,30 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
         lock.close()
 
 
+def _locked(folder: Path) -> IO[bytes]:
+    """Take the folder.
+
+    Raises:
+        InputError: another gateway has it.
+    """
+    try:
+        return locked(folder)
+    except InputError:
+        what = "another gateway serves this folder"
+        mend = "give each a --folder of its own; they share tasks by --journal postgresql://…"
+        raise InputError(what, where=str(folder), mend=mend) from None
+
+
 def _assembled(
-    settings: Settings, machine: Machine, journal: Journal, access: Access, policy: Policy
+    settings: Settings,
+    machine: Machine,
+    journal: Journal,
+    access: Access,
+    shared: SharedJournal | None,
 ) -> Gateway:
     """Put the parts together, and count what the journal has from before."""
-    retention = Retention(journal, settings.folder)
-    begin_s = time.monotonic() - max(last_end_s(journal), retention.until_s)
+    retention, begin_s = _kept_before(settings, journal, shared)
+    policy = read_policy(settings.policy) if settings.policy else Policy()
     totals = Totals()
     totals.include(retention.totals.by_group.items())
     for step in journal.steps():
@@ -283,8 +283,20 @@ def _assembled(
     return Gateway(
         settings=settings, machine=machine, journal=journal, runner=runner, access=access,
         resources=machine.resources(runner, clock), feed=feed, totals=totals, clock=clock,
-        audit=Audit(settings.folder), metrics=metrics, retention=retention,
+        audit=Audit(settings.folder), metrics=metrics, retention=retention, shared=shared,
     )  # fmt: skip
+
+
+def _kept_before(
+    settings: Settings, journal: Journal, shared: SharedJournal | None
+) -> tuple[Retention | SharedRetention, float]:
+    """Return what was forgotten, and when by `time.monotonic` the gateway's clock was 0."""
+    if shared is None:
+        own = Retention(journal, settings.folder)
+        return own, time.monotonic() - max(last_end_s(journal), own.until_s)
+    from polysilicon.gateway.shared import SharedRetention  # noqa: PLC0415 - an extra
+
+    return SharedRetention(shared), shared.begin_s
 
 
 async def _warmed(gateway: Gateway) -> None:
@@ -331,12 +343,16 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
     )  # fmt: skip
     files.write_info(info)
 
+    save_once = _saving(gateway)
+
     async def save() -> None:
         while True:
             await asyncio.sleep(_SAVE_S)
             with suppress(PolysiliconError):  # the next second, or the end, tries again
-                await asyncio.to_thread(gateway.access.save, gateway.access.spent())
+                await save_once()
 
+    if gateway.shared is not None:
+        await save_once()  # before the first call: what was spent elsewhere counts
     saving = asyncio.create_task(save())
     try:
         yield
@@ -345,7 +361,7 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
         gateway.audit.close()
         for forwarder in gateway.forwarders.values():
             forwarder.close()
-        gateway.access.save(gateway.access.spent())
+        await save_once()
         tasks = list(gateway.journal.tasks())
         files.write_tasks(tasks)
         files.write_steps(rooted(gateway.journal.steps()))
@@ -356,10 +372,19 @@ async def _kept(gateway: Gateway) -> AsyncIterator[None]:
         )
 
 
+def _saving(gateway: Gateway) -> Callable[[], Awaitable[None]]:
+    """Return what keeps what was spent: in the folder, or where all gateways see it."""
+    if gateway.shared is not None:
+        from polysilicon.gateway.shared import Spending  # noqa: PLC0415 - an extra
+
+        return Spending(gateway.shared, gateway.access).exchange
+    access = gateway.access
+    return lambda: asyncio.to_thread(access.save, access.spent())
+
+
 def gateway_of(connection: HTTPConnection) -> Gateway:
     """Return the gateway that answers a request."""
-    gateway: Gateway = connection.app.state.gateway
-    return gateway
+    return cast("Gateway", connection.app.state.gateway)
 
 
 def caller_of(connection: HTTPConnection) -> Caller:

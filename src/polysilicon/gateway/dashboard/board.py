@@ -8,9 +8,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from polysilicon.gateway.dashboard.estimates import Estimates
-from polysilicon.gateway.dashboard.files import Shown, read_placement
+from polysilicon.gateway.dashboard.files import Shown
 from polysilicon.gateway.dashboard.session import Forms
 from polysilicon.gateway.dashboard.watch import Watch
+from polysilicon.placement.placement_file import read_placement
 from polysilicon.planning.plan_file import read_plan
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class Board:
         settings = gateway.settings
         self.version = version("polysilicon")
         self.watch = Watch(gateway.feed, gateway.totals, gateway.clock)
-        self.estimates = Estimates(gateway.machine.workers, self.watch.whole_tasks, gateway.clock)
+        self.estimates = Estimates(
+            gateway.machine.here.workers, self.watch.whole_tasks, gateway.clock
+        )
         self.forms = Forms()
         self.placement = Shown(
             settings.placement or settings.folder / "placement.json",

@@ -6,12 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import msgspec
-
 from polysilicon.errors import InputError
-from polysilicon.placement.types import Placement
-
-MOST_BYTES = 64 * 2**20
 
 T = TypeVar("T")
 
@@ -49,25 +44,6 @@ class Shown(Generic[T]):
                 except InputError as error:
                     self._wrong = str(error)
         return self._found, self._wrong
-
-
-def read_placement(path: Path) -> Placement:
-    """Read what `polysilicon place --json` printed.
-
-    Raises:
-        InputError: no such file, too large, or no placement.
-    """
-    mend = "give what `polysilicon place WORKLOAD --json` prints"
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"larger than {MOST_BYTES:,} bytes", where=str(path), mend=mend)
-        return msgspec.json.decode(path.read_bytes(), type=Placement)
-    except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=str(path), mend=mend) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"no placement: {error}", where=str(path), mend=mend) from error
-    except RecursionError as error:
-        raise InputError("nested too deeply", where=str(path), mend=mend) from error
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -202,7 +202,7 @@ async def cancel(request: Request) -> Response:
     _check_reader(reader)
     served = gateway_of(request).tasks
     assert served is not None
-    entry = served.entry(form.get("id", ""), reader)
+    entry = await served.views.entry(form.get("id", ""), reader)
     await served.cancel(entry)
     return RedirectResponse(pages.task_link(entry.task_id), 303)
 

@@ -137,7 +137,7 @@ def _budget(caller: Caller) -> Budget:
     """Return what a key has spent."""
     limit = caller.key.budget_usd
     left = caller.left_usd  # first, for it begins a new period where one has begun
-    spent = caller.spent_usd if limit is None else limit - left
+    spent = caller.all_usd if limit is None else limit - left
     window = caller.key.period if caller.period in {"", "total"} else caller.period
     return Budget(key=caller.name, spent_usd=spent, limit_usd=limit, window=window)
 

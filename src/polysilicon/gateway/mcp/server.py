@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
 
@@ -21,16 +20,14 @@ from mcp_types import (
     Tool,
 )
 from starlette.requests import Request
-from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
 
 from polysilicon.errors import PolysiliconError, visible
 from polysilicon.gateway.access import Caller
-from polysilicon.gateway.bodies import body_of
 from polysilicon.gateway.errors import of_error
 from polysilicon.gateway.guard import CALLER
 from polysilicon.gateway.mcp.tools import TYPES, call
-from polysilicon.gateway.state import Gateway, Settings, opened
+from polysilicon.gateway.settings import Settings
+from polysilicon.gateway.state import Gateway, opened
 from polysilicon.gateway.tasks.routes import serving_tasks
 from polysilicon.gateway.traces.outgoing import sending_traces
 
@@ -99,35 +96,14 @@ def _caller(gateway: Gateway, request: object) -> Caller:
     return gateway.access.nobody
 
 
-class Endpoint:
-    """`/mcp`; a class, for Starlette takes functions to be of its own kind."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; its body is looked at before the server of MCP reads it."""
-        body = await body_of(receive)
-        told = False
-
-        async def again() -> Message:
-            nonlocal told
-            if told:
-                return await receive()
-            told = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await scope["app"].state.gateway.mcp.handle_request(scope, again, send)
-
-
-@asynccontextmanager
-async def serving_mcp(gateway: Gateway) -> AsyncIterator[None]:
-    """Serve the tools over HTTP while the gateway serves; Host and Origin its gate has checked."""
-    sessions = gateway.mcp = StreamableHTTPSessionManager(
+def make_manager(gateway: Gateway) -> StreamableHTTPSessionManager:
+    """Return what serves the tools of a gateway over HTTP."""
+    return StreamableHTTPSessionManager(
         make_server(gateway),
         json_response=True,
         stateless=True,  # no session of a client that is gone takes memory
         max_request_body_size=_MOST_BODY_BYTES,
     )
-    async with sessions.run():
-        yield
 
 
 async def serve_stdio(settings: Settings) -> None:
@@ -142,7 +118,3 @@ async def serve_stdio(settings: Settings) -> None:
         server = make_server(gateway)
         read, write = await stack.enter_async_context(stdio_server())
         await server.run(read, write, server.create_initialization_options())
-
-
-# No GET: without sessions there is nothing that the server would send by itself.
-ROUTES = (Route("/mcp", Endpoint(), methods=["POST"]),)

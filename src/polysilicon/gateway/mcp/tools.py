@@ -18,7 +18,9 @@ from polysilicon.gateway.mcp import verbs
 from polysilicon.gateway.mcp.arguments import Describe, Estimate, Place, RunCode, Search
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.context import DEFAULT_SANDBOX
+from polysilicon.runtime.jobs import Code
 from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.results import encode_result
 from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
 from polysilicon.runtime.types import Limits
 
@@ -72,21 +74,21 @@ async def call(gateway: Gateway, caller: Caller, name: str, given: dict[str, Any
 
 async def _run_code(gateway: Gateway, caller: Caller, asked: RunCode) -> Any:
     limits = Limits(time_s=asked.time_s, memory_bytes=asked.memory_mb * 1_000_000)
-    box = gateway.resources.sandbox(DEFAULT_SANDBOX)
+    job = Code(DEFAULT_SANDBOX, asked.code, asked.inputs, limits)
 
-    async def work(usage: Usage) -> Any:
-        result = await box.run(asked.code, asked.inputs, limits)
-        usage.cpu_s, usage.cores = result.cpu_s, 1
-        usage.startup_s, usage.memory_bytes = result.startup_s, result.memory_bytes
-        return msgspec.to_builtins(result)
+    async def work(pool: RunningPool, usage: Usage) -> Any:
+        done = await gateway.resources.executor(pool).run(job)
+        usage.cpu_s, usage.cores = done.cpu_s, 1
+        usage.startup_s, usage.memory_bytes = done.startup_s, done.memory_bytes
+        return msgspec.msgpack.decode(encode_result(done.result))
 
     return await _step(gateway, caller, "code", limits.time_s + _GRACE_S, work)
 
 
 async def _search(gateway: Gateway, caller: Caller, asked: Search) -> Any:
-    index = gateway.resources.index(await _index_folder(gateway, asked.index))
+    index = gateway.resources.here.index(await _index_folder(gateway, asked.index))
 
-    async def work(usage: Usage) -> Any:
+    async def work(_pool: RunningPool, usage: Usage) -> Any:
         hits = await asyncio.to_thread(index.search, asked.query, asked.k)
         usage.cores = 1
         return {"hits": msgspec.to_builtins(hits)}
@@ -122,8 +124,8 @@ async def _verb(gateway: Gateway, caller: Caller, name: str, given: dict[str, An
     limit_s = _LIMITS_S[name]
     folder = str(gateway.folder.resolve())
 
-    async def work(usage: Usage) -> Any:
-        workers = gateway.resources.workers
+    async def work(_pool: RunningPool, usage: Usage) -> Any:
+        workers = gateway.resources.here.workers
         result = await workers.call(verbs.told, (name, given, folder), {}, limit_s)
         usage.cpu_s, usage.cores, usage.wait_s = result.cpu_s, 1, result.wait_s
         return msgspec.msgpack.decode(result.data)
@@ -139,15 +141,15 @@ async def _step(
     caller: Caller,
     name: str,
     limit_s: float,
-    work: Callable[[Usage], Awaitable[T]],
+    work: Callable[[RunningPool, Usage], Awaitable[T]],
 ) -> T:
     """Do a tool's work as a step of a task of its own; the journal keeps no result of it."""
     found: list[T] = []
     used: list[Usage] = []
 
-    async def metered(_pool: RunningPool, usage: Usage) -> None:
+    async def metered(pool: RunningPool, usage: Usage) -> None:
         used.append(usage)
-        found.append(await work(usage))
+        found.append(await work(pool, usage))
 
     task_id = f"mcp-{secrets.token_hex(8)}"
     rng = random.Random(task_id)  # noqa: S311 - no secret

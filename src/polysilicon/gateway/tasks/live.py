@@ -10,8 +10,11 @@ import msgspec
 from polysilicon.gateway.access import Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.tasks.register import Entry
-from polysilicon.gateway.tasks.types import TaskRequest
+from polysilicon.gateway.tasks.types import Status, TaskEvent, TaskRequest
+from polysilicon.runtime.tasks import CANCELLED
 from polysilicon.workload.record import StepRecord
+
+GONE = f"{CANCELLED}: the key that it was asked for with is gone"
 
 
 @dataclass(slots=True)
@@ -60,6 +63,18 @@ class Live:
 def _sum(one: float | None, other: float | None) -> float | None:
     """Return the sum of what is known; None where nothing is."""
     return one if other is None else (one or 0.0) + other
+
+
+def event_of(entry: Entry, status: Status, error: str | None) -> TaskEvent:
+    """Return what the feed tells of a task."""
+    return TaskEvent(
+        task_id=entry.task_id, agent=entry.agent, caller=entry.caller, status=status, error=error
+    )
+
+
+def spent(caller: Caller) -> str:
+    """Return why a task ends whose caller has spent its budget."""
+    return f"{CANCELLED}: the budget of key {caller.name!r} is spent"
 
 
 def encoded_input(request: TaskRequest) -> bytes:

@@ -1,24 +1,28 @@
-"""The register of tasks: what was asked by whom, and how it ended, in one SQLite file.
+"""The register of tasks: what was asked by whom, and how it ended.
 
 The journal has the steps, and is what a task goes on from; this has what the journal does not know:
-callers, idempotency keys, the order of arrival. A task is in the register before it is in the
-journal, and has ended in the journal before it has in the register, so that after a kill at any
-moment the one can be mended by the other.
+callers, idempotency keys, the order of arrival. It lies beside the journal: of a gateway's own in
+one SQLite file, of a shared one in its database (`shared.py`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from polysilicon.errors import InputError
 from polysilicon.gateway.tasks.types import Status
-from polysilicon.runtime.journal import JournalError
+from polysilicon.runtime.journal import Journal, JournalError, PendingTask
+from polysilicon.workload.record import TaskRecord
+
+if TYPE_CHECKING:
+    from polysilicon.runtime.journals.lease import Lease
 
 NAME = "tasks.sqlite"
 _SCHEMA = """
@@ -47,7 +51,11 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A task in the register; `seq` grows in the order of arrival, `input` is encoded."""
+    """A task in the register.
+
+    `seq` grows in the order of arrival, `input` is encoded, and `token` is that of the gateway that
+    has the task, where several share the journal.
+    """
 
     seq: int
     task_id: str
@@ -57,6 +65,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     status: Status
     end: End | None = None
+    token: int = 0
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,18 +78,95 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 20
 
 
-class Register:
-    """The register of one gateway; used from one thread.
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that has not ended here; `record` tells how it ended in the journal, if it has."""
+
+    entry: Entry
+    record: TaskRecord | None = None
+
+
+class Register(Protocol):
+    """The register of tasks; used from one event loop.
+
+    What writes raises `JournalError` where it cannot be written.
+    """
+
+    @property
+    def lease(self) -> Lease | None:
+        """Says which tasks are this gateway's; None where all are."""
+        ...
+
+    async def add(self, entry: Entry, idempotency: str | None) -> Entry:
+        """Take a task in, here and in the journal, and return it.
+
+        Where the caller had asked before with this key it is that one that is returned, and none
+        is taken in.
+
+        Args:
+            entry: the task; its `seq` is not looked at.
+            idempotency: the caller's key for it; None where it has none.
+        """
+        ...
+
+    async def with_key(self, caller: str, idempotency: str) -> Entry | None:
+        """Return the task that a caller asked for with an idempotency key; None where none was."""
+        ...
+
+    async def begun(self, task_id: str) -> None:
+        """Note that a task is under way."""
+        ...
+
+    async def ended(self, task_id: str, status: Status, end: End, wall_s: float) -> None:
+        """Note how a task ended, and at what time of day."""
+        ...
+
+    async def cancel(self, task_id: str) -> None:
+        """Ask the gateway that has a task to cancel it."""
+        ...
+
+    async def get(self, task_id: str) -> Entry | None:
+        """Return a task; None where there is none."""
+        ...
+
+    def left(self) -> list[str]:
+        """Return the ids of tasks that this gateway's last start has left."""
+        ...
+
+    async def unfinished(self, task_ids: list[str]) -> list[Unfinished]:
+        """Return those of some tasks that have not ended, in the order of their arrival."""
+        ...
+
+    async def page(self, asked: Asked) -> list[Entry]:
+        """Return up to `limit` tasks, newest first."""
+        ...
+
+    async def forget(self, wall_s: float, limit: int) -> int:
+        """Drop up to `limit` tasks that ended before a time; return how many."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class SqliteRegister:
+    """The register of a gateway with a journal of its own.
+
+    A task is in it before it is in the journal, and has ended in the journal before it has in the
+    register, so that after a kill at any moment the one can be mended by the other.
 
     Args:
         folder: the gateway's, which must exist.
+        journal: of the gateway.
 
     Raises:
         InputError: the file is no register.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    lease = None
+
+    def __init__(self, folder: Path, journal: Journal) -> None:
+        self._path, self._journal = folder / NAME, journal
         try:
             self._db = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_S)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -96,54 +182,61 @@ class Register:
         """Close the database."""
         self._db.close()
 
-    def add(self, entry: Entry, idempotency: str | None) -> Entry | None:
-        """Take a task in; where the caller had asked for it before, return that one, and add none.
-
-        Args:
-            entry: the task; its `seq` is not looked at.
-            idempotency: the caller's key for it; None where it has none.
-
-        Raises:
-            JournalError: it cannot be written.
-        """
+    async def add(self, entry: Entry, idempotency: str | None) -> Entry:
+        """Take a task in, unless the caller had asked for it before; return it, or that one."""
         cursor = self._write(
             "INSERT OR IGNORE INTO task (task_id, caller, idempotency, agent, input, created_at, "
             "status) VALUES (?, ?, ?, ?, ?, ?, ?)",
             entry.task_id, entry.caller, idempotency, entry.agent, entry.input, entry.created_at,
             entry.status,
         )  # fmt: skip
-        return None if cursor.rowcount else self.with_key(entry.caller, idempotency)
+        if not cursor.rowcount and idempotency is not None:
+            return await self.with_key(entry.caller, idempotency) or entry
+        self._journal.accept([pending(entry)])
+        return entry
 
-    def with_key(self, caller: str, idempotency: str | None) -> Entry | None:
+    async def with_key(self, caller: str, idempotency: str) -> Entry | None:
         """Return the task that a caller asked for with an idempotency key; None where none was."""
         sql = f"SELECT {_COLUMNS} FROM task WHERE caller = ? AND idempotency = ?"  # noqa: S608
         return next(self._entries(sql, caller, idempotency), None)
 
-    def begun(self, task_id: str) -> None:
+    async def begun(self, task_id: str) -> None:
         """Note that a task is under way."""
         self._write("UPDATE task SET status = 'in_progress' WHERE task_id = ?", task_id)
 
-    def ended(self, task_id: str, status: Status, end: End, wall_s: float) -> None:
-        """Note how a task ended, and at what time of day.
-
-        Raises:
-            JournalError: it cannot be written.
-        """
+    async def ended(self, task_id: str, status: Status, end: End, wall_s: float) -> None:
+        """Note how a task ended, and at what time of day."""
         data = msgspec.msgpack.encode(end)
         sql = "UPDATE task SET status = ?, end = ?, ended_at = ? WHERE task_id = ? AND end IS NULL"
         self._write(sql, status, data, wall_s, task_id)
 
-    def get(self, task_id: str) -> Entry | None:
+    async def cancel(self, task_id: str) -> None:
+        """There is no other gateway that could have it."""
+
+    async def get(self, task_id: str) -> Entry | None:
         """Return a task; None where there is none."""
         sql = f"SELECT {_COLUMNS} FROM task WHERE task_id = ?"  # noqa: S608
         return next(self._entries(sql, task_id), None)
 
-    def open_tasks(self) -> list[Entry]:
-        """Return the tasks that have not ended, in the order of their arrival."""
-        sql = f"SELECT {_COLUMNS} FROM task WHERE end IS NULL ORDER BY seq"  # noqa: S608
-        return list(self._entries(sql))
+    def left(self) -> list[str]:
+        """Return the ids of the tasks that have not ended."""
+        sql = "SELECT task_id FROM task WHERE end IS NULL"
+        return [task_id for (task_id,) in self._db.execute(sql)]
 
-    def page(self, asked: Asked) -> list[Entry]:
+    async def unfinished(self, task_ids: list[str]) -> list[Unfinished]:
+        """Return those of some tasks that have not ended; those the journal lacks, it gets."""
+        if not task_ids:
+            return []
+        wanted = frozenset(task_ids)
+        sql = f"SELECT {_COLUMNS} FROM task WHERE end IS NULL ORDER BY seq"  # noqa: S608
+        found = [entry for entry in self._entries(sql) if entry.task_id in wanted]
+        known = {task.task_id for task in self._journal.pending()}
+        ended = {r.task_id: r for r in self._journal.tasks() if r.task_id in wanted}
+        known |= ended.keys()
+        self._journal.accept(pending(entry) for entry in found if entry.task_id not in known)
+        return [Unfinished(entry=entry, record=ended.get(entry.task_id)) for entry in found]
+
+    async def page(self, asked: Asked) -> list[Entry]:
         """Return up to `limit` tasks, newest first."""
         conditions = {
             "caller = ?": asked.caller,
@@ -156,25 +249,20 @@ class Register:
         sql = f"SELECT {_COLUMNS} FROM task {where}ORDER BY seq DESC LIMIT ?"  # noqa: S608
         return list(self._entries(sql, *told.values(), asked.limit))
 
-    def ended_before(self, wall_s: float, limit: int) -> list[str]:
-        """Return the ids of up to `limit` tasks that ended before a time."""
+    async def forget(self, wall_s: float, limit: int) -> int:
+        """Drop up to `limit` tasks that ended before a time; return how many."""
         sql = (
             "SELECT task_id FROM task WHERE coalesce(ended_at, created_at) < ? "
             "AND end IS NOT NULL LIMIT ?"
         )
-        return [task_id for (task_id,) in self._db.execute(sql, (wall_s, limit))]
-
-    def forget(self, task_ids: list[str]) -> None:
-        """Drop tasks that have ended.
-
-        Raises:
-            JournalError: it cannot be written.
-        """
+        task_ids = [task_id for (task_id,) in self._db.execute(sql, (wall_s, limit))]
+        await asyncio.to_thread(self._journal.forget, 0, (), task_ids)
         self._write(
             "DELETE FROM task WHERE end IS NOT NULL AND "
             "task_id IN (SELECT value FROM json_each(?))",
             msgspec.json.encode(task_ids).decode(),
         )
+        return len(task_ids)
 
     def _entries(self, sql: str, *values: Any) -> Iterator[Entry]:
         for *columns, end in self._db.execute(sql, values):
@@ -192,6 +280,12 @@ class Register:
             return self._db.execute(sql, values)
         except sqlite3.Error as error:
             raise JournalError(f"cannot write {self._path}: {error}") from error
+
+
+def pending(entry: Entry) -> PendingTask:
+    """Return a task as the journal takes it."""
+    value = msgspec.msgpack.decode(entry.input)
+    return PendingTask(task_id=entry.task_id, agent=entry.agent, input=value)
 
 
 def digest_of(idempotency: str | None) -> str | None:

@@ -9,6 +9,7 @@ keeps the connection.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -24,12 +25,13 @@ from polysilicon.gateway.errors import NOTES, ApiError
 from polysilicon.gateway.reading import read_query
 from polysilicon.gateway.state import Gateway, caller_of, gateway_of
 from polysilicon.gateway.tasks.metrics import TaskCollector
-from polysilicon.gateway.tasks.register import Asked, Entry, Register
-from polysilicon.gateway.tasks.service import Bounds, Tasks
+from polysilicon.gateway.tasks.register import Asked, Entry, Register, SqliteRegister
+from polysilicon.gateway.tasks.service import Tasks
 from polysilicon.gateway.tasks.types import (
     OVER,
     AgentList,
     AgentView,
+    Bounds,
     Status,
     TaskList,
     TaskRequest,
@@ -94,7 +96,7 @@ async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
         gateway.access,
         lambda: [pool.name for pool in gateway.machine.pools],
         runner,
-        Register(gateway.folder),
+        _register(gateway),
         gateway.feed,
         bounds=Bounds(at_once=settings.tasks_at_once, waiting=settings.tasks_waiting),
         wall=gateway.wall,
@@ -106,6 +108,15 @@ async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
     gateway.metrics.registry.register(TaskCollector(gateway))
     async with Watchdog(_BLOCKED_S), tasks:
         yield
+
+
+def _register(gateway: Gateway) -> Register:
+    """Return the register of tasks, beside the journal."""
+    if gateway.shared is None:
+        return SqliteRegister(gateway.folder, gateway.journal)
+    from polysilicon.gateway.tasks.shared import SharedRegister  # noqa: PLC0415 - an extra
+
+    return SharedRegister(gateway.shared)
 
 
 def _both(first: Told | None, second: Told) -> Told:
@@ -138,7 +149,7 @@ async def submit(request: Request) -> Response:
     asked = decoded(await body_of(request.receive), TaskRequest)
     if gateway.draining:
         raise ApiError(503, "the gateway is ending", code="draining", retry_after_s=5)
-    view, new = _tasks_of(request).accept(asked, caller, key)
+    view, new = await _tasks_of(request).accept(asked, caller, key)
     request.scope[NOTES]["task"] = view.id
     headers = {"location": f"/v1/tasks/{view.id}"}
     return _answer(view, 202 if new else 200, headers)
@@ -148,7 +159,7 @@ async def listed(request: Request) -> Response:
     """List the caller's tasks, newest first; with `admin`, those of all callers."""
     tasks, caller = _tasks_of(request), caller_of(request)
     query = read_query(request, TaskQuery)
-    before = None if query.after is UNSET else tasks.entry(query.after, caller).seq
+    before = None if query.after is UNSET else (await tasks.views.entry(query.after, caller)).seq
     asked = Asked(
         caller=None if caller.key.admin else caller.name,
         agent=query.agent or None,
@@ -156,20 +167,20 @@ async def listed(request: Request) -> Response:
         before=before,
         limit=query.limit + 1,
     )
-    found = tasks.register.page(asked)
-    data = [tasks.view(entry) for entry in found[: query.limit]]
+    found = await tasks.register.page(asked)
+    data = [await tasks.views.view(entry) for entry in found[: query.limit]]
     return _answer(TaskList(data=data, has_more=len(found) > query.limit))
 
 
 async def fetched(request: Request) -> Response:
     """Return a task."""
     tasks = _tasks_of(request)
-    return _answer(tasks.view(_entry(request)))
+    return _answer(await tasks.views.view(await _entry(request)))
 
 
 async def cancelled(request: Request) -> Response:
     """Cancel a task, and return it once it has ended; one that has ended stays as it is."""
-    return _answer(await _tasks_of(request).cancel(_entry(request)))
+    return _answer(await _tasks_of(request).cancel(await _entry(request)))
 
 
 async def agents(request: Request) -> Response:
@@ -183,7 +194,7 @@ async def agents(request: Request) -> Response:
 
 async def events(request: Request) -> Response:
     """Follow a task."""
-    entry, last = _entry(request), request.headers.get("last-event-id", "")
+    entry, last = await _entry(request), request.headers.get("last-event-id", "")
     if last == _END:
         return Response(status_code=204)  # as the standard says: do not come again
     if last and not (last.isascii() and last.isdigit() and len(last) < 19):
@@ -198,10 +209,10 @@ async def all_tasks(request: Request) -> Response:
     return await (submit if request.method == "POST" else listed)(request)
 
 
-def _entry(request: Request) -> Entry:
+async def _entry(request: Request) -> Entry:
     """Return the task that the path names."""
     task_id = request.path_params["task_id"]
-    found = _tasks_of(request).entry(task_id, caller_of(request))
+    found = await _tasks_of(request).views.entry(task_id, caller_of(request))
     request.scope[NOTES]["task"] = found.task_id
     return found
 
@@ -219,30 +230,34 @@ async def _followed(
 
     Steps are read from the journal a page at a time, so that a slow reader costs no memory.
     """
-    yield _event("task", tasks.view(entry))
+    yield _event("task", await tasks.views.view(entry))
     begun: set[str] = set()
+    told_s = time.monotonic()
     while True:
         # Asked for first: what happens from here on wakes us.
         waiting = asyncio.ensure_future(tasks.changed(entry.task_id))
         try:
             await asyncio.sleep(0)
-            entry = tasks.register.get(entry.task_id) or entry
+            entry = await tasks.register.get(entry.task_id) or entry
             over = entry.status in OVER  # before the steps: the last of them are in the next pages
-            while page := gateway.journal.ended(after, _PAGE, entry.task_id):
+            while page := await gateway.journal.ended_of(entry.task_id, after, _PAGE):
                 for step in page:
                     yield _step(step)
-                after = page[-1].seq
+                after, told_s = page[-1].seq, time.monotonic()
             live = tasks.live.get(entry.task_id)
             for step_id, record in dict(live.running if live else {}).items():
                 if step_id not in begun:
                     begun.add(step_id)
                     yield _event("begin", _told(record))
             if over:
-                yield _event(_END, tasks.view(entry), _END)
+                yield _event(_END, await tasks.views.view(entry), _END)
                 return
             if tasks.closed:
                 return
             while not (await asyncio.wait([waiting], timeout=_BEAT_S))[0]:
+                yield b": \n\n"
+            if time.monotonic() - told_s > _BEAT_S:  # nothing new of one that another gateway has
+                told_s = time.monotonic()
                 yield b": \n\n"
         finally:
             waiting.cancel()

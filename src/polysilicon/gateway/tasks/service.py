@@ -1,7 +1,8 @@
 """Tasks at work: accepted into a bounded queue, run, followed, cancelled, gone on with.
 
-Accepted is in the register, then in the journal, then the caller is told. A gateway that starts
-puts what has not ended in the queue again; the journal gives the results of steps that ended.
+Accepted is in the register and in the journal, then the caller is told. A gateway that starts, or
+takes the tasks of one that is gone, puts what has not ended in the queue; the journal gives the
+results of steps that ended.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from contextlib import suppress
+from typing import Self
 
 import msgspec
 
@@ -19,28 +21,30 @@ from polysilicon.errors import PolysiliconError
 from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.feed import Feed
-from polysilicon.gateway.tasks.live import Live, encoded_input
-from polysilicon.gateway.tasks.register import End, Entry, Register, digest_of
-from polysilicon.gateway.tasks.types import Status, TaskEvent, TaskRequest, TaskView
-from polysilicon.runtime.journal import JournalError, PendingTask
+from polysilicon.gateway.tasks.handing import Handing
+from polysilicon.gateway.tasks.live import GONE, Live, encoded_input, event_of, spent
+from polysilicon.gateway.tasks.register import (
+    End,
+    Entry,
+    Register,
+    Unfinished,
+    digest_of,
+    pending,
+)
+from polysilicon.gateway.tasks.types import Bounds, Status, TaskRequest, TaskView
+from polysilicon.gateway.tasks.views import Views, status_of
+from polysilicon.runtime.journal import JournalError, LeaseLostError
 from polysilicon.runtime.tasks import CANCELLED, TaskRunner, one_line
 from polysilicon.runtime.types import Agent
 from polysilicon.workload.record import StepRecord, TaskRecord
 
-_PAGE = 1000
 _FIRST_GUESS_S = 5.0
 _WEIGHT = 0.2
-_GONE = "the key that it was asked for with is gone"
+_LOOK_S = 0.2
+_CANCEL_S = 30.0
 
 Wall = Callable[[], float]
 """Seconds since 1970."""
-
-
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How many tasks may be under way at once, and how many may wait; more are refused."""
-
-    at_once: int
-    waiting: int
 
 
 class Tasks:
@@ -74,10 +78,12 @@ class Tasks:
         wall: Wall = time.time,
     ) -> None:
         self.agents, self.register = agents, register
+        self._handing = Handing(register.lease)
         self._access, self._pools = access, pools
         self._runner, self._feed, self._wall = runner, feed, wall
         self._bounds = bounds
         self.live: dict[str, Live] = {}
+        self.views = Views(register, runner.journal, self.live, runner.resources.clock)
         self.ended: Counter[tuple[str, Status]] = Counter()
         self._waiting: deque[str] = deque()
         self._more = asyncio.Event()
@@ -94,13 +100,15 @@ class Tasks:
 
     async def __aenter__(self) -> Self:
         """Go on with what has not ended, and take up new tasks."""
-        self._restore()
+        await self.take_up(self.register.left())
+        self._handing.begin(list(self.agents), self)
         self._lines = [asyncio.create_task(self._line()) for _ in range(self._bounds.at_once)]
         self._lines.append(asyncio.create_task(self._until_drained()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop; tasks under way go on at the next start."""
+        await self._handing.end()
         lines = [*self._lines, *self._prepared.values()]
         for line in lines:
             line.cancel()
@@ -115,26 +123,50 @@ class Tasks:
         for live in self.live.values():
             live.wake()
 
-    def _restore(self) -> None:
-        """Put what has not ended in the queue; what ended in the journal only ends here too."""
-        journal = self._runner.journal
-        open_entries = self.register.open_tasks()
-        if not open_entries:
-            return
-        pending = {task.task_id for task in journal.pending()}
-        ended = {record.task_id: record for record in journal.tasks()}
-        for entry in open_entries:
-            live = self.live[entry.task_id] = self._alive(entry)
-            self._recount(live)
-            record = ended.get(entry.task_id)
-            if record is not None:
-                self._end(live, record)
-                continue
-            if entry.task_id not in pending:
-                journal.accept([_pending(entry)])
-            if entry.agent in self.agents:  # the operator may have left it out this time
-                self._waiting.append(entry.task_id)
+    async def take_up(self, task_ids: list[str]) -> None:
+        """Put tasks in the queue that have not ended; what ended in the journal only ends here.
+
+        They are this gateway's: left from its last start, or of one that is gone.
+        """
+        for found in await self.register.unfinished(task_ids):
+            with suppress(LeaseLostError), self._handing.holding(found.entry):
+                await self._taken_up(found)
         self._more.set()
+
+    async def _taken_up(self, found: Unfinished) -> None:
+        entry = found.entry
+        known = self.live.get(entry.task_id)
+        if known is not None and known.entry.token != entry.token:  # it was lost, and came back
+            self._runner.cancel(entry.task_id)
+            while self.live.get(entry.task_id) is known:
+                await self.changed(entry.task_id)
+        live = await self.views.recount(self._alive(entry))
+        if entry.task_id in self.live or not self._handing.is_ours(entry):
+            live.ended()
+            return
+        self.live[entry.task_id] = live
+        if found.record is not None:
+            try:
+                await self._end(live, found.record)
+            finally:
+                self._dropped(live)
+        elif entry.agent in self.agents:  # the operator may have left it out this time
+            self._waiting.append(entry.task_id)
+
+    def drop(self) -> None:
+        """Drop the tasks that others have now; what these still write is refused."""
+        for task_id, live in list(self.live.items()):
+            if self._handing.is_ours(live.entry):
+                continue
+            if task_id in self._waiting:
+                self._waiting.remove(task_id)
+            if not self._runner.cancel(task_id):
+                self._dropped(live)
+
+    def _dropped(self, live: Live) -> None:
+        if self.live.get(live.entry.task_id) is live:
+            del self.live[live.entry.task_id]
+            live.ended()
 
     def _clock(self) -> float:
         return self._runner.resources.clock()
@@ -148,15 +180,7 @@ class Tasks:
         counts = entry.agent in self.agents  # one that cannot go on takes no room of its key
         return Live(kept, self._clock(), caller=next(callers, None) if counts else None)
 
-    def _recount(self, live: Live) -> None:
-        """Count the steps that ended before this start."""
-        after = 0
-        while page := self._runner.journal.ended(after, _PAGE, live.entry.task_id):
-            for step in page:
-                live.add(step.record)
-            after = page[-1].seq
-
-    def accept(
+    async def accept(
         self, request: TaskRequest, caller: Caller, idempotency: str | None
     ) -> tuple[TaskView, bool]:
         """Take a task; return it, and whether it is new: only such count for the limits of a key.
@@ -168,9 +192,9 @@ class Tasks:
         """
         encoded = encoded_input(request)
         digest = digest_of(idempotency)
-        known = self.register.with_key(caller.name, digest) if digest else None
+        known = await self.register.with_key(caller.name, digest) if digest else None
         if known is not None:
-            return self._again(known, request.agent, encoded), False
+            return await self._again(known, request.agent, encoded), False
         if request.agent not in self.agents:
             text = f"there is no agent {request.agent!r}; GET /v1/agents lists them"
             raise ApiError(404, text, code="agent_not_found", param="agent")
@@ -185,14 +209,15 @@ class Tasks:
             created_at=self._wall(),
             status="queued",
         )
-        before = self.register.add(entry, digest)
-        assert before is None  # one event loop: nobody came between
-        self._runner.journal.accept([_pending(entry)])
-        live = self.live[entry.task_id] = self._alive(entry)
-        self._waiting.append(entry.task_id)
-        self._more.set()
-        self._tell(live, "queued")
-        return self.view(entry), True
+        added = await self.register.add(entry, digest)
+        if added.task_id != entry.task_id:  # another gateway was asked at the same time
+            return await self._again(added, request.agent, encoded), False
+        if added.task_id not in self.live and self._handing.is_ours(added):
+            live = self.live[added.task_id] = self._alive(added)
+            self._waiting.append(added.task_id)
+            self._more.set()
+            self._tell(live, "queued")
+        return await self.views.view(added), True
 
     def _check_room(self) -> None:
         """Raise `ApiError` where no more tasks may wait, or none are taken."""
@@ -203,7 +228,7 @@ class Tasks:
             text = f"{len(self._waiting)} tasks wait already, as many as may"
             raise ApiError(429, text, code="queue_full", retry_after_s=max(wait_s, 1.0))
 
-    def _again(self, known: Entry, agent: str, encoded: bytes) -> TaskView:
+    async def _again(self, known: Entry, agent: str, encoded: bytes) -> TaskView:
         """Return a task that is asked for again.
 
         Raises:
@@ -212,7 +237,7 @@ class Tasks:
         if known.agent != agent or known.input != encoded:
             text = "another task was asked for with this Idempotency-Key"
             raise ApiError(422, text, code="idempotency_mismatch")
-        return self.view(known)
+        return await self.views.view(known)
 
     async def _line(self) -> None:
         """Run tasks, one after the other."""
@@ -222,25 +247,29 @@ class Tasks:
                 await self._more.wait()
             live = self.live[self._waiting.popleft()]
             try:
-                await self._run(live)
+                with self._handing.holding(live.entry):
+                    await self._run(live)
+            except LeaseLostError:
+                self._dropped(live)
             except PolysiliconError as failure:  # tasks wait for a start at which it can be written
                 self.failure = failure
+                self._handing.give_up()
 
     async def _run(self, live: Live) -> None:
         """Run a task to its end."""
         entry, agent = live.entry, self.agents[live.entry.agent]
         live.begun_s = self._clock()
-        self.register.begun(entry.task_id)
+        await self.register.begun(entry.task_id)
         live.entry = msgspec.structs.replace(entry, status="in_progress")
         self._tell(live, "in_progress")
-        task = _pending(self._known(entry.task_id))
+        task = pending(await self.views.known(entry.task_id))
         if live.caller is None:
-            record = await self._runner.end_unrun(task, live.arrival_s, f"{CANCELLED}: {_GONE}")
-            self._end(live, record)
+            record = await self._runner.end_unrun(task, live.arrival_s, GONE)
+            await self._end(live, record)
             return
         if live.caller.left_usd <= 0:  # spent while it waited
-            record = await self._runner.end_unrun(task, live.arrival_s, _spent(live.caller))
-            self._end(live, record)
+            record = await self._runner.end_unrun(task, live.arrival_s, spent(live.caller))
+            await self._end(live, record)
             return
         try:
             await self.prepare(agent)
@@ -249,12 +278,12 @@ class Tasks:
         except PolysiliconError as error:
             record = await self._runner.end_unrun(task, live.arrival_s, one_line(error))
         else:
-            if entry.task_id not in self.live:  # cancelled meanwhile
+            if self.live.get(entry.task_id) is not live:  # cancelled meanwhile
                 return
             only = live.caller.only(self._pools())
             record = await self._runner.run(agent, task, live.arrival_s, only)
         self._mean_s += _WEIGHT * (record.end_s - live.begun_s - self._mean_s)
-        self._end(live, record)
+        await self._end(live, record)
 
     async def prepare(self, agent: Agent) -> None:
         """Wait until an agent is prepared; the first that needs it begins that."""
@@ -271,19 +300,42 @@ class Tasks:
             JournalError: it cannot be kept.
         """
         live = self.live.get(entry.task_id)
-        if live is None:
-            return self.view(entry)
-        if self._runner.cancel(entry.task_id):
-            while entry.task_id in self.live and self.failure is None and not self.closed:
+        if live is not None and self._runner.cancel(entry.task_id):
+            while self.live.get(entry.task_id) is live and self.failure is None and not self.closed:
                 await self.changed(entry.task_id)
             if self.failure is not None:
                 raise self.failure
-        else:
-            if entry.task_id in self._waiting:
-                self._waiting.remove(entry.task_id)
-            task = _pending(entry)
-            self._end(live, await self._runner.end_unrun(task, live.arrival_s, CANCELLED))
-        return self.view(self._known(entry.task_id))
+        elif live is not None:
+            await self._cancel_waiting(live)
+        found = await self.views.known(entry.task_id)
+        if found.end is None and self._handing.shared:
+            found = await self._cancelled_elsewhere(found)
+        return await self.views.view(found)
+
+    async def _cancel_waiting(self, live: Live) -> None:
+        """End a task that has not begun."""
+        task_id = live.entry.task_id
+        if task_id in self._waiting:
+            self._waiting.remove(task_id)
+        with suppress(LeaseLostError), self._handing.holding(live.entry):
+            task = pending(await self.views.known(task_id))
+            await self._end(live, await self._runner.end_unrun(task, live.arrival_s, CANCELLED))
+
+    async def _cancelled_elsewhere(self, entry: Entry) -> Entry:
+        """Ask the gateway that has a task to cancel it, and wait some time for its end."""
+        await self.register.cancel(entry.task_id)
+        until_s = time.monotonic() + _CANCEL_S
+        while entry.end is None and not self.closed and time.monotonic() < until_s:
+            await self.changed(entry.task_id)
+            entry = await self.views.known(entry.task_id)
+        return entry
+
+    async def cancel_all(self, task_ids: list[str]) -> None:
+        """Cancel tasks as callers of other gateways ask for."""
+        for task_id in task_ids:
+            live = self.live.get(task_id)
+            if live is not None and not self._runner.cancel(task_id):
+                await self._cancel_waiting(live)
 
     def step_begun(self, step: StepRecord) -> None:
         """Note that a step has room and begins; one that is of no task is none of ours."""
@@ -301,12 +353,12 @@ class Tasks:
         if live.caller is not None:
             live.caller.spend(step.cost_usd)
             if live.caller.left_usd <= 0:
-                self._runner.cancel(step.task_id, _spent(live.caller))
+                self._runner.cancel(step.task_id, spent(live.caller))
         live.wake()
 
-    def _end(self, live: Live, record: TaskRecord) -> None:
+    async def _end(self, live: Live, record: TaskRecord) -> None:
         """Note that a task ended, and tell those who watch."""
-        if live.entry.task_id not in self.live:
+        if self.live.get(live.entry.task_id) is not live:
             return
         end = End(
             output=record.output,
@@ -317,25 +369,25 @@ class Tasks:
             energy_j=live.energy_j,
             run_s=record.end_s - record.start_s,
         )
-        status = _status(record)
-        self.register.ended(record.task_id, status, end, self._wall())
+        status = status_of(record)
+        await self.register.ended(record.task_id, status, end, self._wall())
+        if self.live.get(record.task_id) is not live:  # ended twice at once
+            return
         self.ended[live.entry.agent, status] += 1
         del self.live[record.task_id]
         self._tell(live, status, record.error)
         live.ended()
 
     def _tell(self, live: Live, status: Status, error: str | None = None) -> None:
-        entry = live.entry
-        event = TaskEvent(
-            task_id=entry.task_id, agent=entry.agent, caller=entry.caller, status=status,
-            error=error,
-        )  # fmt: skip
-        self._feed.publish("task", event)
+        self._feed.publish("task", event_of(live.entry, status, error))
 
     async def changed(self, task_id: str) -> None:
         """Wait until a step of a task, or the task, has ended or begun, or the gateway ends."""
         live = self.live.get(task_id)
-        if live is None or self.closed:
+        if self.closed:
+            return
+        if live is None:  # another gateway may have it: the database is asked now and then
+            await asyncio.sleep(_LOOK_S)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         live.watchers.append(future)
@@ -344,54 +396,3 @@ class Tasks:
         finally:
             if future in live.watchers:
                 live.watchers.remove(future)
-
-    def entry(self, task_id: str, caller: Caller) -> Entry:
-        """Return a task that a caller may see: its own, or any for keys with `admin`.
-
-        Raises:
-            ApiError: 404; there is none.
-        """
-        found = self.register.get(task_id)
-        if found is None or not (caller.key.admin or found.caller == caller.name):
-            raise ApiError(404, "there is no such task", code="task_not_found")
-        return found
-
-    def _known(self, task_id: str) -> Entry:
-        found = self.register.get(task_id)
-        assert found is not None
-        return found
-
-    def view(self, entry: Entry) -> TaskView:
-        """Return a task as callers see it."""
-        live = self.live.get(entry.task_id)
-        told: dict[str, Any] = {}
-        if entry.end is not None:
-            told = {name: getattr(entry.end, name) for name in End.__struct_fields__}
-        elif live is not None:
-            begun_s = live.begun_s
-            run_s = None if begun_s is None else self._clock() - begun_s
-            told = {"steps": live.steps, "cost_usd": live.cost_usd, "energy_j": live.energy_j}
-            told["run_s"] = run_s
-        return TaskView(
-            id=entry.task_id,
-            agent=entry.agent,
-            status=entry.status,
-            created_at=entry.created_at,
-            input=msgspec.msgpack.decode(entry.input),
-            **told,
-        )
-
-
-def _spent(caller: Caller) -> str:
-    return f"{CANCELLED}: the budget of key {caller.name!r} is spent"
-
-
-def _pending(entry: Entry) -> PendingTask:
-    value = msgspec.msgpack.decode(entry.input)
-    return PendingTask(task_id=entry.task_id, agent=entry.agent, input=value)
-
-
-def _status(record: TaskRecord) -> Status:
-    if record.ok:
-        return "completed"
-    return "cancelled" if (record.error or "").startswith(CANCELLED) else "failed"

@@ -105,3 +105,10 @@ class TaskEvent(msgspec.Struct, frozen=True, kw_only=True):
     caller: str
     status: Status
     error: str | None = None
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tasks may be under way at once, and how many may wait; more are refused."""
+
+    at_once: int
+    waiting: int

@@ -75,7 +75,7 @@ class _Request(msgspec.Struct, rename="camel"):
 @asynccontextmanager
 async def serving_traces(gateway: Gateway) -> AsyncIterator[None]:
     """Take in traces while the gateway serves."""
-    async with TraceStore(gateway.folder, gateway.machine.workers) as store:
+    async with TraceStore(gateway.folder, gateway.machine.here.workers) as store:
         gateway.traces = store
         yield
 
@@ -91,7 +91,7 @@ async def receive(request: Request) -> Response:
     body, packed = await request.body(), request.headers.get("content-encoding", "")
     plain = decompressed(body, packed, _LARGE_BYTES)  # a small body may be 64 MiB
     if plain is None:
-        workers = gateway_of(request).machine.workers
+        workers = gateway_of(request).machine.here.workers
         found = await workers.call(spans_told, (body, kind, packed), {}, _LIMIT_S)
         told = msgspec.msgpack.decode(found.data, type=Read)
     else:

@@ -1,0 +1,200 @@
+"""Gateways on one database: tasks outlive whoever had them, and no finished step is repeated."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+
+from gateway_group import STEPS, Group, Member, database, mishap
+from polysilicon.errors import InputError
+from polysilicon.gateway import retention
+from polysilicon.gateway.access import add_key
+from polysilicon.runtime.journals import open_journal
+from postgres_server import Server, missing
+from served_gateway import serving
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+TERM_S = 0.6
+AGENTS = Path(__file__).parents[1] / "agent_samples.py"
+COUNT, NEVER = (f"{AGENTS}:{name}" for name in ("count", "never"))
+
+
+@pytest.fixture
+def group(postgres: Server, tmp_path: Path) -> Any:
+    with Group(tmp_path / "group", database(postgres), TERM_S) as found:
+        yield found
+
+
+def events_of(member: Member, task_id: str) -> list[str]:
+    """Return the names of the steps that a task's events tell, and how they end."""
+    found = []
+    with member.client.stream("GET", f"/v1/tasks/{task_id}/events", timeout=30) as stream:
+        kind = ""
+        for line in stream.iter_lines():
+            name, _, value = line.partition(": ")
+            kind = value if name == "event" else kind
+            if name == "data" and kind in {"step", "end"}:
+                found.append(kind)
+    return found
+
+
+def until(what: Any, within_s: float = 20.0) -> Any:
+    soon_s = time.monotonic() + within_s
+    while not (found := what()):
+        assert time.monotonic() < soon_s
+        time.sleep(0.02)
+    return found
+
+
+def test_any_gateway_tells_of_any_task_and_one_that_dies_is_followed(group: Group) -> None:
+    one, other = group.start(), group.start()
+    task_id = group.submit("k1", 0.3, [one])
+    assert other.client.get("/healthz").status_code == 200
+    seen: list[str] = []
+    watching = threading.Thread(target=lambda: seen.extend(events_of(other, task_id)))
+    watching.start()
+    # The key names the same task everywhere, and its steps are counted from the journal.
+    assert group.submit("k1", 0.3, [other]) == task_id
+    until(lambda: other.client.get(f"/v1/tasks/{task_id}").json()["steps"] >= 1)
+    assert other.client.get("/v1/tasks").json()["data"][0]["status"] == "in_progress"
+    group.members.remove(one)
+    one.kill()
+    watching.join(20)
+    assert seen == ["step"] * STEPS + ["end"]
+    group.finished(5.0)
+    with psycopg.connect(group.address) as connection:
+        turns = connection.execute("SELECT turn FROM polysilicon_asked").fetchall()
+    assert turns == [(1,)]
+
+
+def test_one_that_was_paused_can_record_nothing_and_goes_on_with_others(group: Group) -> None:
+    one, other = group.start(), group.start()
+    task_id = group.submit("k1", 0.2, [one])
+    assert other.client.get("/readyz").status_code == 200
+    until(lambda: group.look() >= 1)
+    one.signal(signal.SIGSTOP)
+    group.finished(20.0)  # by the other
+    lines = group.notes.read_text().splitlines()
+    one.signal(signal.SIGCONT)
+    log = group.folder / "log"
+    until(lambda: "the lease was lost" in log.read_text())
+    assert one.client.get(f"/v1/tasks/{task_id}").json()["status"] == "completed"
+    assert group.notes.read_text().splitlines() == lines
+    group.submit("k2", 0.01, [one])  # under a lease that is new
+    group.finished(10.0)
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_task_is_cancelled_from_elsewhere_and_one_that_ends_hands_on(group: Group) -> None:
+    one, other = group.start(), group.start()
+    task_id = group.submit("k1", 30.0, [one])
+    until(lambda: one.client.get(f"/v1/tasks/{task_id}").json()["status"] == "in_progress")
+    told = other.client.post(f"/v1/tasks/{task_id}/cancel", timeout=30).json()
+    assert (told["status"], told["error"]) == ("cancelled", "cancelled")
+    group.accepted.clear()
+    group.submit("k2", 0.5, [one])
+    until(lambda: group.look() >= 1)
+    begin_s = time.monotonic()
+    group.members.remove(one)
+    one.signal(signal.SIGTERM)
+    group.finished(20.0)
+    assert time.monotonic() - begin_s < 15.0
+    one.kill()
+
+
+def test_a_few_kills_and_pauses_lose_nothing(group: Group) -> None:
+    rng = random.Random(7)
+    for _ in range(3):
+        group.start()
+    for number, kind in enumerate(["kill", "pause", "kill"]):
+        for n in range(4):
+            group.submit(f"{number}-{n}", 0.1)
+        mishap(group, rng, kind)
+        group.look()
+    assert group.finished(30.0) == 3 * 4 * STEPS
+
+
+def test_a_budget_holds_at_all_gateways(postgres: Server, tmp_path: Path) -> None:
+    keys, address = tmp_path / "keys.toml", database(postgres)
+    headers = {"authorization": f"Bearer {add_key(keys, 'a', budget_usd=1.0)}"}
+    given = {"journal": address, "keys": keys, "lease_s": TERM_S}
+    with (
+        serving(tmp_path / "one", "", **given) as one,
+        serving(tmp_path / "two", "", **given) as two,
+    ):
+
+        def caller(of: Any) -> Any:
+            return next(found for found in of.gateway.access.callers if found.name == "a")
+
+        one.call(lambda: caller(one).spend(0.75))
+        until(lambda: two.call(lambda: caller(two).left_usd) == 0.25)
+        two.call(lambda: caller(two).spend(0.5))
+        until(lambda: one.call(lambda: caller(one).left_usd) == -0.25)
+        answer = one.client.post("/v1/tasks", json={"agent": "count", "input": {}}, headers=headers)
+        assert answer.json()["error"]["code"] == "agent_not_found"
+        answer = one.chat(headers=headers, model="x")
+        assert answer.status_code in {404, 429}
+    with serving(
+        tmp_path / "three", "", **given
+    ) as three:  # what is gone has spent it all the same
+        assert three.call(lambda: caller(three).left_usd) == -0.25
+
+
+def test_what_is_old_is_forgotten_for_all_and_its_sums_stay(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_LOOK_S", 0.05)
+    given = {"journal": database(postgres), "lease_s": TERM_S, "agents": (COUNT, NEVER)}
+    with serving(tmp_path / "one", "", keep_days=0.5 / 86_400, **given) as served:
+
+        def submitted(agent: str) -> str:
+            body = {"agent": agent, "input": {"path": str(tmp_path / "notes")}}
+            return str(served.client.post("/v1/tasks", json=body).json()["id"])
+
+        open_id, done_id = submitted("never"), submitted("count")
+        until(lambda: served.client.get(f"/v1/tasks/{done_id}").status_code == 404)
+        until(lambda: not served.call(lambda: list(served.gateway.journal.steps())))
+        assert served.client.get(f"/v1/tasks/{open_id}").json()["status"] == "in_progress"
+        ledger = served.call(lambda: msgspec.to_builtins(served.gateway.totals.all))
+    assert ledger["steps"] == 4
+    with serving(tmp_path / "two", "", **given) as served:
+        assert served.call(lambda: msgspec.to_builtins(served.gateway.totals.all)) == ledger
+        # The first has ended, and handed on what had not.
+        until(lambda: open_id in served.call(lambda: dict(served.gateway.tasks.live)))
+
+
+def refused(why: str, folder: Path, given: dict[str, Any], *, beside: bool = False) -> None:
+    with ExitStack() as stack:
+        if beside:
+            stack.enter_context(serving(folder, "", **given))
+        with pytest.raises(InputError, match=why) as caught:
+            stack.enter_context(serving(folder, "", **given))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_is_one_line(postgres: Server, tmp_path: Path) -> None:
+    address = database(postgres)
+    given = {"journal": address, "lease_s": TERM_S}
+    refused(r"another gateway serves this folder.*--folder", tmp_path / "one", given, beside=True)
+    with serving(tmp_path / "own", ""):
+        pass
+    own = "has a journal of its own; give another --folder"
+    refused(own, tmp_path / "own", given)
+    (tmp_path / "run").mkdir()
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("INSERT INTO polysilicon_version VALUES (99)")
+    newer = "tables are of version 99, this Polysilicon knows 2"
+    refused(newer, tmp_path / "two", given)
+    with pytest.raises(InputError, match=newer):
+        open_journal(tmp_path / "run", address)
+    away = {"journal": "postgresql://u@127.0.0.1:1/db"}
+    refused("cannot open the journal", tmp_path / "two", away)
