@@ -4,14 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test cover check bench clean docs fit lock posttrain
+.PHONY: demo test tests cover check bench clean docs fit lock posttrain
 
 demo: $(READY)
 	$(BIN)/polysilicon demo
 
-test: check
+# Checks and tests side by side; a failure of either fails it.
+test: $(READY)
+	@$(MAKE) --no-print-directory --jobs 2 check tests
+
+tests: $(READY)
 	@$(PYTHON) tools/bootstrap.py --for-tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	@# Compiled once, beside the checks, and not in each process of the tests.
+	@$(BIN)/python -m compileall -q src tests
+	@$(BIN)/polysilicon simulate examples/agents.jsonl --fleet examples/fleet_cloud.toml --json > /dev/null
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 15
 
 # The tests again, telling which lines and branches none of them reaches.
 cover: $(READY)
@@ -27,9 +34,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/all.py
 
 # Post-trains the small model with three seeds, and shows how its held-back pass rate rose. PyTorch is
-# installed for this alone.
+# installed for this alone; the engine's kernels are compiled for this CPU where that can be done.
 posttrain: $(READY)
 	$(BIN)/python -m pip install --quiet "torch==2.13.0" "gguf==0.19.0"
+	-$(BIN)/polysilicon engine build
 	$(BIN)/polysilicon run posttrain --concurrency 1 --task-timeout 7200
 	$(BIN)/python -m polysilicon.agents.posttrain "$$(ls -d runs/*-posttrain | tail -n 1)"
 

@@ -36,8 +36,16 @@ MISHAPS, OF_BUNDLED = 100, 20
 ON_SQLITE = (("kill", 10), ("full", 1), ("busy", 1))
 ON_POSTGRES = (("kill", 10), ("restart", 1))
 OWN = (("light", 5), ("full", 1))
+MOST_OF_A_RUN = 10
+"""Mishaps that come to one run."""
 OF_BOTH = (("kill", 10), ("engine", 1), ("full", 1), ("busy", 1))
+OF_TOOLS_WITH_FILES = tuple(kind for kind in OF_BOTH if kind[0] != "full")
+"""Of the pipeline: a tool of its that finds the disk full fails, and that is its result."""
+
 BUNDLED = ("support", "coder", "researcher", "pipeline")
+_BEGINNING = 0.2
+"""Of the seconds that a run takes, those before its first step, about."""
+
 Weighted = tuple[tuple[str, int], ...]
 
 
@@ -80,7 +88,9 @@ class Chaos:
             if tally.mishaps.total() - before < limit:
                 names, weights = zip(*kinds, strict=True)
                 mishap = self._rng.choices(names, weights)[0]
-                trial.start(self._rng.uniform(0.0, span_s), mishap)
+                # At any moment of what is left of it; the beginning is always.
+                left = max(1.0 - trial.steps / expected["count"], _BEGINNING)
+                trial.start(self._rng.uniform(0.0, span_s * left), mishap)
             else:
                 trial.start()
         found = trial.checked()
@@ -116,9 +126,9 @@ def _break_many(chaos: Chaos, rng: random.Random, wanted: int, bundled: int, bot
     done = 0
     while done < bundled:
         for agent in BUNDLED:
-            done += chaos.one_run(
-                agent, postgres=False, kinds=OF_BOTH, limit=min(5, bundled - done)
-            )
+            kinds = OF_TOOLS_WITH_FILES if agent == "pipeline" else OF_BOTH
+            limit = min(MOST_OF_A_RUN, bundled - done)
+            done += chaos.one_run(agent, postgres=False, kinds=kinds, limit=limit)
             _tell("bundled agents", done, bundled)
     done = 0
     while done < wanted:
@@ -126,7 +136,7 @@ def _break_many(chaos: Chaos, rng: random.Random, wanted: int, bundled: int, bot
         names, weights = zip(*OWN, strict=True)
         agent = rng.choices(names, weights)[0]
         kinds = ON_POSTGRES if postgres else ON_SQLITE
-        done += chaos.one_run(agent, postgres, kinds, min(5, wanted - done))
+        done += chaos.one_run(agent, postgres, kinds, min(MOST_OF_A_RUN, wanted - done))
         _tell("graphs", done, wanted)
 
 
@@ -146,7 +156,10 @@ def main() -> None:
         chaos = Chaos(folder, rng, server, stack.enter_context(Engine(folder)))
         if reason is not None:
             print(reason)
-        _break_many(chaos, rng, wanted, bundled, both=server is not None)
+        try:
+            _break_many(chaos, rng, wanted, bundled, both=server is not None)
+        except KeyboardInterrupt:
+            print("interrupted")
     Console(file=sys.stdout).print(_page(chaos, time.monotonic() - begin_s))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import tempfile
@@ -25,10 +26,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from open_load import Load, cpu_s
+from open_load import Load
 from polysilicon import Agent, Context
 from polysilicon.agents.researcher.corpus import read_library, read_questions
 from polysilicon.catalog.policy import Policy, Slo
+from polysilicon.runtime.sandboxes.usage import tree_cpu_s
 from polysilicon.runtime.types import Document, Setup
 
 POLICY = Policy(slo=(Slo(agent="person", p99_s=1.0, interactive=True),))
@@ -87,12 +89,12 @@ async def turn(
             await load.task(PERSON, {"question": questions[warm], "chat": asked.chat})
         lines = [asyncio.create_task(line(n)) for n in range(AT_ONCE if loaded else 0)]
         await asyncio.sleep(2.0 if loaded else 0.0)
-        begin_s, begin_cpu_s = time.monotonic(), cpu_s()
+        begin_s, begin_cpu_s = time.monotonic(), tree_cpu_s(os.getpid())
         values = [{"question": questions[n % len(questions)], "chat": asked.chat}
                   for n in range(asked.tasks)]  # fmt: skip
         gaps_s = [rng.expovariate(asked.rate) for _ in values]
         each_s = await load.arriving(PERSON, values, gaps_s)
-        busy = (cpu_s() - begin_cpu_s) / (time.monotonic() - begin_s) / load.cores
+        busy = (tree_cpu_s(os.getpid()) - begin_cpu_s) / (time.monotonic() - begin_s) / load.cores
         done.set()
         await asyncio.gather(*lines)
     return each_s, busy

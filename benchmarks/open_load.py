@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
-
 from polysilicon import Agent
 from polysilicon.catalog.policy import Policy
 from polysilicon.runtime.dispatch import Dispatcher
@@ -73,16 +71,3 @@ class Load:
             await asyncio.sleep(at_s - time.monotonic())
             under_way.append(asyncio.create_task(self.task(agent, value)))
         return await asyncio.gather(*under_way)
-
-
-def cpu_s() -> float:
-    """Return the core-seconds of this process and of those below it that live."""
-    me = psutil.Process()
-    found = 0.0
-    for process in (me, *me.children(recursive=True)):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        found += times.user + times.system
-    return found

@@ -4,9 +4,10 @@ The first table is of 5 years of months, 24 hours, 20 scenarios and 240 options:
 and what-ifs from a warm start. The second holds plans against scenarios that they were not made
 for: the solver's plan, what a cloud's recommendation would buy (cover what the last months used,
 at the least cost over that history), nothing, and enough for the peak. The third is of problems
-small enough for the program written out in full, which one simplex solves whole.
+written out in full, which one simplex solves whole, from small ones up to the first that it does
+not solve in a minute and 4 GB.
 
-Run: .venv/bin/python benchmarks/planning.py
+Run: .venv/bin/python benchmarks/planning.py [speed] [held-back] [in-full]
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
@@ -27,6 +30,15 @@ from polysilicon.planning.problem import INF, Option, Problem, UnitContract
 from polysilicon.planning.solve import solve
 
 GAP, SEED = 0.005, 1
+MOST_S, MOST_GB = 60, 4
+"""That the program written out in full may take."""
+
+SIZES = (
+    (2, 6, 6, 6), (4, 12, 6, 8), (6, 12, 12, 12), (8, 12, 24, 16), (10, 24, 24, 24),
+    (20, 36, 24, 40), (20, 60, 24, 60),
+)  # fmt: skip
+"""Scenarios, months, hours and options of problems that are written out in full."""
+
 replace = msgspec.structs.replace
 
 
@@ -230,37 +242,71 @@ def held_back(console: Console) -> None:
     console.print(table)
 
 
-def written_out(console: Console) -> None:
-    """Print how long the program takes that is written out in full."""
+def in_full(size: tuple[int, ...], answer: Connection) -> None:
+    """Send the cost of a problem written out in full, in a process that may take 4 GB."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from reference_plan import cost_of  # noqa: PLC0415
 
+    limit = int(MOST_GB * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        answer.send((cost_of(problem(*size)), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    except MemoryError:
+        answer.send(None)
+
+
+def limited(size: tuple[int, ...]) -> tuple[float, float] | str:
+    """Return the cost of a problem written out in full and its GB, or why there is none."""
+    ours, theirs = Pipe(duplex=False)
+    child = Process(target=in_full, args=(size, theirs))
+    child.start()
+    theirs.close()
+    try:
+        if not ours.poll(MOST_S):
+            return f"not in {MOST_S} s"
+        told = ours.recv()
+    except EOFError:  # it was killed, or ended without a word
+        told = None
+    finally:
+        child.kill()
+        child.join()
+    return f"not in {MOST_GB} GB" if told is None else (told[0], told[1] / 2**20)
+
+
+def written_out(console: Console) -> None:
+    """Print how long the program takes that is written out in full, up to where it does not end."""
     table = Table(title="the program written out", title_justify="left", box=None)
-    for head in ("scenarios x months x hours x options", "here s", "gap", "in full s", "cost off"):
+    heads = ("scenarios x months x hours x options", "here s", "gap", "in full s", "GB", "cost off")
+    for head in heads:
         table.add_column(head, justify="right")
-    for size in ((2, 6, 6, 6), (4, 12, 6, 8), (6, 12, 12, 12)):
-        case = problem(*size)
+    for size in SIZES:
         started = time.perf_counter()
-        answer = solve(case, gap=1e-4)
+        answer = solve(problem(*size), gap=1e-4)
         middle = time.perf_counter()
-        full = cost_of(case)
-        seconds = time.perf_counter() - middle
-        table.add_row(
-            " x ".join(map(str, size)),
-            f"{middle - started:.1f}",
-            f"{answer.gap:.3%}",
-            f"{seconds:.1f}",
-            f"{answer.cost_usd / full - 1:.4%}",
+        full = limited(size)
+        told = (
+            (full, "", "")
+            if isinstance(full, str)
+            else (
+                f"{time.perf_counter() - middle:.1f}",
+                f"{full[1]:.1f}",
+                f"{answer.cost_usd / full[0] - 1:.4%}",
+            )
         )
+        table.add_row(
+            " x ".join(map(str, size)), f"{middle - started:.1f}", f"{answer.gap:.3%}", *told
+        )
+        if isinstance(full, str):
+            break
     console.print(table)
 
 
 def main() -> None:
     """Print all tables."""
     console = Console(file=sys.stdout, width=110)
-    speed(console)
-    held_back(console)
-    written_out(console)
+    tables = {"speed": speed, "held-back": held_back, "in-full": written_out}
+    for name in sys.argv[1:] or tables:
+        tables[name](console)
 
 
 if __name__ == "__main__":

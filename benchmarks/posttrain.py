@@ -5,14 +5,21 @@ sandbox. The phases are two small loops with the same seed on the same cores, wi
 engine and PyTorch (extra `train`); the machine should be quiet.
 
     python benchmarks/posttrain.py
+    python benchmarks/posttrain.py RUN
+
+The second compares seconds of each iteration of a run in turns on this machine with those that its
+profile predicts (`polysilicon calibrate`, with the extra, when nothing else runs).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,23 +27,36 @@ from typing import Any
 from polysilicon import Context
 from polysilicon.agents.coder import program
 from polysilicon.agents.posttrain import AGENT, problems
+from polysilicon.catalog.machine import detect
+from polysilicon.cost.beside import Predicted, predict_run
+from polysilicon.cost.profile import find_profile
 from polysilicon.runtime.machine import cores
 from polysilicon.runtime.run import Job, Run, RunOptions
 from polysilicon.runtime.types import Agent, Limits
+from polysilicon.workload.run_folder import open_workload
 
 PROGRAMS = 4000
 AT_ONCE = 64
+PHASES = ("answer", "verify", "lora", "evaluate")
 SMALL = {"iterations": 3, "problems": 24, "samples": 4, "held_back": 24}
 TOOLS = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*"]\n'
+
+
+def right_body(problem: problems.Problem) -> str:
+    """Return a body that passes, by looking up what the tests ask: as long as a short program."""
+    asked = re.findall(r"assert candidate\((.*)\) == (.*)", problem.test)
+    argument = problem.prompt.partition("(")[2].partition(")")[0]
+    known = ", ".join(f"({given}, {right})" for given, right in asked)
+    return f"    return [right for given, right in [{known}] if given == {argument}][0]\n"
 
 
 async def verify(ctx: Context, value: dict[str, Any]) -> dict[str, Any]:
     """Run programs with their tests; return how many passed, and seconds."""
     drawn = problems.draw(random.Random(1), 64, held_back=False)
-    body = "    return sorted(x * x for x in xs if x % 2 == 0)\n"
     tested = [
         program.test_program(problem.prompt + body, problem.test, "solve", "passed")
-        for problem in drawn
+        for number, problem in enumerate(drawn)
+        for body in ("    return None\n" if number % 2 else right_body(problem),)
     ]
 
     async def one(ctx: Context, number: int) -> bool:
@@ -60,8 +80,66 @@ def output_of(agent: Agent, value: dict[str, Any], folder: Path, options: RunOpt
     return task.output
 
 
+def predicted(folder: Path) -> None:
+    """Print measured and predicted seconds of each iteration of each task of a run, by phase.
+
+    A phase lasts as long as its steps together over how many run at once, so it is predicted to
+    last as much longer as its steps are. Between phases nothing is predicted, and nothing counts.
+    """
+    profile = find_profile(detect()).profile
+    if profile is None:
+        raise SystemExit("no profile of this machine; run `polysilicon calibrate`")
+    told = predict_run(list(open_workload(folder).steps()), profile)
+    for reason, count in told.refused.items():
+        print(f"not predicted: {count} steps: {reason}")
+    tasks: dict[str, list[Predicted]] = {}
+    for step in sorted(told.steps, key=lambda one: one.step.start_s or 0.0):
+        tasks.setdefault(step.step.task_id, []).append(step)
+    for task, steps in tasks.items():
+        for number, iteration in enumerate(iterations(steps)):
+            whole = made = 0.0
+            words = []
+            for name in PHASES:
+                mine = [one for one in iteration if one.step.name == name]
+                wall_s = covered_s([(one.step.start_s, one.step.end_s) for one in mine])
+                if not mine or wall_s == 0.0:
+                    continue
+                ratio = sum(one.service_s for one in mine) / sum(one.measured_s for one in mine)
+                whole, made = whole + wall_s, made + wall_s * ratio
+                words.append(f"{name} {wall_s:.1f} s ({wall_s * ratio:.1f})")
+            off = f"{made / whole - 1:+.0%}"
+            print(
+                f"{task} {number}: {whole:.1f} s, predicted {made:.1f} s, {off}: {', '.join(words)}"
+            )
+
+
+def iterations(steps: Sequence[Predicted]) -> list[list[Predicted]]:
+    """Return the steps before the first answer, and those from each iteration's first one on."""
+    found: list[list[Predicted]] = [[]]
+    last = ""
+    for one in steps:
+        if one.step.name == "answer" and last in ("evaluate", ""):
+            found.append([])
+        if one.step.name in ("answer", "evaluate"):
+            last = one.step.name
+        found[-1].append(one)
+    return [part for part in found if part]
+
+
+def covered_s(spans: Sequence[tuple[float | None, float | None]]) -> float:
+    """Return how many seconds some spans cover."""
+    covered = until = 0.0
+    for begin, end in sorted((begin or 0.0, end or 0.0) for begin, end in spans):
+        covered += max(end - max(begin, until), 0.0)
+        until = max(until, end)
+    return covered
+
+
 def main() -> None:
     """Print both tables."""
+    if len(sys.argv) > 1:
+        predicted(Path(sys.argv[1]))
+        return
     with tempfile.TemporaryDirectory(prefix="polysilicon-") as name:
         place = Path(name)
         (place / "tools.toml").write_text(TOOLS)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from rich.table import Table
 
 from polysilicon.catalog.fleet import Pool
 from polysilicon.runtime.dispatch import Dispatcher
-from polysilicon.runtime.journals import open_journal
+from polysilicon.runtime.journal import Journal
+from polysilicon.runtime.journals import open_journal, open_shared
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
 from polysilicon.runtime.steps import StepRunner
@@ -48,10 +50,17 @@ async def nothing(_pool: RunningPool, _usage: Usage) -> int:
     return 1
 
 
-async def ours(tasks: int, address: str | None = None) -> Measured:
-    """Run STEPS steps in `tasks` tasks at once, with the journal at `address`, or in SQLite."""
-    with tempfile.TemporaryDirectory() as folder:
-        journal = open_journal(Path(folder), address)
+async def ours(tasks: int, address: str | None = None, *, shared: bool = False) -> Measured:
+    """Run STEPS steps in `tasks` tasks at once, with the journal at `address`, or in SQLite.
+
+    A shared one is that of a gateway: each commit checks and holds its lease.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        journal: Journal = (
+            open_journal(Path(folder), address)
+            if not shared
+            else _leased(stack, Path(folder), address or "")
+        )
         pool = RunningPool(Pool(name="local"), None, 64, lambda c, _s: (c, None), 1.0)
         runner = StepRunner(journal, Dispatcher([pool]), time.perf_counter)
         each: list[float] = []
@@ -69,6 +78,15 @@ async def ours(tasks: int, address: str | None = None) -> Measured:
         wall_s = time.perf_counter() - begin_s
         journal.close()
         return wall_s, each
+
+
+def _leased(stack: ExitStack, folder: Path, address: str) -> Journal:
+    """Open a shared journal, and let all that is written be of its lease's tasks."""
+    from polysilicon.runtime.journals.lease import holding  # noqa: PLC0415 - an extra
+
+    journal = open_shared(folder, address, 10.0)
+    stack.enter_context(holding(journal.lease.token))
+    return journal
 
 
 def peer(script: str) -> Measured:
@@ -101,6 +119,9 @@ def compare(address: str | None) -> None:
         "Polysilicon, 64 tasks at once": lambda: asyncio.run(ours(64)),
         "Polysilicon, one task, PostgreSQL": lambda: asyncio.run(ours(1, address)),
         "Polysilicon, 64 tasks at once, PostgreSQL": lambda: asyncio.run(ours(64, address)),
+        "Polysilicon, 64 tasks at once, PostgreSQL shared by gateways": lambda: asyncio.run(
+            ours(64, address, shared=True)
+        ),
         "DBOS 3.4, SQLite": lambda: peer("dbos_steps.py"),
         "LangGraph 1.2, SQLite, sync": lambda: peer("langgraph_steps.py"),
     }

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from chaos_forks import context
 from scripted_endpoint import Endpoint, Reply
 
 MODEL = "scripted"
@@ -51,7 +52,7 @@ class Engine:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self._port}/v1"
-        self._context = multiprocessing.get_context("forkserver")
+        self._context = context()
         self._process: Any = None
 
     def __enter__(self) -> Self:

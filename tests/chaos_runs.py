@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -21,9 +20,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from chaos_agents import NOTES
 from chaos_engine import MODEL, Engine
-from polysilicon import Context
-from polysilicon.errors import PolysiliconError, ToolError
+from chaos_forks import context
+from polysilicon.errors import PolysiliconError
 from polysilicon.runtime.journal import Committed
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.loader import load_agent, sample_inputs
@@ -32,7 +32,6 @@ from polysilicon.workload.record import TaskRecord
 from polysilicon.workload.run_folder import RunFolder
 from postgres_server import Server
 
-_NOTES = "CHAOS_NOTES"
 _FLEET = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*"]\n'
 _ENGINE = """
 [[pool]]
@@ -50,59 +49,6 @@ _BUNDLED_TASKS = 1
 _LIMIT_S = 180.0
 
 
-async def effect(label: str, seconds: float, idempotency_key: str) -> str:
-    """Change the world: leave a line that says who did what, in which start of the run."""
-    note(label, idempotency_key)
-    await asyncio.sleep(seconds)
-    return label
-
-
-def note(label: str, idempotency_key: str) -> str:
-    """The same, as it is done in a worker process."""
-    with Path(os.environ[_NOTES]).open("a") as stream:
-        stream.write(f"{os.environ['CHAOS_START']} {label} {idempotency_key}\n")
-    return label
-
-
-def large(size: int) -> str:
-    """Return more than the journal keeps in a row."""
-    return "x" * size
-
-
-def fails() -> None:
-    """Fail, which is a result too."""
-    raise ValueError("as it should")
-
-
-async def light(ctx: Context, value: dict[str, Any]) -> list[Any]:
-    """Branches, a map, and a tail of steps with effects, all in the run's own process."""
-
-    async def change(within: Context, name: str, seconds: float) -> str:
-        return str(await within.call(effect, f"{ctx.task_id}:{name}", seconds, name=name))
-
-    async def item(within: Context, number: int) -> str:
-        await change(within, f"map{number}", 0.004)
-        return await change(within, f"then{number}", 0.001)
-
-    first = await change(ctx, "first", 0.002)
-    mapped = await ctx.map(item, range(value["width"]), limit=3)
-    tail = [await change(ctx, f"tail{n}", 0.03 * ctx.rng.random()) for n in range(20)]
-    return [first, *mapped, *tail]
-
-
-async def full(ctx: Context, value: dict[str, Any]) -> list[Any]:
-    """Functions in worker processes, sandboxes, large results and failures."""
-    before = await ctx.call(note, f"{ctx.task_id}:before", name="before")
-    code = await ctx.run_code("sum(range(n))", inputs={"n": value["width"]})
-    size = len(await ctx.call(large, 100_000 + value["width"]))
-    try:
-        await ctx.call(fails)
-    except ToolError as error:
-        before += str(error)
-    after = await ctx.call(note, f"{ctx.task_id}:after", name="after")
-    return [before, code.value, size, after]
-
-
 @dataclass(slots=True)
 class Tally:
     """What was done to runs, and how often it found them at work."""
@@ -115,7 +61,7 @@ class Tally:
 
 def _jobs(agent: str) -> list[Job]:
     if agent in ("light", "full"):
-        given = f"{Path(__file__).resolve()}:{agent}"
+        given = f"{Path(__file__).with_name('chaos_agents.py')}:{agent}"
         inputs: list[dict[str, Any]] = [{"width": 2 + n % 3} for n in range(_TASKS)]
     else:
         given, inputs = agent, sample_inputs(load_agent(agent))[:_BUNDLED_TASKS]
@@ -124,10 +70,12 @@ def _jobs(agent: str) -> list[Job]:
 
 def _start(folder: str, agent: str, address: str | None, number: int, file_bytes: int) -> None:
     """Run or go on with a run; the whole of a process."""
+    main = sys.modules["__main__"]  # the tests or the benchmark, which each worker would import
+    main.__spec__ = main.__file__ = None
     log = os.open(f"{folder}/../log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.environ |= {_NOTES: f"{folder}/../notes", "CHAOS_START": str(number)}
+    os.environ |= {NOTES: f"{folder}/../notes", "CHAOS_START": str(number)}
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
     fleet = str(Path(folder).parent / "fleet.toml")
@@ -179,9 +127,12 @@ class Trial:
         told = "" if engine is None else _ENGINE.format(address=engine.address, model=MODEL)
         (folder / "fleet.toml").write_text(_FLEET + told)
         (folder / "notes").touch()
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["chaos_runs", "polysilicon.runtime.machine"])
-        self._context = context
+        self._context = context()
+
+    @property
+    def steps(self) -> int:
+        """How many steps of the run have ended."""
+        return len(self._ended)
 
     def start(self, after_s: float | None = None, mishap: str = "kill") -> float:
         """Start the run once, and let `mishap` happen to it `after_s` seconds later.

@@ -14,6 +14,7 @@ from polysilicon.cost.profile import (
     SandboxStart,
     SearchSpeed,
     StretchPoint,
+    TrainSpeed,
     Trial,
     spread,
 )
@@ -26,6 +27,9 @@ BASE_S = 0.010
 SEQUENCE_S = 0.005
 CONTEXT_S = 2e-6
 """Seconds of a prompt token, a pair of tokens, an iteration, a sequence, a token of context."""
+
+
+TRAIN_TOKENS_PER_S = 300.0
 
 
 def prompt_s(new: float, cached: float = 0.0) -> float:
@@ -102,5 +106,15 @@ def profile(**changes) -> Profile:
         },
         "search": SearchSpeed(query_s=spread([2e-4]), documents=2000, words=8),
         "llm": {"tiny": llm_profile()},
+        "train": {
+            "tiny": TrainSpeed(
+                threads=2,
+                precision="bfloat16",
+                tokens=360,
+                tokens_per_s=exact(TRAIN_TOKENS_PER_S),
+                core_s_per_token=exact(2 / TRAIN_TOKENS_PER_S),
+                setup_s=4.0,
+            )
+        },
     }
     return Profile(**(fields | changes))

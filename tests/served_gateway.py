@@ -13,7 +13,8 @@ import httpx
 import uvloop
 
 from polysilicon.gateway.server import serve
-from polysilicon.gateway.state import Gateway, Settings
+from polysilicon.gateway.settings import Settings
+from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.scope import CHECK
 from polysilicon.workload.record import StepRecord
 

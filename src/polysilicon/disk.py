@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.fields import known_there
 
 MOST_TOML_BYTES = 64 * 2**20
 
@@ -32,9 +33,13 @@ def read_toml(path: Path, kind: type[T], *, mend: str = "") -> T:
     try:
         if path.stat().st_size > MOST_TOML_BYTES:
             raise InputError(f"larger than {MOST_TOML_BYTES:,} bytes", where=where)
-        return msgspec.toml.decode(path.read_bytes(), type=kind)
+        data = path.read_bytes()
+        return msgspec.toml.decode(data, type=kind)
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=where) from error
+    except msgspec.ValidationError as error:
+        known = known_there(kind, msgspec.toml.decode(data), str(error))
+        raise InputError(str(error), where=where, mend=known or mend) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(str(error), where=where, mend=mend) from error
     except RecursionError as error:

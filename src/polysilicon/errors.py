@@ -7,7 +7,8 @@ PolysiliconError            something went wrong; its text is one line for a per
 └── StepError               a step did not end well; its `outcome` goes into the step record
     ├── StepTimeoutError
     ├── EngineError
-    │   └── UnreachedError
+    │   ├── UnreachedError
+    │   └── LostError
     ├── SandboxError
     └── ToolError
 """
@@ -103,6 +104,15 @@ class EngineError(StepError):
 
 class UnreachedError(EngineError):
     """Nobody answers at the address of an engine, whatever is asked."""
+
+
+class LostError(EngineError):
+    """The machine of a pool that was to do a step was lost, or none of the pool is there.
+
+    That says nothing of the pool's other machines, which whoever runs the pool looks after.
+    """
+
+    unasked = True
 
 
 class PolicyError(StepError):

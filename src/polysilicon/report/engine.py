@@ -46,7 +46,7 @@ def _plot(found: Bench, what: str, across: str, place: Callable[[Row], float]) -
     shapes = []
     if ceiling:
         shapes.append(plot.line([(plot.x.low, ceiling), (plot.x.high, ceiling)], "ceiling"))
-        words = "peak rate" if what == "prefill" else "bandwidth, one sequence"
+        words = "peak rate" if what == "prefill" else "reading the weights, one sequence"
         shapes.append(plot.words((plot.x.low, ceiling), words, "lead"))
     for name in sorted({row.kernels for row in rows}):
         style = "wheel" if name == WHEEL else "built"

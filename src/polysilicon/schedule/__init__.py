@@ -7,9 +7,10 @@ calls them one by one, and whatever else has to decide as the runtime does calls
 from polysilicon.schedule.admission import admit, batch_cap, batch_law
 from polysilicon.schedule.choice import LATE_USD_PER_S, SLO_LATE_USD_PER_S, choose, scores
 from polysilicon.schedule.hedging import TELLING_TIMES, hedge_after_s, hold_s
-from polysilicon.schedule.order import BATCH, INTERACTIVE, level, next_step
+from polysilicon.schedule.order import level, next_step
 from polysilicon.schedule.rules import allowed
 from polysilicon.schedule.waiting import STARVE_S, UNKNOWN_S, queued_s, smoothed
+from polysilicon.workload.classes import BATCH, INTERACTIVE
 
 __all__ = [
     "BATCH",

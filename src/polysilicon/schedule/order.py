@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 from polysilicon.schedule.types import Codes, Floats, compiled
-
-INTERACTIVE, BATCH = 0, 1
-"""Classes of tasks: somebody waits for the answer, or nobody does."""
+from polysilicon.workload.classes import INTERACTIVE
 
 _QUANTUM_S = 0.1
 """Tasks that had less service than this are alike; each doubling of it is a level of its own."""

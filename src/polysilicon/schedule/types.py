@@ -56,6 +56,11 @@ def compiled(function: F) -> F:
     return cast("F", dispatcher)
 
 
+def plain(function: F) -> F:
+    """Return the Python of a compiled function: of single numbers as quick, and at once there."""
+    return cast("F", function.py_func)  # type: ignore[attr-defined]  # numba's, of the same types
+
+
 @lru_cache(maxsize=8)
 def _content(folder: Path) -> str:
     """Return what tells the content of the modules of a folder and of this one."""
