@@ -10,7 +10,9 @@ import pytest
 
 from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.native import child
+from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.quality import Reading
+from polysilicon.runtime.engines.native.speed import Extent, Speed
 from polysilicon.runtime.engines.native.weights import TARGETS
 
 _NEEDS = "void ggml_log_set(void *f, void *d) { (void) f; (void) d; }\n"
@@ -52,6 +54,22 @@ def test_what_is_no_model_is_an_error(tmp_path):
     with pytest.raises(EngineError, match=r"broken\.gguf"):
         child.run(job, int)
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_model_is_timed(local_model):
+    extent = Extent(prompt_words=(16,), together=(2,), sequences=(1,), output=4, repeats=1)
+    job = child.Time(model=str(local_model), setup=Setup(threads=2), extent=extent)
+    speed = child.run(job, Speed)
+    assert [prompt.words for prompt in speed.prompts] == [16]
+    assert [together.prompts for together in speed.together] == [2]
+    assert [batch.sequences for batch in speed.batches] == [1]
+    assert all(seconds > 0 for seconds in speed.rates().values())
+
+
+def test_a_child_that_ends_at_once_says_why(local_model):
+    job = child.Time(model=str(local_model), setup=Setup(threads="two"), extent=Extent())
+    with pytest.raises(EngineError, match="ended with code 1: .*Expected `int`"):
+        child.run(job, Speed)
 
 
 def test_what_takes_too_long_is_ended(local_model):

@@ -44,6 +44,7 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
         prompt_s: seconds of a prompt token at the shorter measured context.
         prompt_slope_s: more seconds for each token of context.
         contexts: the two contexts at which output tokens were measured.
+        prompts: of the requests from which these came; None where nothing but outputs ran.
         output_s: seconds of an output token there, of one step alone.
         decode_s: seconds there of a pass that gives each of the steps at once a token.
         weight_bytes: read for each output token.
@@ -79,6 +80,7 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
     longer_band: float
     token_least_s: float = 0.0
     token_peak_s: float = 0.0
+    prompts: tuple[float, float] | None = None
 
     @property
     def share(self) -> float:
@@ -131,11 +133,12 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
         least_s = self.token_least_s if self.concurrency > 1.0 else 0.0
         token_s = prompt_token_s(self.prompt_s, self.prompt_slope_s, cached + new / 2.0)
         # A prompt passes all weights at least once, as one output token does.
-        alone_s = self._output_s(cached, self.output_s, 1.0)
+        prompt = cached + new
+        alone_s = self._output_s(prompt, cached, self.output_s, 1.0)
         prompt_s = np.maximum(new * np.maximum(token_s, least_s), alone_s)
-        decode_s = self._output_s(context, self.decode_s, self.concurrency)
+        decode_s = self._output_s(prompt, context, self.decode_s, self.concurrency)
         decode_s = np.maximum(decode_s, self.concurrency * least_s)
-        one_s = self._output_s(context, self.output_s, 1.0)
+        one_s = self._output_s(prompt, context, self.output_s, 1.0)
         return Passes(
             prompt_s=prompt_s,
             decode_s=decode_s,
@@ -143,9 +146,19 @@ class CpuLaw(msgspec.Struct, frozen=True, kw_only=True):
             batches=new / BATCH_TOKENS,
         )
 
-    def _output_s(self, context: Numbers, anchors: tuple[float, float], many: float) -> Numbers:
-        """Return seconds of a pass that decodes: linear between anchors, beyond by bytes read."""
+    def _output_s(
+        self, prompt: Numbers, context: Numbers, anchors: tuple[float, float], many: float
+    ) -> Numbers:
+        """Return seconds of a pass that decodes: linear between anchors, beyond by bytes read.
+
+        No engine decodes faster at a longer context. Where whole requests seem to say so, it is
+        taken for the doing of their longer prompts, and more output still takes longer.
+        """
+        first_s, last_s = anchors
+        if self.prompts is not None and last_s < first_s:
+            at = first_s * np.interp(prompt, self.prompts, (1.0, last_s / first_s))
+        else:
+            at = np.interp(context, self.contexts, anchors)
         last = self.contexts[1]
-        at = np.interp(context, self.contexts, anchors)
         read = self.weight_bytes + many * self.kv_bytes * np.maximum(context, last)
         return np.asarray(at * read / (self.weight_bytes + many * self.kv_bytes * last))

@@ -200,6 +200,7 @@ class Site:
             prompt_s=passes.prompt_s,
             prompt_slope_s=passes.prompt_s * self._growth(),
             contexts=SERVED_CONTEXTS,
+            prompts=(float(SHAPES[0]), float(SHAPES[1])),
             output_s=passes.output_s,
             decode_s=passes.decode_s,
             weight_bytes=self.model.active_parameters * self.width,

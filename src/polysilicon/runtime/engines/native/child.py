@@ -94,8 +94,7 @@ def run(job: Read | Convert | Count | Time, result: type[T], timeout_s: float = 
         done = subprocess.run(
             command,
             input=msgspec.json.encode(job, enc_hook=str),  # paths are text in JSON
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             timeout=timeout_s,
             check=False,
         )
@@ -106,7 +105,8 @@ def run(job: Read | Convert | Count | Time, result: type[T], timeout_s: float = 
     try:
         reply = msgspec.json.decode(done.stdout, type=_Reply)
     except msgspec.DecodeError as error:
-        raise EngineError(f"ended with code {done.returncode}") from error
+        told = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300]
+        raise EngineError(f"ended with code {done.returncode}: {told or 'no word'}") from error
     if reply.error is not None:
         raise EngineError(reply.error)
     return msgspec.convert(reply.result, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from pathlib import Path
@@ -31,7 +32,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         context_words: before what is decoded.
         output: tokens of each sequence.
         repeats: of each measurement.
-        budget_s: after which nothing is measured a second time.
+        budget_s: after which nothing is measured a second time; None is no limit.
     """
 
     prompt_words: tuple[int, ...] = (220,)
@@ -40,7 +41,11 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     context_words: tuple[int, ...] = (_SHORT_WORDS,)
     output: int = 40
     repeats: int = 2
-    budget_s: float = float("inf")
+    budget_s: float | None = None
+
+    def until_s(self) -> float:
+        """Return the time of the monotonic clock after which nothing is measured again."""
+        return time.monotonic() + (math.inf if self.budget_s is None else self.budget_s)
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +125,7 @@ async def _measure(model: Path, setup: Setup, extent: Extent) -> Speed:
 
 async def _prompt(engine: Engine, words: int, extent: Extent, rng: random.Random) -> Prompt:
     """Time a prompt that nothing is known of."""
-    until_s = time.monotonic() + extent.budget_s
+    until_s = extent.until_s()
     replies = [await ask(engine, unlike(words, rng), 1)]
     while len(replies) < extent.repeats and time.monotonic() < until_s:
         replies.append(await ask(engine, unlike(words, rng), 1))
@@ -130,7 +135,7 @@ async def _prompt(engine: Engine, words: int, extent: Extent, rng: random.Random
 
 async def _together(engine: Engine, count: int, extent: Extent, rng: random.Random) -> Together:
     """Time short prompts that come at once."""
-    until_s = time.monotonic() + extent.budget_s
+    until_s = extent.until_s()
     found: list[Together] = []
     while not found or (len(found) < extent.repeats and time.monotonic() < until_s):
         prompts = [unlike(_TOGETHER_WORDS, rng) for _ in range(count)]
@@ -151,7 +156,7 @@ async def _batch(
 ) -> Batch:
     """Time the iterations of sequences that are decoded at once."""
     found: list[tuple[float, float]] = []
-    until_s = time.monotonic() + extent.budget_s
+    until_s = extent.until_s()
     for _ in range(3 * extent.repeats):
         if found and time.monotonic() > until_s:
             break
