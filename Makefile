@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test tests cover check bench clean docs fit lock posttrain
+.PHONY: demo test tests cover properties check bench clean docs fit lock posttrain
 
 demo: $(READY)
 	$(BIN)/polysilicon demo
@@ -23,6 +23,10 @@ tests: $(READY)
 # The tests again, telling which lines and branches none of them reaches.
 cover: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+# The properties with other examples than those that `make test` has each time.
+properties: $(READY)
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=default tests/property
 
 check: $(READY)
 	$(BIN)/ruff check .

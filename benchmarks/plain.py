@@ -15,7 +15,8 @@ import httpx
 
 from polysilicon.runtime import search
 from polysilicon.runtime.engines.lexical import embed
-from polysilicon.runtime.engines.llamacpp import compact_grammar, parse_json, request_body
+from polysilicon.runtime.engines.llamacpp import compact_grammar, request_body
+from polysilicon.runtime.engines.native.call import parse_json
 from polysilicon.runtime.executor import IDEMPOTENCY_KEY, has_effects
 from polysilicon.runtime.loader import load_agent
 from polysilicon.runtime.sandboxes import open_sandbox

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import postgres_server
 from polysilicon.runtime import assets
@@ -17,6 +18,11 @@ from polysilicon.runtime.engines.llamacpp import LlamaCpp
 
 # Neither this machine's profile nor the user's catalog may change what tests see.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="polysilicon-tests-")
+
+# The same examples each time, so that a change is judged by itself. New ones are looked for with
+# --hypothesis-profile=default, and what they find becomes an example of its own.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.
