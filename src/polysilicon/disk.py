@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.errors import InputError, PolysiliconError, nearest
 from polysilicon.fields import known_there
 
 MOST_TOML_BYTES = 64 * 2**20
+_MOST_BESIDE = 1000
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ def read_toml(path: Path, kind: type[T], *, mend: str = "") -> T:
         data = path.read_bytes()
         return msgspec.toml.decode(data, type=kind)
     except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=where) from error
+        raise unread(path, error) from error
     except msgspec.ValidationError as error:
         known = known_there(kind, msgspec.toml.decode(data), str(error))
         raise InputError(str(error), where=where, mend=known or mend) from error
@@ -44,6 +46,39 @@ def read_toml(path: Path, kind: type[T], *, mend: str = "") -> T:
         raise InputError(str(error), where=where, mend=mend) from error
     except RecursionError as error:
         raise InputError("nested too deeply", where=where) from error
+
+
+def unread(path: Path, error: OSError, mend: str = "", what: str = "") -> InputError:
+    """Return what is told of a file that cannot be read, with files that it may stand for.
+
+    Args:
+        path: the file.
+        error: that came of reading it.
+        mend: what helps where no file of the folder has nearly its name.
+        what: it holds, such as `the key`.
+    """
+    near, folder = "", path.parent
+    if isinstance(error, FileNotFoundError):
+        if not folder.is_dir():
+            near = f"there is no folder {folder}"
+        else:
+            with suppress(OSError):
+                near = nearest(path.name, _beside(folder, path.suffix))
+    elif isinstance(error, IsADirectoryError):
+        near = "give a file of it"
+    elif isinstance(error, PermissionError):
+        near = "let this user read it"
+    text = " ".join(filter(None, ("cannot read", what)))
+    reason = error.strerror or type(error).__name__
+    return InputError(f"{text}: {reason}", where=str(path), mend=near or mend or "check its path")
+
+
+def _beside(folder: Path, suffix: str) -> Iterator[str]:
+    """Yield names of the first files of a folder that end alike."""
+    with os.scandir(folder) as entries:
+        for entry in islice(entries, _MOST_BESIDE):
+            if entry.name.endswith(suffix) and not entry.name.startswith(".") and entry.is_file():
+                yield entry.name
 
 
 @contextmanager

@@ -244,6 +244,36 @@ def test_without_the_extra_nothing_is_sampled(
 def test_a_wrong_input_is_told(tmp_path: Path, value: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         asyncio.run(AGENT.run(Scripted(tmp_path, {}, []), value))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=said):
+        AGENT.accept(value)
+
+
+def test_a_run_goes_on_alike_from_another_folder(tmp_path: Path, monkeypatch) -> None:
+    """What names a step is the input, in which paths are whole from the beginning."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.chdir(first)
+    accepted = AGENT.accept({"adapter": "7", "iterations": 0, "held_back": 2})
+    assert accepted == {"adapter": str(first / "7"), "iterations": 0, "held_back": 2}
+    asked: list[str] = []
+
+    class Noting(Scripted):
+        async def chat(self, messages: list[dict[str, str]], **options: Any) -> ChatResult:
+            asked.append(options["adapter"])
+            return ChatResult(text=" None")
+
+        async def run_code(self, *_: Any, **__: Any) -> CodeResult:
+            return CodeResult(ok=False)
+
+    for folder in (first, second):
+        monkeypatch.chdir(folder)
+        output = asyncio.run(AGENT.run(Noting(tmp_path, {}, []), accepted))  # type: ignore[arg-type]
+        assert output["adapter"] == str(first / "7")
+        # One that was not accepted so is looked for from the agent's folder, wherever that is.
+        asyncio.run(AGENT.run(Noting(tmp_path, {}, []), accepted | {"adapter": "7"}))  # type: ignore[arg-type]
+    assert asked == [*[str(first / "7")] * 2, "7", "7"] * 2
+    assert AGENT.accept(accepted) == accepted
 
 
 def test_curves_count_what_had_ended_and_say_how_sure_the_gain_is(tmp_path: Path) -> None:

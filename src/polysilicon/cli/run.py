@@ -100,7 +100,7 @@ def command(
         loaded = load_agent(agent)
         if settings.policy is not None:
             _check_policy(settings.policy, loaded)
-        inputs = list(read_inputs(input_path)) if input_path else sample_inputs(loaded)
+        inputs = list(read_inputs(input_path, loaded)) if input_path else sample_inputs(loaded)
         if not inputs:
             raise InputError("there is no input", where=str(input_path or agent))
         job = Job(agent=loaded, given_as=here(agent) or agent, inputs=inputs[:limit])

@@ -203,6 +203,9 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
         name: as in the step record.
         run: `await run(ctx, input)` returns the task's output (JSON types).
         prepare: builds indexes and data once a run, before the first task.
+        accept: `accept(input)` returns the input as it is kept, such as with whole paths in place
+            of those that begin at this process's folder, or raises `InputError` where it is wrong:
+            before there is a run, or a task. None accepts all.
         inputs: sample inputs (JSON objects), so that `demo` and `run` work without a file.
         grade: `grade(input, output)` is 1.0 for the right outcome, 0.0 for the wrong one, None
             where the input does not tell.
@@ -213,6 +216,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     run: Callable[[Context, Any], Awaitable[Any]]
     prepare: Callable[[Setup], Awaitable[None]] | None = None
+    accept: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     inputs: Callable[[], Iterable[dict[str, Any]]] | None = None
     grade: Callable[[dict[str, Any], Any], float | None] | None = None
     help: str = ""

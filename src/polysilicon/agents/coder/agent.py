@@ -45,11 +45,7 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
     Raises:
         InputError: the input has no prompt or no entry point.
     """
-    try:
-        task = msgspec.convert(value, Task)
-    except msgspec.ValidationError as wrong:
-        mend = "give prompt, entry_point and expected.test"
-        raise InputError(f"input of coder: {wrong}", mend=mend) from wrong
+    task = _task(value)
     opening = _opened(task.prompt)
     messages = [{"role": "user", "content": _ASK}]
     answer = await ctx.chat([*messages, opening], name="write", max_tokens=_MAX_TOKENS, stop=_STOP)
@@ -86,6 +82,24 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
     }
 
 
+def _task(value: Any) -> Task:
+    try:
+        return msgspec.convert(value, Task)
+    except msgspec.ValidationError as wrong:
+        mend = "give prompt, entry_point and expected.test"
+        raise InputError(f"input of coder: {wrong}", mend=mend) from wrong
+
+
+def accept(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an input as it is.
+
+    Raises:
+        InputError: it has no prompt or no entry point.
+    """
+    _task(value)
+    return value
+
+
 def _opened(beginning: str) -> dict[str, str]:
     """Return the beginning of an answer that the model goes on with, inside the function's body.
 
@@ -119,6 +133,7 @@ def grade(value: dict[str, Any], output: Any) -> float | None:
 AGENT = Agent(
     name="coder",
     run=run,
+    accept=accept,
     inputs=problems.inputs,
     grade=grade,
     help="Writes Python functions (HumanEval), tests them in the sandbox, repairs them.",

@@ -158,6 +158,18 @@ def _totals(read: list[tuple[dict[str, Any], dict[str, int]]]) -> dict[str, Any]
     }
 
 
+def accept(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an input with whole paths, so that a run goes on alike from any folder.
+
+    Raises:
+        InputError: it is wrong.
+    """
+    task = _task(value)
+    if task.folder is not None:
+        return value | {"folder": str(Path(task.folder).absolute())}
+    return value | {"files": [str(Path(path).absolute()) for path in task.files]}
+
+
 def inputs() -> Iterator[dict[str, Any]]:
     """Yield the folders that come with the package, each with the counts that are right for it."""
     manifest = msgspec.json.decode((DATA / "manifest.json").read_bytes())
@@ -179,6 +191,7 @@ def grade(value: dict[str, Any], output: Any) -> float | None:
 AGENT = Agent(
     name="pipeline",
     run=run,
+    accept=accept,
     inputs=inputs,
     grade=grade,
     help="Prepares a folder of text and JSONL: clean, mask, deduplicate, chunk, embed, index.",

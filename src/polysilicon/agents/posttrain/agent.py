@@ -27,7 +27,8 @@ from polysilicon.agents.posttrain import asking, problems, problems_file
 from polysilicon.agents.posttrain.asking import AT_ONCE, Answer
 from polysilicon.agents.posttrain.problems import Problem
 from polysilicon.agents.posttrain.step import Example, Lesson, Recipe, check_extra, train
-from polysilicon.errors import InputError
+from polysilicon.errors import InputError, nearest
+from polysilicon.fields import known_there
 from polysilicon.runtime import models
 from polysilicon.runtime.types import Agent
 
@@ -56,7 +57,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         temperature: of the samples; evaluation is greedy.
         overlap: sample for the next iteration while this one trains.
         model: whose weights are trained, which must be the one that is served.
-        adapter: a GGUF file to evaluate in place of a new adapter; needs `iterations` 0.
+        adapter: a GGUF file to evaluate in place of a new adapter; needs `iterations` 0. Its path
+            is part of what names steps, so that it is made whole once, as the input is accepted.
         recipe: how to train.
         expected: `gain`, by which the held-back pass rate is to rise, as a share: for `grade`.
     """
@@ -117,15 +119,14 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
         task.held_back,
         held_back=True,
     )
-    given = None if task.adapter is None else _absolute(task.adapter)
-    first = await asking.evaluate(ctx, held_back, given)
+    first = await asking.evaluate(ctx, held_back, task.adapter)
     rows = [{"iteration": 0, "pass_rate": _rate(first)}]
-    outcomes, adapter = first, given
+    outcomes, adapter = first, task.adapter
     if task.iterations:
         loop = _Loop(task, draw, held_back, f"checkpoints/{ctx.task_id}")
         outcomes = await (loop.overlapped(ctx) if task.overlap else loop.in_turns(ctx))
         rows += loop.rows
-        adapter = _absolute(ctx.folder / loop.adapters[-1])
+        adapter = str((ctx.folder / loop.adapters[-1]).absolute())
     return {
         "seed": task.seed,
         "method": task.recipe.method,
@@ -286,10 +287,6 @@ def _compared(batch: Batch) -> list[Example]:
     ]
 
 
-def _absolute(path: str | Path) -> str:
-    return str(Path(path).absolute())
-
-
 def _rate(outcomes: list[bool]) -> float:
     return sum(outcomes) / len(outcomes)
 
@@ -298,7 +295,8 @@ def _task(value: Any) -> Task:
     try:
         task = msgspec.convert(value, Task)
     except msgspec.ValidationError as error:
-        raise InputError(f"input of posttrain: {error}", mend='give {"seed": NUMBER}') from error
+        mend = known_there(Task, value, str(error)) or _near(value) or 'give {"seed": NUMBER}'
+        raise InputError(f"input of posttrain: {error}", mend=mend) from error
     models.check_no_url(task.model, "posttrain")
     if task.adapter is not None and task.iterations:
         mend = "give iterations 0"
@@ -307,6 +305,24 @@ def _task(value: Any) -> Task:
         mend = "give samples of at least 2 and a temperature above 0"
         raise InputError("input of posttrain: grpo compares answers that differ", mend=mend)
     return task
+
+
+def _near(value: Any) -> str:
+    """Return what the first unknown field of an input may stand for."""
+    known = Task.__struct_fields__
+    unknown = [name for name in value if name not in known] if isinstance(value, dict) else []
+    return nearest(unknown[0], known, 1) if unknown else ""
+
+
+def accept(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an input with whole paths, so that a run goes on alike from any folder.
+
+    Raises:
+        InputError: it is wrong.
+    """
+    task = _task(value)
+    paths = {"adapter": task.adapter, "problems_file": task.problems_file}
+    return value | {name: str(Path(p).absolute()) for name, p in paths.items() if p is not None}
 
 
 def inputs() -> Iterator[dict[str, Any]]:
@@ -326,6 +342,7 @@ def grade(value: dict[str, Any], output: Any) -> float | None:
 AGENT = Agent(
     name="posttrain",
     run=run,
+    accept=accept,
     inputs=inputs,
     grade=grade,
     help="Post-trains a small model on answers that passed their tests (needs polysilicon[train]).",

@@ -64,6 +64,16 @@ def _question(task: dict[str, Any]) -> str:
     return " ".join(question.split())[:_LONGEST_QUESTION]
 
 
+def accept(task: dict[str, Any]) -> dict[str, Any]:
+    """Return a task as it is.
+
+    Raises:
+        InputError: it has no question.
+    """
+    _question(task)
+    return task
+
+
 async def _search(ctx: Context, query: str) -> list[Hit]:
     return await ctx.search("stdlib", query, k=HITS)
 

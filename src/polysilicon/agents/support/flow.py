@@ -73,6 +73,16 @@ def _fields(ticket: dict[str, Any]) -> tuple[str, str]:
     return ticket["text"], ticket["from"]
 
 
+def accept(ticket: dict[str, Any]) -> dict[str, Any]:
+    """Return a ticket as it is.
+
+    Raises:
+        InputError: it has no text or no sender.
+    """
+    _fields(ticket)
+    return ticket
+
+
 async def _classify(ctx: Context, text: str, found: dict[str, Any]) -> rules.Topic:
     """Return what the message is about, among what the state of the order leaves possible."""
     possible = prompts.possible_topics(found)
