@@ -13,6 +13,7 @@ from polysilicon.planning.dates import Calendar
 from polysilicon.planning.deploy import karpenter, kuberay, skypilot, terraform
 from polysilicon.planning.deploy.machines import machines_of
 from polysilicon.planning.deploy.text import yaml_documents
+from polysilicon.runtime.servers.rented import script_of
 
 CALENDAR = Calendar(year=2026, month=12, months=12)
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -57,12 +58,18 @@ def test_a_ray_group_has_the_offer_as_resource(machines):
     assert json.loads(resources) == {"aws/m9g.48xlarge": 1}
 
 
-def test_a_task_tries_machines_in_order(machines):
-    (task,) = yaml.safe_load_all(skypilot.write(machines, []))
-    assert task["resources"]["ordered"] == [
-        {"infra": "aws/us-east-1", "instance_type": "m9g.48xlarge", "use_spot": False}
-    ]
+def test_a_task_asks_which_model_a_plan_does_not_tell(machines):
+    tasks, refused = skypilot.write(machines, [], script_of)
+    ((name, text),) = tasks.items()
+    task = yaml.safe_load(text)
+    assert (name, refused) == ("aws-m9g-48xlarge-us-east-1-on-demand", [])
+    assert task["resources"] == {
+        "infra": "aws/us-east-1", "instance_type": "m9g.48xlarge", "use_spot": False
+    }  # fmt: skip
     assert task["num_nodes"] >= 4
+    assert task["envs"] == {"POLYSILICON_GATEWAY": None, "POLYSILICON_MODEL": None}
+    assert '--model "$POLYSILICON_MODEL"' in task["run"]
+    assert "# For tools; POLYSILICON_MODEL says" in text
 
 
 def test_terraform_keeps_what_is_committed(machines):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +16,8 @@ import yaml
 from planned_files import PLACEMENT
 from polysilicon import catalog
 from polysilicon.cli import main
+from polysilicon.cli import pool_join as join
+from polysilicon.cli import pool_start as start
 from polysilicon.errors import InputError
 from polysilicon.placement.types import Placement
 from polysilicon.planning.deploy.machines import machines_of_placement
@@ -29,6 +34,8 @@ POOLS = [
 ]  # fmt: skip
 PLACED: Placement = msgspec.structs.replace(PLACEMENT, pools=POOLS)
 ENDS = {"karpenter": "yaml", "kuberay": "yaml", "skypilot": "yaml", "terraform": "tf.json"}
+TASKS = ("tools", "llm", "spot")
+"""Names of the tasks of a placement for SkyPilot, which takes a file of each."""
 
 
 def exported(folder: Path, target: str, placement: Placement = PLACED, *more: str) -> Path:
@@ -41,10 +48,18 @@ def exported(folder: Path, target: str, placement: Placement = PLACED, *more: st
     return path
 
 
-@pytest.mark.parametrize("target", ENDS)
+@pytest.mark.parametrize("target", [target for target in ENDS if target != "skypilot"])
 def test_files_are_as_they_were(tmp_path: Path, target: str) -> None:
     golden = GOLDEN / f"placement.{target}.{ENDS[target]}"
     assert exported(tmp_path, target).read_text() == golden.read_text()
+
+
+def test_tasks_are_as_they_were(tmp_path: Path) -> None:
+    path = exported(tmp_path, "skypilot")
+    assert not path.exists()
+    for name in TASKS:
+        golden = GOLDEN / f"placement.skypilot.{name}.yaml"
+        assert path.with_name(f"out.{name}.yaml").read_text() == golden.read_text()
 
 
 def test_node_pools_are_what_karpenter_takes(tmp_path: Path) -> None:
@@ -87,17 +102,73 @@ def test_models_that_ray_does_not_serve_are_told(tmp_path: Path) -> None:
     assert cluster["kind"] == "RayCluster"
 
 
-def test_a_task_lets_each_machine_join(tmp_path: Path) -> None:
-    (task,) = yaml.safe_load_all(exported(tmp_path, "skypilot").read_text())
-    assert task["num_nodes"] == 15
-    assert task["envs"] == {"POLYSILICON_GATEWAY": None}
-    assert task["secrets"] == {"POLYSILICON_KEY": None}
-    command = task["run"].replace("\\\n", " ").splitlines()[-1].split()
-    assert command[:4] == ["exec", "polysilicon", "pool", "join"]
-    with pytest.raises(SystemExit) as stop:  # its options are there
-        main([*command[2:4], "http://127.0.0.1:9", "--key-file", str(tmp_path / "none"),
-              *(word for word in command if word.startswith("--listen")), "0.0.0.0"])  # fmt: skip
-    assert stop.value.code == 2
+def commands(run: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the commands that a task runs, with their options as this version reads them."""
+    found = []
+    for line in run.splitlines():
+        words = shlex.split(line.partition(" > ")[0])
+        if "polysilicon" not in words:
+            continue
+        _, group, verb, *rest = words[words.index("polysilicon") :]
+        assert group == "pool"
+        command = (start if verb == "start" else join).command
+        found.append((verb, command.make_context(verb, rest).params))
+    return found
+
+
+def test_each_pool_has_a_task_that_serves_what_was_placed(tmp_path: Path) -> None:
+    path = exported(tmp_path, "skypilot")
+    tasks = {name: yaml.safe_load(path.with_name(f"out.{name}.yaml").read_text())
+             for name in TASKS}  # fmt: skip
+    assert [task["num_nodes"] for task in tasks.values()] == [12, 2, 1]
+    types = [task["resources"]["instance_type"] for task in tasks.values()]
+    assert types == ["m9g.2xlarge", "g6.12xlarge", "g6.12xlarge"]
+    assert [task["resources"]["use_spot"] for task in tasks.values()] == [False, False, True]
+    for task in tasks.values():
+        assert task["envs"] == {"POLYSILICON_GATEWAY": None}
+        assert task["secrets"] == {"POLYSILICON_KEY": None}
+        bash = ["bash", "-n", "-c", task["run"]]
+        assert subprocess.run(bash, capture_output=True, check=False).returncode == 0
+    ((verb, tools),) = commands(tasks["tools"]["run"])
+    assert (verb, tools["serves"], tools["model"]) == ("join", "code", None)
+    assert (tools["offer"], tools["region"], tools["price"]) == (
+        "aws/m9g.2xlarge", "us-east-1", "1y",
+    )  # fmt: skip
+    # A machine of four GPUs holds two copies of two GPUs each, with half the steps each.
+    *starts, (verb, llm) = commands(tasks["llm"]["run"])
+    assert [(s["recipe"], s["model"], s["count"], s["concurrency"]) for _, s in starts] == [
+        ("vllm-nvidia", "meta-llama/Llama-3.1-8B-Instruct", 2, 16)
+    ] * 2
+    assert {s["name"] for _, s in starts} == {llm["model"]} == {"llama-3.1-8b-instruct"}
+    assert llm["endpoints"] == tuple(f"http://127.0.0.1:{s['port']}/v1" for _, s in starts)
+    assert (llm["concurrency"], llm["price"], llm["serves"]) == (32, "on-demand", "models")
+    visible = re.findall(r"CUDA_VISIBLE_DEVICES=(\S+)", tasks["llm"]["run"])
+    assert visible == ["0,1", "2,3"]
+    *starts, (verb, spot) = commands(tasks["spot"]["run"])
+    assert (len(starts), spot["price"], spot["model"]) == (4, "spot", "qwen3-4b")
+    assert tasks["llm"]["setup"] == "pip install polysilicon vllm"
+
+
+def test_what_no_command_serves_is_told(tmp_path: Path, capsys) -> None:
+    cpu = msgspec.structs.replace(POOLS[1], name="cpu", offer="aws/m9g.2xlarge", count=None)
+    small = msgspec.structs.replace(cpu, name="small", model="smollm2-135m-instruct")
+    tuned = msgspec.structs.replace(cpu, name="train", role="train")
+    asic = msgspec.structs.replace(POOLS[1], name="asic", offer="aws/inf2.48xlarge", count=2)
+    placed = msgspec.structs.replace(PLACED, pools=[cpu, small, tuned, asic])
+    path = exported(tmp_path, "skypilot", placed)  # of one task, the file that was asked for
+    ((_, join),) = commands(yaml.safe_load(path.read_text())["run"])
+    assert (join["model"], join["serves"]) == ("smollm2-135m-instruct", "models")
+    told = capsys.readouterr().err.splitlines()
+    assert "left out: cpu: no file of llama-3.1-8b-instruct for llama.cpp is known" in told[0]
+    assert "left out: train: machines that join do no steps of kind train alone" in told[1]
+    assert "left out: asic: 6 copies of a model on a machine with AWS Inferentia2" in told[2]
+    whole = msgspec.structs.replace(asic, count=12)
+    path = exported(tmp_path, "skypilot", msgspec.structs.replace(PLACED, pools=[whole]))
+    *starts, _ = commands(yaml.safe_load(path.read_text())["run"])
+    assert [s["count"] for _, s in starts] == [24]  # NeuronCores, two of an accelerator
+    with pytest.raises(AssertionError, match="2"):
+        exported(tmp_path, "skypilot", msgspec.structs.replace(PLACED, pools=[tuned]))
+    assert "no command serves any of it" in capsys.readouterr().err
 
 
 def test_terraform_buys_nothing_unless_told(tmp_path: Path) -> None:
@@ -126,6 +197,28 @@ def test_terraform_rents_spot_machines_as_such(tmp_path: Path) -> None:
     assert found == [None, [{"market_type": "spot"}]]
 
 
+def test_spot_machines_beside_others_are_a_group_of_their_own(tmp_path: Path) -> None:
+    module = json.loads(exported(tmp_path, "terraform").read_text())
+    label = "aws-g6-12xlarge-us-east-1"
+    groups = module["resource"]["aws_autoscaling_group"]
+    assert [groups[name]["max_size"] for name in (label, f"{label}-spot")] == [4, 2]
+    templates = module["resource"]["aws_launch_template"]
+    assert [name for name, one in templates.items() if "instance_market_options" in one] == [
+        f"{label}-spot"
+    ]
+    for name, group in groups.items():
+        assert group["launch_template"][0]["id"] == f"${{aws_launch_template.{name}.id}}"
+    google = msgspec.structs.replace(POOLS[0], offer="gcp/c4a-standard-16", region="us-central1")
+    spot = msgspec.structs.replace(google, name="s", price="spot", units=2)
+    placed = msgspec.structs.replace(PLACED, pools=[google, spot])
+    resource = json.loads(exported(tmp_path, "terraform", placed).read_text())["resource"]
+    scaled = resource["google_compute_region_autoscaler"]
+    policies = [one["autoscaling_policy"][0] for one in scaled.values()]
+    assert [(p["min_replicas"], p["max_replicas"]) for p in policies] == [(12, 12), (0, 4)]
+    templates = resource["google_compute_instance_template"]
+    assert [("scheduling" in one) for one in templates.values()] == [False, True]
+
+
 def test_terraform_for_google_and_what_is_left_out(tmp_path: Path) -> None:
     google = msgspec.structs.replace(POOLS[0], offer="gcp/c4a-standard-16", region="us-central1")
     spot = msgspec.structs.replace(google, offer="gcp/c4a-standard-8", price="spot", units=2)
@@ -151,8 +244,8 @@ def test_terraform_for_google_and_what_is_left_out(tmp_path: Path) -> None:
     assert (
         "# Not in here, as Karpenter rents" in exported(tmp_path, "karpenter", placed).read_text()
     )
-    sky = exported(tmp_path, "skypilot", placed).read_text()
-    assert "only: own/rack." in sky
+    exported(tmp_path, "skypilot", placed)
+    assert "only: own/rack." in (tmp_path / "out.tools.yaml").read_text()
 
 
 def test_what_cannot_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

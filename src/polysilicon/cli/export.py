@@ -77,7 +77,9 @@ def command(
         deployed = export_machines(source, target, output, month)
         contract = f" under contract, {deployed.month}" if deployed.month else ""
         text = f"{deployed.machines:,.1f} machines{contract}, {deployed.offers} offers ({target})"
-        _say(deployed, f"{deployed.path}: {text}", as_json=as_json)
+        _say(deployed, f"{', '.join(deployed.files)}: {text}", as_json=as_json)
+        for one in deployed.left_out:
+            click.echo(f"left out: {one}", err=True)
         return
     found = _otlp(_Asked(source=source, output=output, start=start))
     text = f"{units.count(found.spans)} spans of {units.count(found.tasks)} tasks"

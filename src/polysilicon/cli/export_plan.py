@@ -16,23 +16,28 @@ from polysilicon.planning.dates import Calendar
 from polysilicon.planning.deploy import karpenter, kuberay, skypilot, terraform
 from polysilicon.planning.deploy.machines import Machines, machines_of, machines_of_placement
 from polysilicon.planning.plan_file import MOST_BYTES, read_plan
+from polysilicon.runtime.servers.rented import script_of
 from polysilicon.workload.files import check_other
 
 Writer = Callable[[Sequence[Machines], Sequence[str]], str]
 
-TARGETS: dict[str, tuple[Writer, tuple[str, ...]]] = {
-    "karpenter": (karpenter.write, (".yaml", ".yml")),
-    "kuberay": (kuberay.write, (".yaml", ".yml")),
-    "skypilot": (skypilot.write, (".yaml", ".yml")),
-    "terraform": (terraform.write, (".tf.json",)),
+SKYPILOT = "skypilot"
+_WRITERS: dict[str, Writer] = {
+    "karpenter": karpenter.write,
+    "kuberay": kuberay.write,
+    "terraform": terraform.write,
 }
+TARGETS = {"karpenter": ".yaml", "kuberay": ".yaml", SKYPILOT: ".yaml", "terraform": ".tf.json"}
+"""What is written for, and the suffix of its files."""
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that was written.
+    """What was written.
 
     Attributes:
-        path: of it.
+        path: of it, as it was given.
+        files: that were written: this one, or beside it one for each task.
+        left_out: pools that are in none, with the reason.
         format: for which tool.
         month: of the plan whose machines it has; blank of placements.
         machines: units under contract of a plan, all of a placement.
@@ -40,6 +45,8 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     path: str
+    files: list[str]
+    left_out: list[str]
     format: str
     month: str
     machines: float
@@ -69,19 +76,34 @@ def export_machines(source: Path, target: str, output: Path, month: str | None) 
             that the tool rents.
         PolysiliconError: the file cannot be written.
     """
-    writer, suffixes = TARGETS[target]
-    if not output.name.endswith(suffixes):
-        raise InputError(f"files for {target} end in {suffixes[0]}", where=str(output))
+    suffix = TARGETS[target]
+    if not output.name.endswith((suffix, suffix.replace(".yaml", ".yml"))):
+        raise InputError(f"files for {target} end in {suffix}", where=str(output))
     check_other(output, [source])
     found = _of_plan(source, month) if _is_plan(source) else _of_placement(source, month)
-    write_whole(output, writer(found.each, found.notes).encode())
+    left_out: list[str] = []
+    if target == SKYPILOT:
+        tasks, left_out = skypilot.write(found.each, found.notes, script_of)
+        files = {_of_task(output, name, len(tasks)): text for name, text in tasks.items()}
+    else:
+        files = {output: _WRITERS[target](found.each, found.notes)}
+    for path, text in files.items():
+        check_other(path, [source])
+        write_whole(path, text.encode())
     return Deployed(
         path=str(output),
+        files=[str(path) for path in files],
+        left_out=left_out,
         format=target,
         month=found.month,
         machines=found.machines,
         offers=len(found.each),
     )
+
+
+def _of_task(output: Path, name: str, tasks: int) -> Path:
+    """Return the file of a task: the one that was given, or of several one beside it."""
+    return output if tasks == 1 else output.with_name(f"{output.stem}.{name}{output.suffix}")
 
 
 def _is_plan(source: Path) -> bool:

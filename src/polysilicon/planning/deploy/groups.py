@@ -1,10 +1,31 @@
-"""What groups of machines in Terraform share: their sizes, and names of regions."""
+"""What groups of machines in Terraform share: which there are, their sizes and names."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from polysilicon.planning.deploy.machines import Machines
+
+
+def apart(each: Sequence[Machines]) -> Iterator[Machines]:
+    """Yield machines of the spot market apart from the others of their offer.
+
+    A group rents all its machines in one way, so that each way has a group.
+    """
+    for one in each:
+        if one.committed or one.hourly is not None:
+            yield msgspec.structs.replace(one, spot=None)
+        if one.spot is not None:
+            none = {"committed": 0.0, "hourly": None, "committed_usd_per_hour": 0.0}
+            yield msgspec.structs.replace(one, **none)
+
+
+def label(one: Machines) -> str:
+    """Return the name of a group."""
+    return one.label if one.spot is None else f"{one.label}-spot"
 
 
 def bounds(one: Machines) -> tuple[int, int]:

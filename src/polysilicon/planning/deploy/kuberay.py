@@ -33,7 +33,8 @@ _KEPT = 0.9
 
 def write(each: Sequence[Machines], notes: Sequence[str]) -> str:
     """Return a cluster, or a service on one."""
-    served = [(one, model) for one in each for model in one.served if _is_gpu(one)]
+    models = [(one, found) for one in each for found in one.served if found.role == "llm"]
+    served = [(one, model) for one, model in models if _is_gpu(one)]
     image = LLM_IMAGE if served else IMAGE
     head = {"cpu": "2", "memory": "8Gi"}
     spec = {
@@ -51,7 +52,7 @@ def write(each: Sequence[Machines], notes: Sequence[str]) -> str:
         "metadata": {"name": "polysilicon"},
         "spec": spec,
     }
-    elsewhere = [model.name for one in each for model in one.served if not _is_gpu(one)]
+    elsewhere = [model.name for one, model in models if not _is_gpu(one)]
     if elsewhere:
         text = f"Not served by Ray, as they are not on NVIDIA GPUs: {', '.join(elsewhere)}."
         notes = [*notes, text]
@@ -85,7 +86,8 @@ def _applications(served: Sequence[tuple[Machines, Served]]) -> str:
 
 def _model(one: Machines, model: Served) -> dict[str, Any]:
     """Return how a model is served: as many copies as its machines hold, on these alone."""
-    per_machine = max((one.known.accelerators or 1) // model.count, 1) if one.known else 1
+    count = model.count or 1
+    per_machine = max((one.known.accelerators or 1) // count, 1) if one.known else 1
     copies = max(math.ceil(model.units * per_machine - 1e-6), 1)
     first = {"GPU": 1, "CPU": 1, one.offer: 1 / per_machine}
     return {
@@ -94,9 +96,9 @@ def _model(one: Machines, model: Served) -> dict[str, Any]:
             "autoscaling_config": {"min_replicas": copies, "max_replicas": copies},
             "max_ongoing_requests": max(model.concurrency // per_machine, 1),
         },
-        "engine_kwargs": {"tensor_parallel_size": model.count},
+        "engine_kwargs": {"tensor_parallel_size": count},
         "placement_group_config": {
-            "bundles": [first, *({"GPU": 1, "CPU": 1} for _ in range(model.count - 1))],
+            "bundles": [first, *({"GPU": 1, "CPU": 1} for _ in range(count - 1))],
             "strategy": "STRICT_PACK",
         },
     }

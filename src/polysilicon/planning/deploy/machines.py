@@ -18,21 +18,27 @@ _PAID = {"committed": ("1y", "3y"), "hourly": ("on-demand",), "spot": ("spot",)}
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """A model on machines of an offer.
+    """What a placement has machines of an offer do.
 
     Attributes:
-        name: by which it is asked for.
-        published_as: where its weights are found.
-        count: accelerators of one copy.
-        units: machines that hold it.
+        pool: its name in the placement.
+        role: `tool`, `llm`, `embed` or `train`.
+        name: by which its model is asked for; blank of tools.
+        published_as: where the model's weights are found.
+        count: accelerators of one copy; None where nobody says.
+        units: machines that do it.
         concurrency: steps at once on one of them.
+        price: kind of price.
     """
 
+    pool: str
+    role: str
     name: str
     published_as: str
-    count: int
+    count: int | None
     units: float
     concurrency: int
+    price: str
 
 
 class Machines(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +53,7 @@ class Machines(msgspec.Struct, frozen=True, kw_only=True):
         needs: that they serve.
         known: the offer of the catalog; None of those that only the plan knows.
         committed_usd_per_hour: what is paid for those under contract, in all.
-        served: models that a placement puts on them.
+        served: what a placement has them do; nothing of a plan, which does not say.
     """
 
     offer: str
@@ -144,19 +150,22 @@ def _placed(offer: str, region: str, pools: Sequence[PoolPlan], catalog: Catalog
         needs=tuple(dict.fromkeys(p.model or p.role for p in pools)),
         known=next((o for o in catalog.offers_named(offer)), None),
         committed_usd_per_hour=sum(p.usd_per_hour for p in pools if p.price in _PAID["committed"]),
-        served=tuple(_served(p, catalog) for p in pools if p.role == "llm"),
+        served=tuple(_served(p, catalog) for p in pools),
     )
 
 
 def _served(pool: PoolPlan, catalog: Catalog) -> Served:
-    """Return the model of a pool."""
-    name = catalog.aliases.model_name(pool.model, catalog.models)
+    """Return what a pool does."""
+    name = catalog.aliases.model_name(pool.model, catalog.models) if pool.model else None
     return Served(
+        pool=pool.name,
+        role=pool.role,
         name=pool.model,
         published_as=catalog.models[name].published_as if name is not None else pool.model,
-        count=pool.count or 1,
+        count=pool.count,
         units=float(pool.units),
         concurrency=pool.concurrency,
+        price=pool.price,
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from polysilicon.planning.deploy.groups import alias, bounds
+from polysilicon.planning.deploy.groups import alias, bounds, label
 from polysilicon.planning.deploy.machines import Machines
 
 _PROMISES: dict[str, Any] = {
@@ -28,13 +28,13 @@ def part(mine: Sequence[Machines]) -> dict[str, Any]:
     regions = list(dict.fromkeys(one.region for one in mine))
     bound = [one for one in mine if one.committed >= 1 - 1e-6]
     resource: dict[str, Any] = {
-        "aws_launch_template": {one.label: _template(one) for one in mine},
-        "aws_autoscaling_group": {one.label: _group(one) for one in mine},
+        "aws_launch_template": {label(one): _template(one) for one in mine},
+        "aws_autoscaling_group": {label(one): _group(one) for one in mine},
     }
     if bound:
         resource |= {
-            "aws_ec2_capacity_reservation": {one.label: _reservation(one) for one in bound},
-            "aws_savingsplans_savings_plan": {one.label: _savings_plan(one) for one in bound},
+            "aws_ec2_capacity_reservation": {label(one): _reservation(one) for one in bound},
+            "aws_savingsplans_savings_plan": {label(one): _savings_plan(one) for one in bound},
         }
     return {
         "required_providers": {"aws": {"source": "hashicorp/aws", "version": ">= 6.53"}},
@@ -49,14 +49,14 @@ def part(mine: Sequence[Machines]) -> dict[str, Any]:
 
 
 def _template(one: Machines) -> dict[str, Any]:
-    """Return a launch template; machines of the spot market alone are rented there."""
+    """Return a launch template."""
     found: dict[str, Any] = {
         "provider": f"aws.{alias(one.region)}",
-        "name_prefix": f"{one.label}-",
+        "name_prefix": f"{label(one)}-",
         "instance_type": one.type,
         "image_id": f'${{var.image_id["{one.type}"]}}',
     }
-    if one.spot and not one.committed and not one.hourly:
+    if one.spot is not None:
         found["instance_market_options"] = [{"market_type": "spot"}]
     return found
 
@@ -66,12 +66,12 @@ def _group(one: Machines) -> dict[str, Any]:
     least, most = bounds(one)
     return {
         "provider": f"aws.{alias(one.region)}",
-        "name_prefix": f"{one.label}-",
+        "name_prefix": f"{label(one)}-",
         "min_size": least,
         "max_size": most,
         "vpc_zone_identifier": f'${{var.subnet_ids["{one.region}"]}}',
         "launch_template": [
-            {"id": f"${{aws_launch_template.{one.label}.id}}", "version": "$Latest"}
+            {"id": f"${{aws_launch_template.{label(one)}.id}}", "version": "$Latest"}
         ],
     }
 
@@ -79,11 +79,11 @@ def _group(one: Machines) -> dict[str, Any]:
 def _reservation(one: Machines) -> dict[str, Any]:
     """Return a reservation of capacity for what is committed; none unless a zone is named."""
     return {
-        "count": f'${{contains(keys(var.reserve_in), "{one.label}") ? 1 : 0}}',
+        "count": f'${{contains(keys(var.reserve_in), "{label(one)}") ? 1 : 0}}',
         "provider": f"aws.{alias(one.region)}",
         "instance_type": one.type,
         "instance_platform": "Linux/UNIX",
-        "availability_zone": f'${{var.reserve_in["{one.label}"]}}',
+        "availability_zone": f'${{var.reserve_in["{label(one)}"]}}',
         "instance_count": math.floor(one.committed + 1e-6),
     }
 
@@ -91,8 +91,8 @@ def _reservation(one: Machines) -> dict[str, Any]:
 def _savings_plan(one: Machines) -> dict[str, Any]:
     """Return a savings plan of what is committed; none unless its offering is named."""
     return {
-        "count": f'${{contains(keys(var.buy_offerings), "{one.label}") ? 1 : 0}}',
+        "count": f'${{contains(keys(var.buy_offerings), "{label(one)}") ? 1 : 0}}',
         "provider": f"aws.{alias(one.region)}",
         "commitment": f"{one.committed_usd_per_hour:.3f}",
-        "savings_plan_offering_id": f'${{var.buy_offerings["{one.label}"]}}',
+        "savings_plan_offering_id": f'${{var.buy_offerings["{label(one)}"]}}',
     }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from polysilicon.planning.deploy.groups import bounds
+from polysilicon.planning.deploy.groups import bounds, label
 from polysilicon.planning.deploy.machines import Machines
 
 _GIB = 2**30
@@ -23,12 +23,12 @@ def part(mine: Sequence[Machines]) -> dict[str, Any]:
     """Return Google Cloud's part of a module."""
     bound = [one for one in mine if _commits(one)]
     resource: dict[str, Any] = {
-        "google_compute_instance_template": {one.label: _template(one) for one in mine},
-        "google_compute_region_instance_group_manager": {one.label: _group(one) for one in mine},
-        "google_compute_region_autoscaler": {one.label: _autoscaler(one) for one in mine},
+        "google_compute_instance_template": {label(one): _template(one) for one in mine},
+        "google_compute_region_instance_group_manager": {label(one): _group(one) for one in mine},
+        "google_compute_region_autoscaler": {label(one): _autoscaler(one) for one in mine},
     }
     if bound:
-        resource["google_compute_region_commitment"] = {o.label: _commitment(o) for o in bound}
+        resource["google_compute_region_commitment"] = {label(o): _commitment(o) for o in bound}
     return {
         "required_providers": {"google": {"source": "hashicorp/google", "version": ">= 7"}},
         "provider": {"google": {"project": "${var.google_project}"}},
@@ -50,15 +50,15 @@ def _commits(one: Machines) -> bool:
 
 
 def _template(one: Machines) -> dict[str, Any]:
-    """Return a template of instances; those of the spot market alone are spot instances."""
+    """Return a template of instances."""
     found: dict[str, Any] = {
-        "name_prefix": f"{one.label[:36].rstrip('-')}-",
+        "name_prefix": f"{label(one)[:36].rstrip('-')}-",
         "machine_type": one.type,
         "disk": [{"source_image": f'${{var.google_images["{one.type}"]}}', "boot": True}],
         "network_interface": [{"subnetwork": f'${{var.google_subnets["{one.region}"]}}'}],
         "lifecycle": [{"create_before_destroy": True}],
     }
-    if one.spot and not one.committed and not one.hourly:
+    if one.spot is not None:
         found["scheduling"] = [
             {"provisioning_model": "SPOT", "preemptible": True, "automatic_restart": False}
         ]
@@ -67,10 +67,10 @@ def _template(one: Machines) -> dict[str, Any]:
 
 def _group(one: Machines) -> dict[str, Any]:
     """Return a group of instances."""
-    template = f"${{google_compute_instance_template.{one.label}.self_link_unique}}"
+    template = f"${{google_compute_instance_template.{label(one)}.self_link_unique}}"
     return {
-        "name": one.label,
-        "base_instance_name": one.label,
+        "name": label(one),
+        "base_instance_name": label(one),
         "region": one.region,
         "version": [{"instance_template": template}],
     }
@@ -85,9 +85,9 @@ def _autoscaler(one: Machines) -> dict[str, Any]:
         "cpu_utilization": [{"target": 0.8}],
     }
     return {
-        "name": one.label,
+        "name": label(one),
         "region": one.region,
-        "target": f"${{google_compute_region_instance_group_manager.{one.label}.id}}",
+        "target": f"${{google_compute_region_instance_group_manager.{label(one)}.id}}",
         "autoscaling_policy": [policy],
     }
 
@@ -98,10 +98,10 @@ def _commitment(one: Machines) -> dict[str, Any]:
     assert one.known.vcpus is not None
     assert one.known.memory_bytes is not None
     units = math.floor(one.committed + 1e-6)
-    of = f'var.google_commitments["{one.label}"]'
+    of = f'var.google_commitments["{label(one)}"]'
     return {
-        "count": f'${{contains(keys(var.google_commitments), "{one.label}") ? 1 : 0}}',
-        "name": one.label,
+        "count": f'${{contains(keys(var.google_commitments), "{label(one)}") ? 1 : 0}}',
+        "name": label(one),
         "region": one.region,
         "plan": f"${{{of}.plan}}",
         "type": f"${{{of}.type}}",

@@ -11,6 +11,7 @@ from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.chips.devices import FAMILIES
 from polysilicon.catalog.chips.hardware import Hardware
 from polysilicon.catalog.fleet import LOCAL, Fleet, Pool
+from polysilicon.catalog.processors import Processor
 from polysilicon.errors import InputError
 from polysilicon.runtime.models import DEFAULT_MODEL, model_name
 from polysilicon.runtime.servers.launch import HOST, Launch, free_port
@@ -145,12 +146,25 @@ def _family(pool: Pool, catalog: Catalog) -> str:
     Raises:
         InputError: nobody tells what the offer has, or nothing is started on it.
     """
-    where = f"pool {pool.name!r}"
     if pool.offer == LOCAL:
         return ""
     chip = catalog.offer(pool.offer, pool.region or None).processor
+    return family_of(chip, pool.offer, f"pool {pool.name!r}")
+
+
+def family_of(chip: Processor | None, offer: str, where: str = "") -> str:
+    """Return the family of an offer's accelerators; blank for CPUs.
+
+    Args:
+        chip: of the offer; None where nobody tells it.
+        offer: its name.
+        where: for errors.
+
+    Raises:
+        InputError: nobody tells what the offer has, or nothing is started on it.
+    """
     if chip is None:
-        raise InputError(f"nobody tells the processor of {pool.offer}", where=where)
+        raise InputError(f"nobody tells the processor of {offer}", where=where)
     if chip.kind == "cpu":
         return ""
     words = {"nvidia": "NVIDIA", "amd": "AMD", "neuron": "AWS", "tpu": "Google", "gaudi": "Intel"}

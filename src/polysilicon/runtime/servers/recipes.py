@@ -53,6 +53,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         parts: accelerator → parts of it over which a model is split; 1 where it is not told.
         startup_s: until it must answer.
         install: how to come by the program.
+        packages: from which pip installs it; none where that needs more.
         sources: pages that say so.
         date: when they were read.
     """
@@ -69,6 +70,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     parts: dict[str, int] = {}
     startup_s: float
     install: str = ""
+    packages: tuple[str, ...] = ()
     sources: tuple[str, ...]
     date: str
 
