@@ -1,11 +1,13 @@
 """Every executor passes the same suite: this machine, and machines of a Ray cluster.
 
-And what only the latter have: nodes that are lost and that join, and a run that goes on over that.
+Sandboxes of machines that joined a gateway pass what is in it about code; they do nothing else. And
+what only a cluster has: nodes that are lost and that join, and a run that goes on over that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
@@ -41,10 +43,12 @@ from polysilicon.catalog import load
 from polysilicon.catalog.fleet import OwnPrice, Pool
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.errors import InputError, LostError, StepTimeoutError, ToolError
+from polysilicon.gateway.access import add_key
+from polysilicon.gateway.joined.far import FarSandboxes
 from polysilicon.runtime import search
 from polysilicon.runtime.executor import Workers
 from polysilicon.runtime.here import Here
-from polysilicon.runtime.jobs import Await, Call, Code, Done, Executor, Job, Search, Words
+from polysilicon.runtime.jobs import Await, Call, Code, Done, Executor, Search, Words
 from polysilicon.runtime.meter import TOLD
 from polysilicon.runtime.priority import TOOL_NICE, yield_to_engine
 from polysilicon.runtime.results import encode_result
@@ -55,6 +59,7 @@ from polysilicon.runtime.types import ChatRequest, Document, Limits
 from polysilicon.workload.run_folder import RunFolder
 from ray_nodes import Nodes, missing
 from scripted_endpoint import Endpoint
+from served_gateway import TOOLS_HERE, serving
 
 OFFER = "lab/box"
 RAY_MARKS = [
@@ -208,23 +213,48 @@ def test_code_search_and_words(run, tmp_path: Path) -> None:
     search.build(folder, [Document(id="a", text="cats purr"), Document(id="b", text="dogs bark")])
 
     async def scenario(executor: Executor) -> None:
-        done = await executor.run(Code("monty", "x + 1", {"x": 41}, Limits()))
-        assert (value(done)["ok"], value(done)["value"]) == (True, 42)
-        assert done.cpu_s > 0
-        assert done.startup_s > 0
+        await runs_code(executor)
         hits = value(await executor.run(Search(folder, "who barks?", 1)))
         assert [hit["id"] for hit in hits] == ["b"]
         vectors = value(await executor.run(Words(["cat", "dog", "cat"])))["vectors"]
         assert vectors[0] == vectors[2] != vectors[1]
-        wrong: list[tuple[Job, str]] = [
-            (Search(tmp_path / "none", "q", 1), "there is no index 'none'"),
-            (Code("mouty", "1", {}, Limits()), "did you mean monty"),
-        ]
-        for job, text in wrong:
-            with pytest.raises(InputError, match=text):
-                await executor.run(job)
+        with pytest.raises(InputError, match="there is no index 'none'"):
+            await executor.run(Search(tmp_path / "none", "q", 1))
 
     run(scenario)
+
+
+async def runs_code(executor: Executor) -> None:
+    """Hold what an executor does with code against what it should do."""
+    done = await executor.run(Code("monty", "x + 1", {"x": 41}, Limits()))
+    assert (value(done)["ok"], value(done)["value"]) == (True, 42)
+    assert done.cpu_s > 0
+    assert done.startup_s > 0
+    infinite = await executor.run(Code("monty", "[x, -x]", {"x": math.inf}, Limits()), front=True)
+    assert value(infinite)["value"] == [math.inf, -math.inf]
+    limits = Limits(time_s=0.2, memory_bytes=32 * 2**20, output_bytes=100)
+    for code, kind in (
+        ("while True:\n    pass", "timeout"), ("'x' * 10**9", "memory"),
+        ("print('x' * 1000)", "output"), ("1 +", "syntax"), ("1 / 0", "exception"),
+    ):  # fmt: skip
+        failed = value(await executor.run(Code("monty", code, {}, limits)))
+        assert (failed["ok"], failed["error_kind"]) == (False, kind)
+    with pytest.raises(InputError, match="did you mean monty"):
+        await executor.run(Code("mouty", "1", {}, Limits()))
+
+
+def test_sandboxes_of_a_machine_that_joined(tmp_path: Path) -> None:
+    key = add_key(tmp_path / "keys.toml", "gateway", code=True)
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text(TOOLS_HERE)
+    with serving(tmp_path, fleet=fleet, keys=tmp_path / "keys.toml") as served:
+
+        async def scenario() -> None:
+            executor = FarSandboxes("node", served.base_url, key)
+            await runs_code(executor)
+            await executor.close()
+
+        asyncio.run(scenario())
 
 
 def test_large_arguments_and_results_come_whole(run) -> None:

@@ -24,7 +24,14 @@ from polysilicon.gateway.access import add_key
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.joined import register
 from polysilicon.gateway.joined import serving as joining
-from polysilicon.gateway.joined.joiner import Place, check_gateway, pool_name, shown_address, stay
+from polysilicon.gateway.joined.joiner import (
+    Place,
+    check_gateway,
+    pool_name,
+    shown_address,
+    stay,
+    try_out,
+)
 from polysilicon.gateway.joined.serving import Wanted
 from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest
 from polysilicon.gateway.settings import Settings
@@ -262,6 +269,92 @@ def test_a_gateway_that_starts_again_is_waited_for(far):
     assert asked[8] == "/v1/pools/n?id=" + "a" * 32  # it leaves all the same
 
 
+def test_a_name_that_another_machine_keeps_is_told_soon(far):
+    """Its time is put off while the one that waits for it looks on; a killed one's runs out."""
+    held = [3, 15, 3, 2]
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(409)
+            self.send_header("retry-after", str(held.pop(0)))
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    told = msgspec.convert(request(far), JoinRequest)
+    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever).start()
+        place = Place(gateway=f"http://127.0.0.1:{server.server_port}", pool="n")
+        with pytest.raises(InputError, match="HTTP 409"):
+            asyncio.run(try_out(place, told, asyncio.Event(), beat_s=0.02))
+        server.shutdown()
+    assert held == [3, 2]
+
+
+def test_a_machine_may_ask_before_it_serves(tmp_path: Path, far: Endpoint) -> None:
+    offer = catalog.load().offer(OFFER)
+    small = msgspec.structs.replace(GRAVITON, cores=4)
+    keys, policy = tmp_path / "keys.toml", tmp_path / "policy.toml"
+    policy.write_text('[supply_max]\n"aws/m9g.4xlarge" = 0\n')
+    boss, plain = add_key(keys, "boss", admin=True, join=True), add_key(keys, "plain")
+    by = {"authorization": f"Bearer {boss}"}
+    with serving(tmp_path, fleet=tools_only(tmp_path), keys=keys, policy=policy) as served:
+
+        def asked(name: str = "node?trial=true", key: str = boss, **changes: Any) -> Any:
+            return put(served, name, request(far, **changes), key)
+
+        declared = {"offer": OFFER, "region": offer.region, "usd_per_hour": None}
+        refused = (
+            asked(key="none"), asked(key=plain), asked("here?trial=true"),
+            asked(**declared, hardware=small, strict=True), asked(offer="aws/none"),
+            asked(offer="aws/m9g.4xlarge", usd_per_hour=None),
+        )  # fmt: skip
+        told = [(one.status_code, one.json()["error"]["code"]) for one in refused]
+        assert told == [
+            (401, "invalid_api_key"), (403, "join_not_allowed"), (409, "pool_exists"),
+            (409, "pool_mismatch"), (400, "pool_refused"), (409, "pool_refused"),
+        ]  # fmt: skip
+        assert asked("node?trial=maybe").status_code == 400
+        found = asked(**declared, hardware=small, endpoint="http://127.0.0.1/v1")
+        assert (found.status_code, len(found.json()["mismatches"])) == (200, 1)
+        assert far.requests == []
+        assert names(served, **by) == ["here"]
+        assert asked("node").status_code == 200
+        assert asked().status_code == 200  # the same process
+        assert asked(id="b" * 32).json()["error"]["code"] == "pool_exists"
+
+
+def test_nothing_is_measured_for_a_gateway_that_would_refuse(tmp_path, monkeypatch):
+    async def measured(*_: Any) -> None:
+        pytest.fail("it is measured")
+
+    monkeypatch.setattr(joining, "_speed", measured)
+
+    def refused(gateway: str, **fields: Any) -> None:
+        wanted = Wanted(gateway=gateway, folder=tmp_path / "pool", **fields)
+        asyncio.run(joining.join(wanted, lambda _: None, lambda _: None, time.time))
+
+    with serving(tmp_path, fleet=tools_only(tmp_path)) as served:
+        port = int(served.address.rpartition(":")[2])
+        for fields, text in (
+            ({"name": "here"}, "the fleet has a pool 'here'"),
+            ({"name": "node", "port": port}, "cannot listen: Address already in use"),
+            ({"name": "node", "offer": "aws/none"}, "unknown offer"),
+            (
+                {"name": "node", "offer": "aws/g6.48xlarge", "strict": True},
+                "is not as aws/g6.48xlarge is",
+            ),
+        ):
+            with pytest.raises(InputError, match=text):
+                refused(served.address, **fields)
+    with pytest.raises(PolysiliconError, match="cannot be reached.*start it with"):
+        refused("http://127.0.0.1:9", name="node")
+    assert not (tmp_path / "pool").exists()
+
+
 def test_this_machine_joins_with_its_own_engine(tmp_path, local_model, monkeypatch):
     """The whole way: it is described, serves its model with a key, gets a step, and leaves."""
 
@@ -282,6 +375,7 @@ def test_this_machine_joins_with_its_own_engine(tmp_path, local_model, monkeypat
 
         def ask() -> None:
             answer.append(served.chat("hi", model=found.model, max_tokens=2))
+            listed.extend(served.client.get("/v1/pools").json()["pools"])
             answers.append((found, answer[0]))
             loop.call_soon_threadsafe(events[0].set)
 
@@ -289,15 +383,18 @@ def test_this_machine_joins_with_its_own_engine(tmp_path, local_model, monkeypat
         threading.Thread(target=ask).start()
 
     answers: list[Any] = []
+    listed: list[Any] = []
     with serving(tmp_path, fleet=tools_only(tmp_path)) as served:
         wanted = Wanted(gateway=served.address, name="this-one", folder=tmp_path / "pool",
                         model=str(local_model))  # fmt: skip
-        asyncio.run(joining.join(wanted, lambda _: None, joined, time.time()))
+        asyncio.run(joining.join(wanted, lambda _: None, joined, lambda: 0.5))
         assert names(served) == ["here"]
     ((found, answer),) = answers
     assert answer.headers["x-polysilicon-pool"] == "this-one"
     assert json.loads(answer.content)["usage"]["completion_tokens"] == 2
     assert (found.hardware.cores, found.pool) == (joining.detect().cores, "this-one")
+    assert "monty" in found.sandboxes
+    assert listed[-1]["sandboxes"] == list(found.sandboxes)
 
 
 def test_an_engine_on_loopback_is_passed_on_to_a_gateway_elsewhere(tmp_path, far):
@@ -319,15 +416,18 @@ def test_an_engine_on_loopback_is_passed_on_to_a_gateway_elsewhere(tmp_path, far
             return found
 
     with open_engine.served():
-        wanted = Wanted(gateway="http://192.0.2.1:8000", endpoint=open_engine.address,
+        wanted = Wanted(gateway="http://192.0.2.1:8000", endpoints=(open_engine.address,),
                         model="scripted", folder=tmp_path / "pool")  # fmt: skip
         assert asyncio.run(asked(wanted, "192.0.2.7")) == ("hello there", "scripted")
         assert asyncio.run(direct(wanted)) == (open_engine.address, None, "scripted")
+        copies = msgspec.structs.replace(wanted, endpoints=wanted.endpoints * 2)
+        assert asyncio.run(asked(copies, "127.0.0.1")) == ("hello there", "scripted")
+        assert [pool.concurrency for pool in joining._fleet(copies, "n").pool[1:]] == [4, 4]
 
 
 def test_a_second_process_leaves_the_key_of_the_first(tmp_path):
-    wanted = Wanted(gateway="http://192.0.2.1:8000", endpoint="http://127.0.0.1:9/v1", model="m",
-                    folder=tmp_path)  # fmt: skip
+    wanted = Wanted(gateway="http://192.0.2.1:8000", endpoints=("http://127.0.0.1:9/v1",),
+                    model="m", folder=tmp_path)  # fmt: skip
 
     async def both() -> None:
         async with joining._endpoint(wanted, "node", "192.0.2.7", asyncio.Event()):
@@ -368,17 +468,13 @@ def test_the_log_has_no_more_of_an_endpoint_than_its_port(tmp_path, far, caplog)
 
 
 def test_what_a_machine_costs_is_told(monkeypatch):
-    async def no_speed(*_: Any) -> None:
-        return None
-
-    monkeypatch.setattr(joining, "_speed", no_speed)
     l4 = Chip(kind="gpu", chip="NVIDIA L4", processor="NVIDIA L4", family="nvidia")
     gpu = msgspec.structs.replace(GRAVITON, accelerators=(l4,))
     monkeypatch.setattr(joining, "hardware_of", lambda *_, **__: gpu)
 
     def priced(**fields: Any) -> dict[str, Any]:
         wanted = Wanted(gateway="http://127.0.0.1:8000", **fields)
-        return asyncio.run(joining._known(wanted, lambda _: None)).priced
+        return joining._known(wanted, joining.detect(), lambda _: None).priced
 
     with pytest.raises(InputError, match="nothing tells what a machine with NVIDIA L4 costs"):
         priced()

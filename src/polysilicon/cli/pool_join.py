@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 @click.option("--price", type=click.Choice(get_args(Price)), default="on-demand",
               show_default=True, help="Which of the offer's prices holds.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Refuse a machine that is not as its offer says.")
+@click.option("--serves", type=click.Choice(["models", "code"]), help="What alone it does: answer "
+              "with a model, or run sandboxed code. By default both.")  # fmt: skip
 @click.option("--model", help="Model that it serves. Default: smollm2-135m-instruct.")
-@click.option("--endpoint", metavar="URL", help="An engine that is there already, with /v1, such "
-              "as one of `pool start`; --model is what it calls its own."
-              )  # fmt: skip
+@click.option("--endpoint", "endpoints", multiple=True, metavar="URL", help="An engine that is "
+              "there already, with /v1, such as one of `pool start`; --model is what it calls its "
+              "own. Repeatable, for copies of one model.")  # fmt: skip
 @click.option("--concurrency", type=click.IntRange(1, 4096), default=8, show_default=True,
               help="Steps at once.")  # fmt: skip
 @click.option("--listen", default="127.0.0.1", show_default=True, metavar="ADDRESS",
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
 def command(gateway: str, key_file: Path | None, as_json: bool, **options: Any) -> None:
     """Serve the gateway at the address GATEWAY with this machine, until Ctrl-C.
 
-    The machine is measured first, unless it was before (`polysilicon calibrate`).
+    The gateway is asked whether it takes the machine; then that is measured, unless it was before
+    (`polysilicon calibrate`).
     """
     import psutil  # noqa: PLC0415 - heavy, and not for --help
     import uvloop  # noqa: PLC0415
@@ -52,8 +55,10 @@ def command(gateway: str, key_file: Path | None, as_json: bool, **options: Any) 
     from polysilicon.gateway.joined.joiner import check_gateway  # noqa: PLC0415
     from polysilicon.gateway.joined.serving import Wanted, join  # noqa: PLC0415
 
-    if options["endpoint"] and not options["model"]:
+    if options["endpoints"] and not options["model"]:
         raise InputError("--endpoint needs --model", mend="give the model's name there")
+    if options["serves"] == "code" and options["model"]:
+        raise InputError("a machine that runs code alone has no --model", mend="leave it out")
     said = progress()
 
     def tell(text: str) -> None:
@@ -73,7 +78,9 @@ def command(gateway: str, key_file: Path | None, as_json: bool, **options: Any) 
 
 def _words(found: Joined) -> str:
     """Return what is said once a machine has joined."""
-    text = f"{found.pool} serves {found.model} to {found.gateway} ({found.offer}); "
+    code = f"code ({', '.join(found.sandboxes)})" if found.sandboxes else ""
+    what = " and ".join(filter(None, (found.model, code)))
+    text = f"{found.pool} serves {what} to {found.gateway} ({found.offer}); "
     differs = [f"not as declared: {m.what} is {m.found}, {m.declared} declared"
                for m in found.mismatches]  # fmt: skip
     first = f"{text}found here: {found.processor}; joined in {found.seconds:.1f} s"

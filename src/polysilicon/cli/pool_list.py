@@ -41,6 +41,8 @@ def command(gateway: str, key_file: Path | None, as_json: bool) -> None:
         state += "".join(f"; {m.what}: {m.declared} declared, {m.found} found"
                          for m in pool.mismatches)  # fmt: skip
         steps = f"{pool.running} of {pool.concurrency * pool.units}, {pool.waiting} wait"
-        cells = (pool.name, pool.offer, pool.region, ", ".join(pool.serves), steps, state)
+        serves = [one for one in pool.serves if not (pool.sandboxes and one == "tool:*")]
+        serves += [f"code ({', '.join(pool.sandboxes)})"] if pool.sandboxes else []
+        cells = (pool.name, pool.offer, pool.region, ", ".join(serves), steps, state)
         table.add_row(*(Text(visible(cell)) for cell in cells))  # machines made them up
     out().print(table)

@@ -52,6 +52,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         pools: patterns of pools that may take its steps.
         admin: it may see what others do: the dashboard, metrics, tasks of other keys.
         join: it may join machines as pools.
+        code: it may have code run in this machine's sandboxes: the key that a machine which joins
+            makes for its gateway.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     pools: tuple[str, ...] = ("*",)
     admin: bool = False
     join: bool = False
+    code: bool = False
 
 
 class KeyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from polysilicon.errors import PolysiliconError
 from polysilicon.gateway import (
     chat,
     checks,
+    code,
     embeddings,
     errors,
     health,
@@ -42,6 +43,7 @@ ROUTES: tuple[tuple[BaseRoute, ...], ...] = (
     tasks.ROUTES,
     mcp.ROUTES,
     joined.ROUTES,
+    code.ROUTES,
     traces.ROUTES,
     openapi.ROUTES,
     dashboard.ROUTES,

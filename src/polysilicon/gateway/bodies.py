@@ -83,10 +83,21 @@ class CompletionBody(Sampling, frozen=True, kw_only=True):
 
 
 async def body_of(receive: Receive) -> bytes:
-    """Return the body of a request, of JSON; the guard bounds its bytes and seconds.
+    """Return the body of a request, of JSON.
 
     Raises:
         ApiError: 400, 413; the caller left before all of it was there, or it holds too much.
+    """
+    body = await bytes_of(receive)
+    await bounds.check(body)
+    return body
+
+
+async def bytes_of(receive: Receive) -> bytes:
+    """Return the body of a request; the guard bounds its bytes and seconds.
+
+    Raises:
+        ApiError: 400; the caller left before all of it was there.
     """
     pieces, more = [], True
     while more:
@@ -95,9 +106,7 @@ async def body_of(receive: Receive) -> bytes:
             raise ApiError(400, "the body is not whole")
         pieces.append(message.get("body", b""))
         more = message.get("more_body", False)
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    await bounds.check(body)
-    return body
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def decoded(body: bytes, kind: type[T]) -> T:

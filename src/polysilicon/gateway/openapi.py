@@ -17,8 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from polysilicon.gateway.bodies import ChatBody, CompletionBody
+from polysilicon.gateway.code import MSGPACK
 from polysilicon.gateway.embeddings import EmbeddingBody
-from polysilicon.gateway.joined.routes import LeaveQuery
+from polysilicon.gateway.joined.routes import JoinQuery, LeaveQuery
 from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest, PoolList
 from polysilicon.gateway.responses import ResponseBody
 from polysilicon.gateway.state import gateway_of
@@ -29,6 +30,7 @@ from polysilicon.runtime.context import LEXICAL
 
 EVENTS = "text/event-stream"
 _ANY = {"type": "object"}
+_BYTES = {"type": "string", "format": "binary"}
 _TEXT = {"type": "string"}
 _SCHEMAS = "#/components/schemas/"
 
@@ -108,7 +110,7 @@ _REQUEST = {
         "type": "object",
         "properties": {"resourceSpans": {"type": "array"}},
     },
-    PROTOBUF: {"type": "string", "format": "binary"},
+    PROTOBUF: _BYTES,
 }
 _TAKEN = {JSON: Exported, PROTOBUF: _TEXT}
 _REFUSED = {JSON: {"anyOf": [Status, ErrorBody]}, PROTOBUF: _TEXT}
@@ -143,9 +145,11 @@ OPERATIONS = (
               takes=_REQUEST, gives={200: _TAKEN, 400: _REFUSED}),
     Operation(method="get", path="/v1/pools", does="List the pools.", gives={200: PoolList}),
     Operation(method="put", path="/v1/pools/{name}", does="Join a machine, or say it is there.",
-              takes=JoinRequest, gives={200: JoinAnswer}),
+              takes=JoinRequest, query=JoinQuery, gives={200: JoinAnswer}),
     Operation(method="delete", path="/v1/pools/{name}", does="Let a machine go.",
               query=LeaveQuery, gives={204: None}),
+    Operation(method="post", path="/v1/code", does="Run code in a sandbox, for who joined.",
+              takes={MSGPACK: _BYTES}, gives={200: {MSGPACK: _BYTES}}),
     Operation(method="get", path="/healthz", does="Tell that the gateway lives.",
               gives={200: Health}),
     Operation(method="get", path="/readyz", does="Tell whether calls are taken.",

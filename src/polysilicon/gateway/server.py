@@ -14,11 +14,16 @@ from pathlib import Path
 
 import uvicorn
 
+from polysilicon.catalog.policy import read_policy
 from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.gateway.access import read_keys
 from polysilicon.gateway.app import SERVICES, make_app
 from polysilicon.gateway.protocol import BoundedHttp
 from polysilicon.gateway.settings import Settings, is_loopback
 from polysilicon.gateway.state import Gateway, opened
+from polysilicon.gateway.tasks.routes import agents_of
+from polysilicon.placement.placement_file import read_placement
+from polysilicon.planning.plan_file import read_plan
 
 _KEEP_ALIVE_S = 20
 _BACKLOG = 2048
@@ -60,7 +65,7 @@ async def serve(
         InputError: a file is wrong, keys are missing, or the address cannot be had.
     """
     check(settings)
-    listener = _listening(settings)
+    listener = listening(settings)
     with listener:
         async with opened(settings) as gateway, AsyncExitStack() as stack:
             for service in SERVICES:
@@ -104,7 +109,24 @@ def check(settings: Settings) -> None:
             raise InputError(f"no certificate with its key: {reason}", where=where) from error
 
 
-def _listening(settings: Settings) -> socket.socket:
+def check_files(settings: Settings) -> None:
+    """Read what a command names, before anything is opened or downloaded for it.
+
+    Raises:
+        InputError: a file is missing or wrong, or an agent cannot be had.
+    """
+    agents_of(settings.agents)
+    if settings.keys is not None:
+        read_keys(settings.keys)
+    if settings.policy is not None:
+        read_policy(settings.policy)
+    if settings.placement is not None:
+        read_placement(settings.placement)
+    if settings.plan is not None:
+        read_plan(settings.plan)
+
+
+def listening(settings: Settings) -> socket.socket:
     """Return the socket to listen on.
 
     Raises:

@@ -221,6 +221,7 @@ class Context:
         call = StepCall(
             kind="tool",
             name=name,
+            sandbox=job.sandbox,
             arguments=[job.sandbox, code, inputs, bounds],
             timeout_s=bounds.time_s + _SANDBOX_GRACE_S,
         )

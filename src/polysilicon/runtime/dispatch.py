@@ -95,7 +95,8 @@ class Dispatcher:
     ) -> None:
         self.policy = policy or Policy()
         self._pools, self._tell = pools, tell
-        self._check()  # first: what is known below takes the gates' news from another dispatcher
+        # First: what is known below takes the gates' news from another dispatcher.
+        check_fleet(pools, self.policy)
         self._vendors = list(dict.fromkeys(vendor(pool.offer_name) for pool in pools))
         codes = [self._vendors.index(vendor(pool.offer_name)) for pool in pools]
         self._vendor = np.array(codes, np.int64)
@@ -105,14 +106,6 @@ class Dispatcher:
         self._pools_known = Known(pools, self.policy)
         free = not self.policy.residency and not self.policy.vendor_share_max
         self._only = pools[0] if len(pools) == 1 and free and tell is None else None
-
-    def _check(self) -> None:
-        """Raise `InputError` where the fleet is not allowed, or the objective not known of it."""
-        self.policy.check_supply((pool.offer_name, pool.units) for pool in self._pools)
-        for pool in self._pools:
-            if self.policy.objective == "energy" and pool.watts is None:
-                mend = "take objective cost or latency"
-                raise InputError("its power is not known", where=f"pool {pool.name!r}", mend=mend)
 
     def spend(self, offer: str | None, usd: float | None) -> None:
         """Note what a step cost on an offer, for the shares of the vendors of the fleet."""
@@ -284,6 +277,15 @@ def _lateness(task: TaskState, now_s: float, objective: Objective) -> tuple[floa
         return 0.0, 1.0
     late = schedule.SLO_LATE_USD_PER_S if task.deadline_s < np.inf else schedule.LATE_USD_PER_S
     return task.deadline_s - now_s, late
+
+
+def check_fleet(pools: Sequence[RunningPool], policy: Policy) -> None:
+    """Raise `InputError` where pools are not allowed, or the objective is not known of them."""
+    policy.check_supply((pool.offer_name, pool.units) for pool in pools)
+    for pool in pools:
+        if policy.objective == "energy" and pool.watts is None:
+            mend = "take objective cost or latency"
+            raise InputError("its power is not known", where=f"pool {pool.name!r}", mend=mend)
 
 
 def load_rules() -> None:

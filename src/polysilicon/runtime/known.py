@@ -94,6 +94,7 @@ class Known:
             call.model,
             call.name if call.model is None else "",
             call.resource,
+            call.sandbox,
         )
         return self._cached(what, lambda: np.array([p.serves_call(call) for p in self._pools]))
 

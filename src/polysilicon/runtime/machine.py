@@ -249,15 +249,23 @@ def open_endpoint(pool: Pool, key: str | None) -> RunningPool:
     Raises:
         InputError: the endpoint is no address, or no price is known.
     """
-    engine = open_engine(
+    usd_per_s = usd_per_hour(pool) * pool.units / SECONDS_PER_HOUR
+    return RunningPool(pool, endpoint_engine(pool, key), 0, _by_slot(usd_per_s, pool), usd_per_s)
+
+
+def endpoint_engine(pool: Pool, key: str | None) -> Engine:
+    """Return the engine of a pool that is an endpoint.
+
+    Raises:
+        InputError: the endpoint is no address.
+    """
+    return open_engine(
         "openai",
         endpoint=pool.endpoint,
         model=pool.model,
         concurrency=pool.concurrency * pool.units,
         key=key,
     )
-    usd_per_s = usd_per_hour(pool) * pool.units / SECONDS_PER_HOUR
-    return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s)
 
 
 def _key(pool: Pool) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL, Pool
@@ -40,6 +40,7 @@ class RunningPool:
         usd_per_s: dollars for a second of all of it.
         watts: of all of it; None where that is not known.
         executor: does its tools' jobs, on other machines; None where this one does.
+        sandboxes: of its tools only code for one of these runs there; None for all tools.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class RunningPool:
         usd_per_s: float,
         watts: float | None = None,
         executor: Executor | None = None,
+        sandboxes: Collection[str] | None = None,
     ) -> None:
         self.as_given = pool
         self.name = pool.name
@@ -61,12 +63,13 @@ class RunningPool:
         self._token_s = 0.0
         self.engine = engine
         self.executor = executor
+        self.sandboxes = sandboxes
         self.price = price
         self.usd_per_s = usd_per_s
         here = executor is None
         self.in_process = here and engine is not None and pool.engine == "llama.cpp"
         self.gates: dict[str, Gate] = {}
-        self._serves: dict[tuple[str, str, str], bool] = {}
+        self._serves: dict[tuple[str | None, ...], bool] = {}
         if engine is not None:
             slots = pool.concurrency * pool.units
             self.gates["engine"] = Gate(
@@ -74,11 +77,19 @@ class RunningPool:
             )
         if cores:
             self.gates["cpu"] = Gate(cores, front=cores)
+        if cores and sandboxes is None:
             self.gates["wait"] = Gate(MOST_WAITING)
 
-    def serves(self, kind: str, what: str, resource: str) -> bool:
-        """Tell whether steps of this kind and name (or model) can run here."""
-        asked = kind, what, resource
+    def serves(self, kind: str, what: str, resource: str, sandbox: str | None = None) -> bool:
+        """Tell whether steps of this kind and name (or model) can run here.
+
+        Args:
+            kind: of the steps.
+            what: their name, or model.
+            resource: that they wait for.
+            sandbox: that they run in; None of those that run in none.
+        """
+        asked = kind, what, resource, sandbox
         known = self._serves.get(asked)
         if known is None:
             if len(self._serves) >= _MOST_KNOWN:
@@ -86,9 +97,11 @@ class RunningPool:
             known = self._serves[asked] = self._told(*asked)
         return known
 
-    def _told(self, kind: str, what: str, resource: str) -> bool:
+    def _told(self, kind: str, what: str, resource: str, sandbox: str | None) -> bool:
         if resource not in self.gates or not self.as_given.serves_step(kind, what):
             return False
+        if resource == "cpu" and self.sandboxes is not None:
+            return sandbox in self.sandboxes
         return resource != "engine" or self.engine is None or what == self.engine.model
 
     def serves_call(self, call: StepCall) -> bool:
@@ -96,7 +109,7 @@ class RunningPool:
         what = call.model or call.name
         if what == ANY_MODEL and self.engine is not None:
             what = self.engine.model
-        return self.serves(call.kind, what, call.resource)
+        return self.serves(call.kind, what, call.resource, call.sandbox)
 
     async def close(self) -> None:
         """End its engine, and its machines where it has some of its own."""

@@ -153,6 +153,7 @@ class StepCall:
         name: the operation.
         model: of `llm` and `embed` steps, else None; `ANY_MODEL` for whichever a pool has.
         resource: what it waits for: `engine` (a slot), `cpu` (a core), or `wait` (others).
+        sandbox: that its code is to run in; None of steps that are no such code.
         arguments: what, with kind, name and model, makes its identity.
         timeout_s: limit of one attempt.
         retries: further attempts after a failure.
@@ -168,6 +169,7 @@ class StepCall:
     name: str
     model: str | None = None
     resource: str = "cpu"
+    sandbox: str | None = None
     arguments: Any = None
     timeout_s: float
     retries: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
 import re
 import socket
 import time
@@ -16,9 +17,10 @@ import httpx
 import msgspec
 
 from polysilicon.errors import InputError, PolysiliconError
-from polysilicon.gateway.joined.types import LEASE_S, JoinAnswer, JoinRequest
+from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest
 
 BEAT_S = 5.0
+_SLACK_S = 2.0
 _ANSWER_S = 40.0
 _MOST_TEXT = 500
 _REFUSED = (400, 401, 403, 404, 405, 409, 413, 421)
@@ -38,15 +40,19 @@ class RefusedError(InputError):
     Args:
         answer: what it said.
         where: the gateway.
+
+    Attributes:
+        for_good: it ends a machine that had joined, too.
+        held_s: for so long another process has the name, unless that says again that it is there.
     """
 
     def __init__(self, answer: httpx.Response, where: str) -> None:
         super().__init__(f"the gateway refuses: {_reason_of(answer)}", where=where)
         ended = answer.status_code in (400, 409) and _told(answer, "code") in _ENDED
         self.for_good = ended or answer.status_code in (401, 403)
-        self.may_pass = (
-            answer.status_code == httpx.codes.CONFLICT and "retry-after" in answer.headers
-        )
+        held = answer.headers.get("retry-after", "")
+        conflict = answer.status_code == httpx.codes.CONFLICT
+        self.held_s = int(held) if conflict and held.isdecimal() else None
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,20 +118,46 @@ async def stay(
                 await client.delete(path, params={"id": request.id}, timeout=beat_s)
 
 
+async def try_out(
+    place: Place, request: JoinRequest, leaving: asyncio.Event, beat_s: float = BEAT_S
+) -> JoinAnswer | None:
+    """Ask what would become of a machine that neither serves yet nor was measured.
+
+    Args:
+        place: where.
+        request: what the machine is, as far as that is known.
+        leaving: ends this when it is set.
+        beat_s: seconds between two questions.
+
+    Returns:
+        None where the machine is to leave.
+
+    Raises:
+        InputError: the gateway would refuse it.
+        PolysiliconError: it cannot be reached.
+    """
+    async with place.client() as client:
+        body = msgspec.json.encode(request)
+        return await _first(client, f"/v1/pools/{place.pool}?trial=true", body, leaving, beat_s)
+
+
 async def _first(
     client: httpx.AsyncClient, path: str, body: bytes, leaving: asyncio.Event, beat_s: float
 ) -> JoinAnswer | None:
     """Join; None where the machine is to leave before.
 
-    Where another process has the name, it may be this machine's last one, whose word is not over.
+    Where another process has the name, it may be this machine's last one, whose word is not over:
+    one that is there still says so, so that its time is put off.
     """
-    until_s = time.monotonic() + LEASE_S + beat_s
+    end_s = math.inf
     while True:
         try:
             return await _put(client, path, body)
         except RefusedError as error:
-            if not error.may_pass or time.monotonic() > until_s:
+            now_s = time.monotonic()
+            if error.held_s is None or now_s + error.held_s > end_s + _SLACK_S:
                 raise
+            end_s = min(end_s, now_s + error.held_s)
             _log.warning("%s; asking again", error)
         if await _is_over(leaving, beat_s):
             return None
@@ -149,8 +181,7 @@ async def _put(client: httpx.AsyncClient, path: str, body: bytes) -> JoinAnswer:
     try:
         answer = await client.put(path, content=body, headers={"content-type": "application/json"})
     except httpx.HTTPError as error:
-        text = f"{where}: the gateway cannot be reached: {error or type(error).__name__}"
-        raise PolysiliconError(text) from error
+        raise _unreached(where, error) from error
     if answer.status_code == httpx.codes.OK:
         try:
             return msgspec.json.decode(answer.content, type=JoinAnswer)
@@ -172,11 +203,18 @@ async def ask(place: Place, method: str, path: str) -> bytes:
         async with place.client() as client:
             answer = await client.request(method, path)
     except httpx.HTTPError as error:
-        text = f"{place.gateway}: the gateway cannot be reached: {error or type(error).__name__}"
-        raise PolysiliconError(text) from error
+        raise _unreached(place.gateway, error) from error
     if answer.is_error:
         raise RefusedError(answer, place.gateway)
     return answer.content
+
+
+def _unreached(where: str, error: httpx.HTTPError) -> PolysiliconError:
+    """Return what is told where a gateway does not answer."""
+    reason = f"the gateway cannot be reached: {error or type(error).__name__}"
+    return PolysiliconError(
+        f"{where}: {reason}; start it with `polysilicon serve`, or name its port"
+    )
 
 
 def _reason_of(answer: httpx.Response) -> str:

@@ -17,16 +17,22 @@ import msgspec
 from polysilicon import catalog
 from polysilicon.catalog.fleet import OwnPrice, Pool
 from polysilicon.cost.declared import Mismatch, mismatches
-from polysilicon.errors import EngineError, InputError, visible
+from polysilicon.errors import EngineError, InputError, StepError, visible
 from polysilicon.gateway.errors import ApiError
+from polysilicon.gateway.joined.far import FarSandboxes
 from polysilicon.gateway.joined.types import LEASE_S, JoinRequest
 from polysilicon.gateway.settings import is_loopback
 from polysilicon.gateway.state import Gateway
-from polysilicon.runtime.engines.forward import Forwarder
-from polysilicon.runtime.machine import open_endpoint
+from polysilicon.runtime.dispatch import check_fleet
+from polysilicon.runtime.engines.forward import Forwarder, check_endpoint
+from polysilicon.runtime.jobs import Code, Executor
+from polysilicon.runtime.machine import endpoint_engine, usd_per_hour
 from polysilicon.runtime.pools import RunningPool
+from polysilicon.runtime.types import Limits
+from polysilicon.units import SECONDS_PER_HOUR
 
 MOST_JOINED = 1000
+MOST_CORES = 4096
 _LOOK_S = 1.0
 _ASK_S = 20.0
 _log = logging.getLogger("polysilicon.gateway")
@@ -61,6 +67,34 @@ class Register:
         """Return seconds until a machine is drained."""
         return max(member.until_s - self._clock(), 0.0)
 
+    async def try_out(
+        self, name: str, request: JoinRequest, address: str, *, any_host: bool
+    ) -> Member:
+        """Return what a machine would become that neither serves yet nor was measured.
+
+        Args:
+            name: of its pool.
+            request: what it tells.
+            address: that it calls from.
+            any_host: its endpoint may be elsewhere.
+
+        Raises:
+            ApiError: 400 or 409; it could not be taken in.
+        """
+        known = self._known(name)
+        self._check_name(name, request, known)
+        if not any_host:
+            self._check_host(request.endpoint, address)
+        member = self._member(name, request)
+        try:
+            others = [one for one in self._gateway.machine.pools if one.name != name]
+            check_fleet([*others, member.pool], self._gateway.policy)
+        except InputError as error:
+            raise ApiError(409, str(error), code="pool_refused") from error
+        finally:
+            await self._gateway.machine.discard([member.pool])
+        return member
+
     async def put(self, name: str, request: JoinRequest, address: str, *, any_host: bool) -> Member:
         """Take a machine in, or note that it is still there.
 
@@ -83,7 +117,8 @@ class Register:
             self._check_host(request.endpoint, address)
         member = self._member(name, request)
         try:
-            await _ask(request)  # an engine that is slow to answer keeps nobody else waiting
+            # One that is slow to answer keeps nobody else waiting.
+            await _ask(request, member.pool.executor)
             async with self._lock:
                 known = self._known(name)
                 self._check_name(name, request, known)
@@ -137,6 +172,9 @@ class Register:
             now_s = self._clock()
             silent = [one for one in self.members.values() if one.until_s <= now_s]
             if silent:
+                for one in silent:
+                    if isinstance(one.pool.executor, FarSandboxes):
+                        one.pool.executor.lose()
                 await self._work_with([], silent)
                 told = ", ".join(sorted(one.pool.name for one in silent))
                 _log.warning("drained, as they say nothing any more: %s", told)
@@ -196,7 +234,7 @@ class Register:
             if found and request.strict:
                 told = "; ".join(f"{m.what}: {m.declared} declared, {m.found} found" for m in found)
                 raise ApiError(409, f"not as {request.offer} is: {told}", code="pool_mismatch")
-            running = open_endpoint(pool, request.key)
+            running = _opened(pool, request)
         except InputError as error:
             raise ApiError(400, str(error), code="pool_refused") from error
         usd_per_hour = running.usd_per_s * 3600
@@ -219,7 +257,7 @@ def _pool_of(name: str, request: JoinRequest) -> Pool:
         "name": name,
         "offer": request.offer or f"own/{name}",
         "region": request.region,
-        "serves": request.serves,
+        "serves": (*request.serves, *(["tool:*"] if request.sandboxes else ())),
         "engine": "openai",
         "endpoint": request.endpoint,
         "model": request.model,
@@ -229,13 +267,60 @@ def _pool_of(name: str, request: JoinRequest) -> Pool:
     return msgspec.convert(fields | {"price": msgspec.to_builtins(price)}, Pool)
 
 
+def _opened(pool: Pool, request: JoinRequest) -> RunningPool:
+    """Open the pool of a machine: its engine, its sandboxes, or both.
+
+    A step of the engine is priced by its seconds in a slot, code by its core-seconds.
+
+    Raises:
+        InputError: the endpoint is no address, it serves nothing, or its offer has no such price.
+    """
+    if (request.model is None) != (not request.serves) or not (request.model or request.sandboxes):
+        raise InputError("it serves nothing", mend="give model and serves, sandboxes, or all three")
+    check_endpoint(request.endpoint, request.key)
+    engine = endpoint_engine(pool, request.key) if request.model is not None else None
+    usd_per_s = usd_per_hour(pool) / SECONDS_PER_HOUR
+    cores = min(request.hardware.cores, MOST_CORES) if request.sandboxes else 0
+
+    def price(cpu_s: float | None, service_s: float) -> tuple[float | None, float | None]:
+        share = service_s / pool.concurrency if cpu_s is None else cpu_s / cores
+        return usd_per_s * share, None
+
+    if not request.sandboxes:
+        return RunningPool(pool, engine, 0, price, usd_per_s)
+    far = FarSandboxes(pool.name, request.endpoint, request.key)
+    return RunningPool(pool, engine, cores, price, usd_per_s, executor=far,
+                       sandboxes=frozenset(request.sandboxes))  # fmt: skip
+
+
 def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Return an address; of IPv4 also where a listener of both kinds writes it as IPv6."""
     found = ipaddress.ip_address(text)
     return getattr(found, "ipv4_mapped", None) or found
 
 
-async def _ask(request: JoinRequest) -> None:
+async def _ask(request: JoinRequest, executor: Executor | None) -> None:
+    """Ask a machine for one token, or one vector, and to run a line of code.
+
+    Raises:
+        ApiError: 502; it did not.
+    """
+    if request.model is not None:
+        await _ask_engine(request)
+    if executor is None:
+        return
+    job = Code(request.sandboxes[0], "1 + 1", {}, Limits(time_s=_ASK_S / 2))
+    try:
+        result = (await executor.run(job)).result
+    except (InputError, StepError) as error:
+        text = f"the endpoint ran no code: {error}"
+        raise ApiError(502, text, code="endpoint_failed") from error
+    if not result.ok:
+        text = "the endpoint ran no code: its sandbox failed at 1 + 1"
+        raise ApiError(502, text, code="endpoint_failed")
+
+
+async def _ask_engine(request: JoinRequest) -> None:
     """Ask an engine for one token, or one vector.
 
     Raises:

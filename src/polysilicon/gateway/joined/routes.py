@@ -35,6 +35,12 @@ class LeaveQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     id: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
 
 
+class JoinQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a machine only asks what would become of it, before it serves."""
+
+    trial: bool = False
+
+
 async def listed(request: Request) -> Response:
     """List the pools that the caller may use."""
     gateway, caller = gateway_of(request), caller_of(request)
@@ -43,13 +49,13 @@ async def listed(request: Request) -> Response:
 
 
 async def joined(request: Request) -> Response:
-    """Take in the machine that asks, or note that it is still there."""
+    """Take in the machine that asks, note that it is still there, or say whether it may join."""
     gateway, caller = gateway_of(request), _joiner(request)
     body = await body_of(request.receive)
     if len(body) > _MOST_BODY_BYTES:
         text = f"a machine tells of itself in {_MOST_BODY_BYTES // 1024} KiB"
         raise ApiError(413, text, code="request_too_large")
-    asked = decoded(body, JoinRequest)
+    asked, trial = decoded(body, JoinRequest), read_query(request, JoinQuery).trial
     if gateway.draining:
         raise ApiError(503, "the gateway is ending", code="draining", retry_after_s=5)
     name = _name(request)
@@ -57,7 +63,9 @@ async def joined(request: Request) -> Response:
         raise ApiError(403, f"this key may not use pool {name!r}", code="pool_not_allowed")
     address = request.client.host if request.client else ""
     anywhere = caller.key.admin and not gateway.access.open
-    member = await _register(gateway).put(name, asked, address, any_host=anywhere)
+    register = _register(gateway)
+    take = register.try_out if trial else register.put
+    member = await take(name, asked, address, any_host=anywhere)
     return _answer(
         JoinAnswer(
             pool=name,
@@ -117,10 +125,11 @@ def _view(gateway: Gateway, pool: RunningPool) -> PoolView:
     """Return what is told of a pool."""
     given = pool.as_given
     member = _register(gateway).members.get(pool.name) if pool in gateway.joined else None
-    engine = pool.gates.get("engine")
+    gate = pool.gates.get("engine") or pool.gates.get("cpu")
     found: dict[str, Any] = {}
     if member is not None:
-        found = {"processor": member.request.hardware.processor.name,
+        found = {"sandboxes": list(member.request.sandboxes),
+                 "processor": member.request.hardware.processor.name,
                  "left_s": _register(gateway).left_s(member),
                  "mismatches": member.mismatches}  # fmt: skip
     return PoolView(
@@ -129,9 +138,9 @@ def _view(gateway: Gateway, pool: RunningPool) -> PoolView:
         region=pool.region,
         model=pool.engine.model if pool.engine else "",
         serves=list(given.serves),
-        concurrency=given.concurrency,
+        concurrency=given.concurrency if pool.engine or gate is None else gate.cap,
         units=given.units,
-        up=engine is None or not engine.health.drained,
+        up=gate is None or not gate.health.drained,
         running=sum(gate.running for gate in pool.gates.values()),
         waiting=sum(gate.waiting for gate in pool.gates.values()),
         joined=member is not None,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -22,19 +20,22 @@ from polysilicon.catalog.chips.devices import bindings
 from polysilicon.catalog.chips.hardware import Hardware, hardware_of, offer_of
 from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, write_fleet
 from polysilicon.catalog.machine import PRICE_VARIABLE, Machine, detect, local_offer
-from polysilicon.catalog.offers import Price
+from polysilicon.catalog.offers import Offer, Price
 from polysilicon.cost.declared import Mismatch, mismatches
 from polysilicon.cost.profile import CoreSpeed, find_profile, profile_path, write_profile
 from polysilicon.errors import InputError
 from polysilicon.gateway.access import add_key
-from polysilicon.gateway.joined.joiner import Place, pool_name, shown_address, stay
-from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest, Name
-from polysilicon.gateway.server import serve
+from polysilicon.gateway.joined.joiner import Place, pool_name, shown_address, stay, try_out
+from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest, Name, Work
+from polysilicon.gateway.logs import log_to_stderr
+from polysilicon.gateway.server import listening, serve
 from polysilicon.gateway.settings import Settings, is_loopback
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.calibration.measure import calibrate
 from polysilicon.runtime.calibration.rows import write_rows
 from polysilicon.runtime.folder import locked
+from polysilicon.runtime.models import DEFAULT_MODEL
+from polysilicon.runtime.sandboxes import SANDBOXES, available
 
 Tell = Callable[[str], None]
 
@@ -50,9 +51,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         region: where it is.
         price: which of the offer's prices holds.
         strict: a machine that is not as its offer says does not join.
+        serves: what it does; None for both, or for models alone where the gateway reaches the
+            engine itself.
         model: that it serves; None for the default one.
-        endpoint: an engine that is there already; None to serve its own.
-        concurrency: steps at once.
+        endpoints: engines that are there already, with the same model; none to serve its own.
+        concurrency: steps of models at once.
         listen: address to listen on.
         port: to listen on; 0 for any.
         folder: of the journal; None for `runs/pool-NAME`.
@@ -65,12 +68,20 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     price: Price = "on-demand"
     strict: bool = False
+    serves: Work | None = None
     model: str | None = None
-    endpoint: str | None = None
+    endpoints: tuple[str, ...] = ()
     concurrency: int = 8
     listen: str = "127.0.0.1"
     port: int = 0
     folder: Path | None = None
+
+    def direct(self, address: str) -> bool:
+        """Tell whether the gateway reaches the engine itself, as this machine at `address`."""
+        if len(self.endpoints) != 1:
+            return False
+        inner = is_loopback(urlsplit(self.endpoints[0]).hostname or "")
+        return not inner or is_loopback(address)
 
 
 class Joined(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +91,8 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
         pool: its name.
         gateway: that it joined.
         endpoint: at which the gateway finds it.
-        model: that it serves.
+        model: that it serves; blank where it serves none.
+        sandboxes: whose code it runs.
         offer: that it is priced as.
         usd_per_hour: that it is priced with.
         processor: that was found.
@@ -93,6 +105,7 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str
     endpoint: str
     model: str
+    sandboxes: tuple[str, ...]
     offer: str
     usd_per_hour: float
     processor: str
@@ -102,11 +115,14 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the machine before it serves; `priced` are fields of a `JoinRequest`."""
+    """What is known of the machine before it is measured; `priced` are fields of a `JoinRequest`.
+
+    `declared` is the offer that it is said to be of; None where nobody says.
+    """
 
     hardware: Hardware
-    speed: CoreSpeed | None
     offer: str
+    declared: Offer | None
     priced: dict[str, Any]
 
 
@@ -114,6 +130,8 @@ async def join(
     wanted: Wanted, tell: Tell, joined: Callable[[Joined], None], since_s: Callable[[], float]
 ) -> None:
     """Join a gateway with this machine, and serve it until SIGTERM or Ctrl-C.
+
+    The gateway is asked whether it would take the machine before that is measured for minutes.
 
     Args:
         wanted: how.
@@ -127,23 +145,33 @@ async def join(
     """
     name = _name(wanted.name)
     address = shown_address(wanted.listen, wanted.gateway)
-    known = await _known(wanted, tell)
+    if not wanted.direct(address):
+        _check_port(wanted)
+    machine = detect()
+    known = _known(wanted, machine, tell)
     leaving = asyncio.Event()
     place = Place(gateway=wanted.gateway, pool=name, key=wanted.key)
+    request = JoinRequest(
+        id=secrets.token_hex(16), endpoint=_url(address, wanted.port),
+        concurrency=wanted.concurrency, region=wanted.region, strict=wanted.strict,
+        hardware=known.hardware, **known.priced, **_served_by(wanted, address, wanted.model),
+    )  # fmt: skip
+    if await try_out(place, request, leaving) is None:
+        return
+    speed = await _speed(wanted, machine, tell)
+    _check_strictly(wanted, known, speed)
     with _until_signals(leaving):
         async with _endpoint(wanted, name, address, leaving) as (endpoint, key, model):
-            serves: tuple[str, ...] = (f"llm:{model}", f"embed:{model}")
-            serves = serves[:1] if wanted.endpoint else serves
-            request = JoinRequest(
-                id=secrets.token_hex(16), endpoint=endpoint, key=key, model=model, serves=serves,
-                concurrency=wanted.concurrency, region=wanted.region, strict=wanted.strict,
-                hardware=known.hardware, core_speed=known.speed, **known.priced,
+            request = msgspec.structs.replace(
+                request, endpoint=endpoint, key=key, core_speed=speed,
+                **_served_by(wanted, address, model),
             )  # fmt: skip
 
             def told(answer: JoinAnswer) -> None:
                 joined(
                     Joined(
-                        pool=name, gateway=wanted.gateway, endpoint=endpoint, model=model,
+                        pool=name, gateway=wanted.gateway, endpoint=endpoint,
+                        model=request.model or "", sandboxes=request.sandboxes,
                         offer=known.offer, usd_per_hour=answer.usd_per_hour,
                         processor=known.hardware.processor.name, hardware=known.hardware,
                         mismatches=answer.mismatches, seconds=since_s(),
@@ -151,6 +179,30 @@ async def join(
                 )  # fmt: skip
 
             await stay(place, request, told, leaving)
+
+
+def _served_by(wanted: Wanted, address: str, model: str | None) -> dict[str, Any]:
+    """Return what a machine serves, as fields of a `JoinRequest`."""
+    found: dict[str, Any] = {}
+    if wanted.serves != "code":
+        name = model or DEFAULT_MODEL
+        patterns = (f"llm:{name}", f"embed:{name}")
+        found = {"model": name, "serves": patterns[:1] if wanted.endpoints else patterns}
+    if wanted.serves != "models" and not wanted.direct(address):
+        found["sandboxes"] = tuple(box for box in SANDBOXES if available(box) is None)
+    return found
+
+
+def _url(address: str, port: int | str) -> str:
+    """Return the base URL of this machine; without a port while that is not known."""
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}{f':{port}' if port else ''}/v1"
+
+
+def _check_port(wanted: Wanted) -> None:
+    """Raise `InputError` where this machine could not listen."""
+    where = Settings(folder=Path(), host=wanted.listen, port=wanted.port)
+    listening(where).close()
 
 
 def _name(given: str | None) -> str:
@@ -168,32 +220,40 @@ def _name(given: str | None) -> str:
         raise InputError("no name of a pool", where=f"--name {given}", mend=mend) from error
 
 
-async def _known(wanted: Wanted, tell: Tell) -> _Known:
-    """Return what is known of this machine, measured where it was not before.
+def _known(wanted: Wanted, machine: Machine, tell: Tell) -> _Known:
+    """Return what is known of this machine without measuring it.
 
     Raises:
         InputError: there is no such offer, or the machine is not as that says.
     """
-    facts, machine = catalog.load(), detect()
+    facts = catalog.load()
     hardware = hardware_of(facts, machine=machine, nvml=bindings())
     offer = wanted.offer or offer_of(hardware, facts)
-    declared = facts.offer(offer, wanted.region or None) if offer else None
-    speed = await _speed(wanted, machine, tell)
-    if declared is None:
+    if not offer:
         if hardware.accelerators and not os.environ.get(PRICE_VARIABLE):
             what = f"nothing tells what a machine with {hardware.processor.name} costs"
             raise InputError(what, mend=f"give --offer, or set {PRICE_VARIABLE}")
         like = local_offer(facts, machine)
         tell(f"no offer is declared: {like.note}")
         priced: dict[str, Any] = {"usd_per_hour": like.usd_per_hour()}
-        return _Known(hardware=hardware, speed=speed, offer=like.note, priced=priced)
-    found = mismatches(declared, hardware, speed)
-    if found and wanted.strict:
-        told = "; ".join(f"{m.what} is {m.found}, {m.declared} declared" for m in found)
-        raise InputError(f"this machine is not as {offer} is: {told}", mend="leave out --strict")
+        return _Known(hardware=hardware, offer=like.note, declared=None, priced=priced)
+    declared = facts.offer(offer, wanted.region or None)
     declared.usd_per_hour(wanted.price)
     priced = {"offer": offer, "price": wanted.price}
-    return _Known(hardware=hardware, speed=speed, offer=offer, priced=priced)
+    known = _Known(hardware=hardware, offer=offer, declared=declared, priced=priced)
+    _check_strictly(wanted, known, None)
+    return known
+
+
+def _check_strictly(wanted: Wanted, known: _Known, speed: CoreSpeed | None) -> None:
+    """Raise `InputError` where a machine must be as its offer says, and is not."""
+    if known.declared is None or not wanted.strict:
+        return
+    found = mismatches(known.declared, known.hardware, speed)
+    if found:
+        told = "; ".join(f"{m.what} is {m.found}, {m.declared} declared" for m in found)
+        what = f"this machine is not as {known.offer} is: {told}"
+        raise InputError(what, mend="leave out --strict")
 
 
 async def _speed(wanted: Wanted, machine: Machine, tell: Tell) -> CoreSpeed | None:
@@ -202,7 +262,7 @@ async def _speed(wanted: Wanted, machine: Machine, tell: Tell) -> CoreSpeed | No
     if found.note:
         tell(found.note)
     profile = found.profile
-    if profile is None and wanted.endpoint is None:
+    if profile is None and not wanted.endpoints and wanted.serves != "code":
         tell("this machine was not measured yet; that takes some minutes, this once")
         profile = await calibrate(machine, wanted.model, lambda *words: tell(": ".join(words)))
         write_profile(profile, profile_path())
@@ -218,16 +278,13 @@ async def _endpoint(
 
     An engine that is there already is given as it is, where the gateway can reach it.
     """
-    if wanted.endpoint is not None and wanted.model is not None:
-        inner = is_loopback(urlsplit(wanted.endpoint).hostname or "")
-        if not inner or is_loopback(address):
-            yield wanted.endpoint, None, wanted.model
-            return
+    if wanted.direct(address) and wanted.model is not None:
+        yield wanted.endpoints[0], None, wanted.model
+        return
     folder = wanted.folder or Path("runs") / f"pool-{name}"
     with _owned(folder / "own") as own:
         async with _served(wanted, name, folder, own, leaving) as (port, key, model):
-            host = f"[{address}]" if ":" in address else address
-            yield f"http://{host}:{port}/v1", key, model
+            yield _url(address, port), key, model
 
 
 @contextmanager
@@ -257,11 +314,9 @@ async def _served(
     """Serve what this machine has behind a new key, and give port, key and model."""
     keys, fleet = own / "keys.toml", own / "fleet.toml"
     keys.unlink(missing_ok=True)
-    key = add_key(keys, "gateway")  # of this process, for that gateway alone
+    key = add_key(keys, "gateway", code=True)  # of this process, for that gateway alone
     write_fleet(_fleet(wanted, name), fleet)
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.INFO)
-    for noisy in ("uvicorn", "httpx", "httpcore", "mcp", "numexpr"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    log_to_stderr()
     settings = Settings(folder=folder, fleet=fleet, host=wanted.listen, port=wanted.port, keys=keys)
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
 
@@ -282,15 +337,21 @@ async def _served(
 
 
 def _fleet(wanted: Wanted, name: str) -> Fleet:
-    """Return what this machine serves: its own engine, or one on its loopback."""
-    if wanted.endpoint is None:
+    """Return what this machine serves: its own engine, those on its loopback, or code alone."""
+    if wanted.serves == "code":
+        return Fleet(pool=(Pool(name=LOCAL, serves=("tool:*",)),))
+    if not wanted.endpoints:
         return Fleet(pool=(Pool(name=LOCAL, model=wanted.model, concurrency=wanted.concurrency),))
-    engine = Pool(
-        name="engine", offer=f"own/{name}", serves=(f"llm:{wanted.model}",), engine="openai",
-        endpoint=wanted.endpoint, model=wanted.model, concurrency=wanted.concurrency,
-        price=OwnPrice(usd_per_hour=0.0),  # the gateway knows what the machine costs
-    )  # fmt: skip
-    return Fleet(pool=(Pool(name=LOCAL, serves=("tool:*",)), engine))
+    engines = [
+        Pool(
+            name=f"engine-{number}", offer=f"own/{name}", serves=(f"llm:{wanted.model}",),
+            engine="openai", endpoint=endpoint, model=wanted.model,
+            concurrency=max(wanted.concurrency // len(wanted.endpoints), 1),
+            price=OwnPrice(usd_per_hour=0.0),  # the gateway knows what the machine costs
+        )
+        for number, endpoint in enumerate(wanted.endpoints, 1)
+    ]  # fmt: skip
+    return Fleet(pool=(Pool(name=LOCAL, serves=("tool:*",)), *engines))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,9 @@ from polysilicon.catalog.offers import Price
 from polysilicon.cost.declared import Mismatch
 from polysilicon.cost.profile import CoreSpeed
 
+Work = Literal["models", "code"]
+"""What a machine does for a gateway: it answers with a model, or runs code in sandboxes."""
+
 LEASE_S = 15.0
 """So long a machine may say nothing before it gets no more steps."""
 
@@ -20,6 +23,7 @@ Text = Annotated[str, Meta(max_length=256)]
 Region = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]*$(?!\\n)", max_length=64)]
 Model = Annotated[str, Meta(pattern="^[^\\x00-\\x1f\\x7f]+$(?!\\n)", max_length=256)]
 Secret = Annotated[str, Meta(pattern="^[\\x21-\\x7e]+$(?!\\n)", max_length=256)]
+SandboxName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$(?!\\n)")]
 Pattern = Annotated[str, Meta(pattern="^(llm|embed):.", max_length=256)]
 
 
@@ -28,11 +32,12 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         id: of the process that joins; another one may not take its name.
-        endpoint: base URL of its engine, with `/v1`; its host is the address it calls from.
+        endpoint: base URL of what it serves, with `/v1`; its host is the address it calls from.
         key: that the endpoint asks for.
-        model: that the engine serves.
+        model: that its engine serves; None where it has no engine.
         serves: patterns of step classes, `llm:MODEL` or `embed:MODEL`.
-        concurrency: steps at once.
+        sandboxes: whose code it runs, at `/v1/code`, on as many cores as it has.
+        concurrency: steps of the engine at once.
         tools: the engine knows tools.
         offer: that the machine is said to be of; blank for none.
         region: where it is.
@@ -46,8 +51,9 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     id: Annotated[str, Meta(min_length=16, max_length=64)]
     endpoint: Annotated[str, Meta(max_length=512)]
     key: Secret | None = None
-    model: Model
-    serves: Annotated[tuple[Pattern, ...], Meta(min_length=1, max_length=16)]
+    model: Model | None = None
+    serves: Annotated[tuple[Pattern, ...], Meta(max_length=16)] = ()
+    sandboxes: Annotated[tuple[SandboxName, ...], Meta(max_length=16)] = ()
     concurrency: Annotated[int, Meta(ge=1, le=4096)] = 8
     tools: bool = True
     offer: Text = ""
@@ -84,6 +90,7 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
         region: where.
         model: of its engine.
         serves: patterns of step classes.
+        sandboxes: whose code runs there, of its tools; of machines that joined.
         concurrency: steps at once on one of its machines.
         units: machines.
         up: its engine gets steps.
@@ -106,6 +113,7 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     waiting: int
     joined: bool
+    sandboxes: list[str] = []
     processor: str = ""
     left_s: float | None = None
     mismatches: list[Mismatch] = []

@@ -226,24 +226,28 @@ class Forwarder:
         self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/")
         name = f"[{self._host}]" if ":" in self._host else self._host
-        lines = f"Host: {name}{f':{port}' if port else ''}\r\nContent-Type: application/json\r\n"
+        lines = f"Host: {name}{f':{port}' if port else ''}\r\n"
         self._head = lines + (f"Authorization: Bearer {key}\r\n" if key else "")
         self._idle: list[_Connection] = []
         self._closed = False
 
-    async def post(self, path: str, body: bytes) -> Answer:
+    async def post(self, path: str, body: bytes, kind: str = "application/json") -> Answer:
         """Send a request, and wait for the head of the answer.
 
         A kept connection that the server has closed meanwhile is no failure: the request is sent
         again, on a new one, as nothing has come back yet.
 
+        Args:
+            path: that follows the endpoint's.
+            body: what is sent.
+            kind: its media type.
+
         Raises:
             UnreachedError: the endpoint cannot be reached.
-        EngineError: it broke off.
+            EngineError: it broke off.
         """
-        head = (
-            f"POST {self._path}/{path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
-        )
+        own = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        head = f"POST {self._path}/{path} HTTP/1.1\r\n{self._head}{own}\r\n"
         while True:
             connection = self._kept()
             kept = connection is not None
