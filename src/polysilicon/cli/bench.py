@@ -11,13 +11,14 @@ from rich.table import Table
 
 from polysilicon import units
 from polysilicon.cli.output import emit_json, json_option, out, progress
+from polysilicon.cli.parts import Verbs
 
 if TYPE_CHECKING:
     from polysilicon.catalog.machine import Machine
     from polysilicon.runtime.engines.native.bench import Bench, Row
 
 
-@click.group(epilog="Example:  polysilicon bench engine")
+@click.group(cls=Verbs, epilog="Example:  polysilicon bench engine")
 def command() -> None:
     """Measure beside what the machine can do."""
 

@@ -17,12 +17,13 @@ from polysilicon.catalog.processors import KINDS
 from polysilicon.cli.catalog_diff import diff_
 from polysilicon.cli.catalog_import import import_
 from polysilicon.cli.output import emit_json, json_option, out
+from polysilicon.cli.parts import Verbs
 from polysilicon.errors import InputError, nearest
 
 BLANK = "-"
 
 
-@click.group(epilog="Example:  polysilicon catalog list --kind gpu --limit 5")
+@click.group(cls=Verbs, epilog="Example:  polysilicon catalog list --kind gpu --limit 5")
 def command() -> None:
     """Look up what can be bought: processors, offers, prices, commitments, models."""
 

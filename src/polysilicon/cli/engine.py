@@ -11,6 +11,7 @@ import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from polysilicon.cli.output import emit_json, json_option, out, progress
+from polysilicon.cli.parts import Verbs
 
 if TYPE_CHECKING:
     from polysilicon.catalog.machine import Machine
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from polysilicon.runtime.engines.native.build import Built
 
 
-@click.group(epilog="Example:  polysilicon engine build")
+@click.group(cls=Verbs, epilog="Example:  polysilicon engine build")
 def command() -> None:
     """Fit the local engine to this CPU."""
 

@@ -7,10 +7,11 @@ from rich.table import Table
 
 from polysilicon import units
 from polysilicon.cli.output import download_bar, emit_json, json_option, out
+from polysilicon.cli.parts import Verbs
 from polysilicon.runtime import assets, models
 
 
-@click.group(epilog="Example:  polysilicon models list")
+@click.group(cls=Verbs, epilog="Example:  polysilicon models list")
 def command() -> None:
     """List and download local model files."""
 

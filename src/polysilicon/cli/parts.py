@@ -1,4 +1,4 @@
-"""Verbs in parts: groups whose commands are imported only when they are used."""
+"""Groups of verbs: what an unknown one may stand for, and commands imported only when used."""
 
 from __future__ import annotations
 
@@ -8,8 +8,29 @@ from typing import Any
 
 import click
 
+from polysilicon.errors import nearest
 
-class Parts(click.Group):
+
+class Verbs(click.Group):
+    """A group that says which of its commands one that it does not know may stand for."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for.
+
+        Raises:
+            click.UsageError: there is none of that name.
+        """
+        name = args[0]
+        known = name.startswith("-") or self.get_command(ctx, name) is not None
+        if not known and not ctx.resilient_parsing:
+            mend = nearest(name, self.list_commands(ctx), 1) or f"see {ctx.command_path} --help"
+            raise click.UsageError(f"No such command {name!r}; {mend}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class Parts(Verbs):
     """A group of commands that are each the `command` of a module of this folder.
 
     Args:

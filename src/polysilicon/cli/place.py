@@ -12,6 +12,7 @@ from polysilicon.catalog.fleet import write_fleet
 from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.cli.output import emit_json, json_option, out, waiting
 from polysilicon.cost.kinds import REFERENCE
+from polysilicon.disk import unread
 from polysilicon.errors import InputError
 from polysilicon.placement.place import Question, place
 from polysilicon.placement.rates import Sizing
@@ -87,7 +88,9 @@ def _names(asked: str) -> list[str]:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"larger than {_MOST_BYTES:,} bytes", where=asked)
         lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise unread(path, error) from error
+    except UnicodeDecodeError as error:
         raise InputError(f"cannot read: {error}", where=asked) from error
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not names:

@@ -10,8 +10,10 @@ import msgspec
 
 from polysilicon import catalog
 from polysilicon.cli.output import emit_json, json_option, out
+from polysilicon.cli.parts import Verbs
 from polysilicon.cli.plan_solving import effort_options, solving
 from polysilicon.cli.plan_update import update
+from polysilicon.errors import nearest
 from polysilicon.planning.answered import planned, source_of
 from polysilicon.planning.compose import Source
 from polysilicon.planning.difference import difference
@@ -26,12 +28,21 @@ INTERRUPTED = 130
 SOLVE = "solve"
 
 
-class _Planning(click.Group):
+class _Planning(Verbs):
     """A group in which what is none of its verbs is a problem to solve."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the verb in front that is left out."""
+        """Put the verb in front that is left out.
+
+        Raises:
+            click.UsageError: it is a verb that is written wrong, and no file.
+        """
         if args and args[0] not in (*self.commands, "-h", "--help"):
+            path = Path(args[0])
+            if not (args[0].startswith("-") or path.suffix or path.exists()):
+                mend = nearest(args[0], self.list_commands(ctx), 1)
+                if mend:
+                    raise click.UsageError(f"there is no verb and no file {args[0]!r}; {mend}", ctx)
             args = [SOLVE, *args]
         return super().parse_args(ctx, args)
 

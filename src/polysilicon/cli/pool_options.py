@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
+from polysilicon.disk import unread
 from polysilicon.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MOST_BYTES = 1024
+_MEND = "write into it what `polysilicon serve keys NAME --file keys.toml --join` prints"
 
 
 def key_option(command: F) -> F:
@@ -31,8 +33,11 @@ def read_key(path: Path | None) -> str | None:
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"no key: {error}", where=str(path)) from error
+    except OSError as error:
+        raise unread(path, error, _MEND, "the key") from error
+    except UnicodeDecodeError:
+        text = ""
     if not text or len(text) > _MOST_BYTES or not text.isprintable() or " " in text:
-        raise InputError("the file holds no key, which is one word", where=str(path))
+        what = "the file holds no key, which is one word"
+        raise InputError(what, where=str(path), mend=_MEND)
     return text

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import gc
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from polysilicon.cli.output import emit_json, json_option, progress
+from polysilicon.cli.parts import Verbs
 
 
 @click.group(
+    cls=Verbs,
     invoke_without_command=True,
     epilog="Example:  polysilicon serve --port 8000\n\nThen, from any program that speaks OpenAI's "
     "protocol:  OPENAI_BASE_URL=http://127.0.0.1:8000/v1\n\nTwo that share their tasks:  "
@@ -103,17 +103,17 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
     import uvloop  # noqa: PLC0415 - heavy
 
     from polysilicon.cli.running import fetch_model  # noqa: PLC0415 - heavy
-    from polysilicon.gateway.server import check, serve  # noqa: PLC0415 - heavy
+    from polysilicon.gateway.logs import log_to_stderr  # noqa: PLC0415 - with those below
+    from polysilicon.gateway.server import check, check_files, serve  # noqa: PLC0415 - heavy
     from polysilicon.gateway.settings import Settings  # noqa: PLC0415 - heavy
     from polysilicon.gateway.state import Gateway  # noqa: PLC0415 - heavy
 
     settings = Settings(**options)
     check(settings)
+    check_files(settings)
     fleet = str(settings.fleet) if settings.fleet else None
     fetch_model(settings.model, fleet, cluster=settings.ray is not None)
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.INFO)
-    for noisy in ("uvicorn", "httpx", "mcp"):  # their lines could hold what callers sent
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    log_to_stderr()
 
     def started(gateway: Gateway, address: str) -> None:
         names = ", ".join(pool.name for pool in gateway.machine.pools)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from polysilicon.disk import unread
 from polysilicon.errors import InputError
 from polysilicon.placement.types import Placement
 
@@ -24,7 +25,7 @@ def read_placement(path: Path) -> Placement:
             raise InputError(f"larger than {MOST_BYTES:,} bytes", where=str(path), mend=mend)
         return msgspec.json.decode(path.read_bytes(), type=Placement)
     except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=str(path), mend=mend) from error
+        raise unread(path, error, mend) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"no placement: {error}", where=str(path), mend=mend) from error
     except RecursionError as error:

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from polysilicon.disk import unread
 from polysilicon.errors import InputError
 
 MOST_ROWS = 50_000_000
@@ -112,7 +113,9 @@ def read_bill(path: Path) -> Bill:
                 span = _read_row(row, ran, left, f"{where}, row {rows.line_num}")
                 if row["ChargeCategory"] != "Purchase":  # that of a term may last for years
                     times = [min([*times[:1], span[0]]), max([*times[1:], span[1]])]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise unread(path, error) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read: {error}", where=where) from error
     if not times or times[1] <= times[0]:
         raise InputError("the bill has no charge", where=where)

@@ -14,6 +14,7 @@ from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.policy import Policy
 from polysilicon.cost.kinds import REFERENCE
+from polysilicon.disk import unread
 from polysilicon.errors import InputError
 from polysilicon.placement.program import Numbers
 from polysilicon.planning.dates import MONTHS_PER_YEAR, Calendar
@@ -151,7 +152,9 @@ def _read_csv(path: Path, name: str, calendar: Calendar) -> Numbers:
                 if month in found:
                     raise InputError(f"{row['month']} is there twice", where=place)
                 found[month] = _cell(row["amount"], f"{place}, amount")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise unread(path, error) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read: {error}", where=where) from error
     missing = [calendar.name(m) for m in range(calendar.months) if m not in found]
     if missing:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from polysilicon.disk import write_whole
+from polysilicon.disk import unread, write_whole
 from polysilicon.errors import InputError
 from polysilicon.planning.dates import MONTH, MOST_MONTHS
 from polysilicon.planning.file import ProblemFile
@@ -85,7 +85,7 @@ def read_plan(path: Path) -> PlanFile:
             raise InputError(f"larger than {MOST_BYTES:,} bytes", where=where)
         found = msgspec.json.decode(path.read_bytes(), type=PlanFile)
     except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=where, mend=mend) from error
+        raise unread(path, error, mend) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"it is no plan file: {error}", where=where, mend=mend) from error
     except RecursionError as error:
