@@ -19,11 +19,13 @@ import pytest
 from polysilicon import catalog
 from polysilicon.catalog.chips.found import Chip
 from polysilicon.catalog.chips.hardware import Hardware
+from polysilicon.catalog.machine import detect
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.access import add_key
 from polysilicon.gateway.errors import ApiError
-from polysilicon.gateway.joined import register
+from polysilicon.gateway.joined import asking, register
 from polysilicon.gateway.joined import serving as joining
+from polysilicon.gateway.joined.asking import Wanted, ask
 from polysilicon.gateway.joined.joiner import (
     Place,
     check_gateway,
@@ -32,7 +34,6 @@ from polysilicon.gateway.joined.joiner import (
     stay,
     try_out,
 )
-from polysilicon.gateway.joined.serving import Wanted
 from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest
 from polysilicon.gateway.settings import Settings
 from scripted_endpoint import Endpoint
@@ -289,7 +290,7 @@ def test_a_name_that_another_machine_keeps_is_told_soon(far):
         threading.Thread(target=server.serve_forever).start()
         place = Place(gateway=f"http://127.0.0.1:{server.server_port}", pool="n")
         with pytest.raises(InputError, match="HTTP 409"):
-            asyncio.run(try_out(place, told, asyncio.Event(), beat_s=0.02))
+            asyncio.run(try_out(place, told, beat_s=0.02))
         server.shutdown()
     assert held == [3, 2]
 
@@ -335,7 +336,7 @@ def test_nothing_is_measured_for_a_gateway_that_would_refuse(tmp_path, monkeypat
 
     def refused(gateway: str, **fields: Any) -> None:
         wanted = Wanted(gateway=gateway, folder=tmp_path / "pool", **fields)
-        asyncio.run(joining.join(wanted, lambda _: None, lambda _: None, time.time))
+        asyncio.run(joins(wanted, lambda _: None))
 
     with serving(tmp_path, fleet=tools_only(tmp_path)) as served:
         port = int(served.address.rpartition(":")[2])
@@ -387,12 +388,12 @@ def test_this_machine_joins_with_its_own_engine(tmp_path, local_model, monkeypat
     with serving(tmp_path, fleet=tools_only(tmp_path)) as served:
         wanted = Wanted(gateway=served.address, name="this-one", folder=tmp_path / "pool",
                         model=str(local_model))  # fmt: skip
-        asyncio.run(joining.join(wanted, lambda _: None, joined, lambda: 0.5))
+        asyncio.run(joins(wanted, joined))
         assert names(served) == ["here"]
     ((found, answer),) = answers
     assert answer.headers["x-polysilicon-pool"] == "this-one"
     assert json.loads(answer.content)["usage"]["completion_tokens"] == 2
-    assert (found.hardware.cores, found.pool) == (joining.detect().cores, "this-one")
+    assert (found.hardware.cores, found.pool) == (detect().cores, "this-one")
     assert "monty" in found.sandboxes
     assert listed[-1]["sandboxes"] == list(found.sandboxes)
 
@@ -423,6 +424,12 @@ def test_an_engine_on_loopback_is_passed_on_to_a_gateway_elsewhere(tmp_path, far
         copies = msgspec.structs.replace(wanted, endpoints=wanted.endpoints * 2)
         assert asyncio.run(asked(copies, "127.0.0.1")) == ("hello there", "scripted")
         assert [pool.concurrency for pool in joining._fleet(copies, "n").pool[1:]] == [4, 4]
+
+
+async def joins(wanted: Wanted, joined: Any) -> None:
+    """Join as the command does."""
+    asked = await ask(wanted, lambda _: None)
+    await joining.join(asked, lambda _: None, joined, lambda: 0.5)
 
 
 def test_a_second_process_leaves_the_key_of_the_first(tmp_path):
@@ -470,11 +477,11 @@ def test_the_log_has_no_more_of_an_endpoint_than_its_port(tmp_path, far, caplog)
 def test_what_a_machine_costs_is_told(monkeypatch):
     l4 = Chip(kind="gpu", chip="NVIDIA L4", processor="NVIDIA L4", family="nvidia")
     gpu = msgspec.structs.replace(GRAVITON, accelerators=(l4,))
-    monkeypatch.setattr(joining, "hardware_of", lambda *_, **__: gpu)
+    monkeypatch.setattr(asking, "hardware_of", lambda *_, **__: gpu)
 
     def priced(**fields: Any) -> dict[str, Any]:
         wanted = Wanted(gateway="http://127.0.0.1:8000", **fields)
-        return joining._known(wanted, joining.detect(), lambda _: None).priced
+        return asking.known_of(wanted, detect(), lambda _: None).priced
 
     with pytest.raises(InputError, match="nothing tells what a machine with NVIDIA L4 costs"):
         priced()

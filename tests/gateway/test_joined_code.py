@@ -188,7 +188,7 @@ def test_only_the_key_that_was_made_for_it_runs_code(tmp_path: Path) -> None:
         far.call(far.gateway.reload)
 
         def post(data: bytes, key: str) -> Any:
-            headers = {"authorization": f"Bearer {key}", "content-type": "application/msgpack"}
+            headers = {"authorization": f"Bearer {key}"}
             return far.client.post("/v1/code", content=data, headers=headers)
 
         assert post(body, "none").status_code == 401

@@ -52,8 +52,8 @@ def command(gateway: str, key_file: Path | None, as_json: bool, **options: Any) 
     import psutil  # noqa: PLC0415 - heavy, and not for --help
     import uvloop  # noqa: PLC0415
 
+    from polysilicon.gateway.joined.asking import Wanted, ask  # noqa: PLC0415
     from polysilicon.gateway.joined.joiner import check_gateway  # noqa: PLC0415
-    from polysilicon.gateway.joined.serving import Wanted, join  # noqa: PLC0415
 
     if options["endpoints"] and not options["model"]:
         raise InputError("--endpoint needs --model", mend="give the model's name there")
@@ -73,7 +73,14 @@ def command(gateway: str, key_file: Path | None, as_json: bool, **options: Any) 
 
     wanted = Wanted(gateway=check_gateway(gateway), key=read_key(key_file), **options)
     began_s = psutil.Process().create_time()
-    uvloop.run(join(wanted, tell, joined, lambda: time.time() - began_s))
+
+    async def work() -> None:
+        asked = await ask(wanted, tell)
+        from polysilicon.gateway.joined.serving import join  # noqa: PLC0415 - heavy: a second
+
+        await join(asked, tell, joined, lambda: time.time() - began_s)
+
+    uvloop.run(work())
 
 
 def _words(found: Joined) -> str:

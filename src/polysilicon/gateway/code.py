@@ -20,7 +20,7 @@ from polysilicon.runtime.cluster.wire import CodeMessage, Ended, Event, encode, 
 from polysilicon.runtime.here import Here
 from polysilicon.runtime.results import encode_result
 
-MSGPACK = "application/msgpack"
+BYTES = "application/octet-stream"
 
 _decode = msgspec.msgpack.Decoder(CodeMessage).decode
 
@@ -43,7 +43,7 @@ async def ran(request: Request) -> Response:
         events.append(await _event(gateway.machine.here, message))
 
     await unless_left(request.receive, work())
-    return Response(encode(events[0]), media_type=MSGPACK)
+    return Response(encode(events[0]), media_type=BYTES)
 
 
 async def _event(here: Here, message: CodeMessage) -> Event:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from polysilicon.gateway.bodies import ChatBody, CompletionBody
-from polysilicon.gateway.code import MSGPACK
+from polysilicon.gateway.code import BYTES
 from polysilicon.gateway.embeddings import EmbeddingBody
 from polysilicon.gateway.joined.routes import JoinQuery, LeaveQuery
 from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest, PoolList
@@ -149,7 +149,7 @@ OPERATIONS = (
     Operation(method="delete", path="/v1/pools/{name}", does="Let a machine go.",
               query=LeaveQuery, gives={204: None}),
     Operation(method="post", path="/v1/code", does="Run code in a sandbox, for who joined.",
-              takes={MSGPACK: _BYTES}, gives={200: {MSGPACK: _BYTES}}),
+              takes={BYTES: _BYTES}, gives={200: {BYTES: _BYTES}}),
     Operation(method="get", path="/healthz", does="Tell that the gateway lives.",
               gives={200: Health}),
     Operation(method="get", path="/readyz", does="Tell whether calls are taken.",

@@ -18,6 +18,7 @@ from polysilicon.catalog.policy import read_policy
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.access import read_keys
 from polysilicon.gateway.app import SERVICES, make_app
+from polysilicon.gateway.listening import listening
 from polysilicon.gateway.protocol import BoundedHttp
 from polysilicon.gateway.settings import Settings, is_loopback
 from polysilicon.gateway.state import Gateway, opened
@@ -124,30 +125,6 @@ def check_files(settings: Settings) -> None:
         read_placement(settings.placement)
     if settings.plan is not None:
         read_plan(settings.plan)
-
-
-def listening(settings: Settings) -> socket.socket:
-    """Return the socket to listen on.
-
-    Raises:
-        InputError: the address cannot be had.
-    """
-    where = f"{settings.host}:{settings.port}"
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, proto)
-    except (OSError, OverflowError) as error:
-        raise InputError(f"no such address: {error}", where=where) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        mend = "another program may listen there; give another --port"
-        raise InputError(f"cannot listen: {error.strerror}", where=where, mend=mend) from error
-    return listener
 
 
 def _address(settings: Settings, listener: socket.socket) -> str:

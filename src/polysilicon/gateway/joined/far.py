@@ -9,7 +9,7 @@ from contextlib import closing
 import msgspec
 
 from polysilicon.errors import EngineError, InputError, LostError, UnreachedError
-from polysilicon.gateway.code import MSGPACK
+from polysilicon.gateway.code import BYTES
 from polysilicon.gateway.guard import MOST_BODY_BYTES
 from polysilicon.runtime.cluster.wire import Ended, Failed, encode, error_of, message_of
 from polysilicon.runtime.engines.forward import Forwarder
@@ -89,7 +89,7 @@ class FarSandboxes:
         return self._done(data)
 
     async def _answer(self, body: bytes) -> tuple[int, bytes]:
-        with closing(await self._forwarder.post("code", body, MSGPACK)) as answer:
+        with closing(await self._forwarder.post("code", body, BYTES)) as answer:
             return answer.status, await answer.whole(_MOST_BYTES)
 
     def _done(self, data: bytes) -> Done:

@@ -118,19 +118,13 @@ async def stay(
                 await client.delete(path, params={"id": request.id}, timeout=beat_s)
 
 
-async def try_out(
-    place: Place, request: JoinRequest, leaving: asyncio.Event, beat_s: float = BEAT_S
-) -> JoinAnswer | None:
-    """Ask what would become of a machine that neither serves yet nor was measured.
+async def try_out(place: Place, request: JoinRequest, beat_s: float = BEAT_S) -> None:
+    """Ask whether a machine would be taken that neither serves yet nor was measured.
 
     Args:
         place: where.
         request: what the machine is, as far as that is known.
-        leaving: ends this when it is set.
-        beat_s: seconds between two questions.
-
-    Returns:
-        None where the machine is to leave.
+        beat_s: seconds between two questions, where its name may soon be free.
 
     Raises:
         InputError: the gateway would refuse it.
@@ -138,7 +132,8 @@ async def try_out(
     """
     async with place.client() as client:
         body = msgspec.json.encode(request)
-        return await _first(client, f"/v1/pools/{place.pool}?trial=true", body, leaving, beat_s)
+        path = f"/v1/pools/{place.pool}?trial=true"
+        await _first(client, path, body, asyncio.Event(), beat_s)
 
 
 async def _first(

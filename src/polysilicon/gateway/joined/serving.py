@@ -3,85 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from polysilicon import catalog
-from polysilicon.catalog.chips.devices import bindings
-from polysilicon.catalog.chips.hardware import Hardware, hardware_of, offer_of
+from polysilicon.catalog.chips.hardware import Hardware
 from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, write_fleet
-from polysilicon.catalog.machine import PRICE_VARIABLE, Machine, detect, local_offer
-from polysilicon.catalog.offers import Offer, Price
-from polysilicon.cost.declared import Mismatch, mismatches
+from polysilicon.catalog.machine import Machine
+from polysilicon.cost.declared import Mismatch
 from polysilicon.cost.profile import CoreSpeed, find_profile, profile_path, write_profile
 from polysilicon.errors import InputError
 from polysilicon.gateway.access import add_key
-from polysilicon.gateway.joined.joiner import Place, pool_name, shown_address, stay, try_out
-from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest, Name, Work
+from polysilicon.gateway.joined.asking import Asked, Tell, Wanted, check_strictly, served_by, url
+from polysilicon.gateway.joined.joiner import stay
+from polysilicon.gateway.joined.types import JoinAnswer
 from polysilicon.gateway.logs import log_to_stderr
-from polysilicon.gateway.server import listening, serve
-from polysilicon.gateway.settings import Settings, is_loopback
+from polysilicon.gateway.server import serve
+from polysilicon.gateway.settings import Settings
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.calibration.measure import calibrate
 from polysilicon.runtime.calibration.rows import write_rows
 from polysilicon.runtime.folder import locked
-from polysilicon.runtime.models import DEFAULT_MODEL
 from polysilicon.runtime.sandboxes import SANDBOXES, available
-
-Tell = Callable[[str], None]
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """How a machine is to join.
-
-    Attributes:
-        gateway: its address.
-        key: of the gateway; None where it asks for none.
-        name: of the pool; None for the host's.
-        offer: that the machine is said to be of; None for what its firmware says.
-        region: where it is.
-        price: which of the offer's prices holds.
-        strict: a machine that is not as its offer says does not join.
-        serves: what it does; None for both, or for models alone where the gateway reaches the
-            engine itself.
-        model: that it serves; None for the default one.
-        endpoints: engines that are there already, with the same model; none to serve its own.
-        concurrency: steps of models at once.
-        listen: address to listen on.
-        port: to listen on; 0 for any.
-        folder: of the journal; None for `runs/pool-NAME`.
-    """
-
-    gateway: str
-    key: str | None = None
-    name: str | None = None
-    offer: str | None = None
-    region: str = ""
-    price: Price = "on-demand"
-    strict: bool = False
-    serves: Work | None = None
-    model: str | None = None
-    endpoints: tuple[str, ...] = ()
-    concurrency: int = 8
-    listen: str = "127.0.0.1"
-    port: int = 0
-    folder: Path | None = None
-
-    def direct(self, address: str) -> bool:
-        """Tell whether the gateway reaches the engine itself, as this machine at `address`."""
-        if len(self.endpoints) != 1:
-            return False
-        inner = is_loopback(urlsplit(self.endpoints[0]).hostname or "")
-        return not inner or is_loopback(address)
 
 
 class Joined(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,27 +60,13 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class _Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the machine before it is measured; `priced` are fields of a `JoinRequest`.
-
-    `declared` is the offer that it is said to be of; None where nobody says.
-    """
-
-    hardware: Hardware
-    offer: str
-    declared: Offer | None
-    priced: dict[str, Any]
-
-
 async def join(
-    wanted: Wanted, tell: Tell, joined: Callable[[Joined], None], since_s: Callable[[], float]
+    asked: Asked, tell: Tell, joined: Callable[[Joined], None], since_s: Callable[[], float]
 ) -> None:
     """Join a gateway with this machine, and serve it until SIGTERM or Ctrl-C.
 
-    The gateway is asked whether it would take the machine before that is measured for minutes.
-
     Args:
-        wanted: how.
+        asked: how, and that the gateway would take it.
         tell: takes progress, for a person.
         joined: called once it has joined.
         since_s: tells the seconds since that was asked for.
@@ -143,28 +75,16 @@ async def join(
         InputError: the gateway refuses the machine, or it is not as its offer says.
         PolysiliconError: the gateway cannot be reached.
     """
-    name = _name(wanted.name)
-    address = shown_address(wanted.listen, wanted.gateway)
-    if not wanted.direct(address):
-        _check_port(wanted)
-    machine = detect()
-    known = _known(wanted, machine, tell)
-    leaving = asyncio.Event()
-    place = Place(gateway=wanted.gateway, pool=name, key=wanted.key)
-    request = JoinRequest(
-        id=secrets.token_hex(16), endpoint=_url(address, wanted.port),
-        concurrency=wanted.concurrency, region=wanted.region, strict=wanted.strict,
-        hardware=known.hardware, **known.priced, **_served_by(wanted, address, wanted.model),
-    )  # fmt: skip
-    if await try_out(place, request, leaving) is None:
-        return
-    speed = await _speed(wanted, machine, tell)
-    _check_strictly(wanted, known, speed)
+    wanted, known, leaving = asked.wanted, asked.known, asyncio.Event()
+    speed = await _speed(wanted, asked.machine, tell)
+    check_strictly(wanted, known, speed)
+    name = asked.place.pool
     with _until_signals(leaving):
-        async with _endpoint(wanted, name, address, leaving) as (endpoint, key, model):
+        async with _endpoint(wanted, name, asked.address, leaving) as (endpoint, key, model):
+            boxes = tuple(box for box in SANDBOXES if available(box) is None)
             request = msgspec.structs.replace(
-                request, endpoint=endpoint, key=key, core_speed=speed,
-                **_served_by(wanted, address, model),
+                asked.request, endpoint=endpoint, key=key, core_speed=speed,
+                **served_by(wanted, asked.address, model, boxes),
             )  # fmt: skip
 
             def told(answer: JoinAnswer) -> None:
@@ -178,82 +98,7 @@ async def join(
                     )
                 )  # fmt: skip
 
-            await stay(place, request, told, leaving)
-
-
-def _served_by(wanted: Wanted, address: str, model: str | None) -> dict[str, Any]:
-    """Return what a machine serves, as fields of a `JoinRequest`."""
-    found: dict[str, Any] = {}
-    if wanted.serves != "code":
-        name = model or DEFAULT_MODEL
-        patterns = (f"llm:{name}", f"embed:{name}")
-        found = {"model": name, "serves": patterns[:1] if wanted.endpoints else patterns}
-    if wanted.serves != "models" and not wanted.direct(address):
-        found["sandboxes"] = tuple(box for box in SANDBOXES if available(box) is None)
-    return found
-
-
-def _url(address: str, port: int | str) -> str:
-    """Return the base URL of this machine; without a port while that is not known."""
-    host = f"[{address}]" if ":" in address else address
-    return f"http://{host}{f':{port}' if port else ''}/v1"
-
-
-def _check_port(wanted: Wanted) -> None:
-    """Raise `InputError` where this machine could not listen."""
-    where = Settings(folder=Path(), host=wanted.listen, port=wanted.port)
-    listening(where).close()
-
-
-def _name(given: str | None) -> str:
-    """Return the name of the pool.
-
-    Raises:
-        InputError: no pool may be called so.
-    """
-    if given is None:
-        return pool_name(socket.gethostname())
-    try:
-        return msgspec.convert(given, Name)
-    except msgspec.ValidationError as error:
-        mend = "1 to 63 of a-z, 0-9, '.', '_' and '-'"
-        raise InputError("no name of a pool", where=f"--name {given}", mend=mend) from error
-
-
-def _known(wanted: Wanted, machine: Machine, tell: Tell) -> _Known:
-    """Return what is known of this machine without measuring it.
-
-    Raises:
-        InputError: there is no such offer, or the machine is not as that says.
-    """
-    facts = catalog.load()
-    hardware = hardware_of(facts, machine=machine, nvml=bindings())
-    offer = wanted.offer or offer_of(hardware, facts)
-    if not offer:
-        if hardware.accelerators and not os.environ.get(PRICE_VARIABLE):
-            what = f"nothing tells what a machine with {hardware.processor.name} costs"
-            raise InputError(what, mend=f"give --offer, or set {PRICE_VARIABLE}")
-        like = local_offer(facts, machine)
-        tell(f"no offer is declared: {like.note}")
-        priced: dict[str, Any] = {"usd_per_hour": like.usd_per_hour()}
-        return _Known(hardware=hardware, offer=like.note, declared=None, priced=priced)
-    declared = facts.offer(offer, wanted.region or None)
-    declared.usd_per_hour(wanted.price)
-    priced = {"offer": offer, "price": wanted.price}
-    known = _Known(hardware=hardware, offer=offer, declared=declared, priced=priced)
-    _check_strictly(wanted, known, None)
-    return known
-
-
-def _check_strictly(wanted: Wanted, known: _Known, speed: CoreSpeed | None) -> None:
-    """Raise `InputError` where a machine must be as its offer says, and is not."""
-    if known.declared is None or not wanted.strict:
-        return
-    found = mismatches(known.declared, known.hardware, speed)
-    if found:
-        told = "; ".join(f"{m.what} is {m.found}, {m.declared} declared" for m in found)
-        what = f"this machine is not as {known.offer} is: {told}"
-        raise InputError(what, mend="leave out --strict")
+            await stay(asked.place, request, told, leaving)
 
 
 async def _speed(wanted: Wanted, machine: Machine, tell: Tell) -> CoreSpeed | None:
@@ -284,7 +129,7 @@ async def _endpoint(
     folder = wanted.folder or Path("runs") / f"pool-{name}"
     with _owned(folder / "own") as own:
         async with _served(wanted, name, folder, own, leaving) as (port, key, model):
-            yield _url(address, port), key, model
+            yield url(address, port), key, model
 
 
 @contextmanager
