@@ -113,7 +113,8 @@ def test_a_price_at_which_an_offer_pays_makes_it_pay(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(placing, "sites_of", cheaper(share))
         taken, _ = ask(load)
         # The last machines may be of any kind, by what is left over for them.
-        mine = [pool for pool in taken.pools if (pool.role, pool.model) == (change.role, change.model)]
+        what = change.role, change.model
+        mine = [pool for pool in taken.pools if (pool.role, pool.model) == what]
         assert (max(mine, key=lambda pool: pool.units).offer == change.offer) == pays
         monkeypatch.undo()
 

@@ -39,6 +39,10 @@ def crowd(count: int = 150) -> Workload:
     return Workload.from_records(records)
 
 
+def attained(steps: list[StepRecord], moment_s: float) -> float:
+    return sum(step.end_s - step.start_s for step in steps if step.end_s <= moment_s)
+
+
 def expected(steps: list[StepRecord]) -> tuple[dict[tuple[str, str], float], dict[str, Any]]:
     """Return what the runtime expects to be left of each task when each of its steps is ready."""
     tasks: dict[str, list[StepRecord]] = {}
@@ -49,8 +53,7 @@ def expected(steps: list[StepRecord]) -> tuple[dict[tuple[str, str], float], dic
     moments = [(end_s, 0, task, None) for task, end_s in ends.items()]
     moments += [(step.ready_s, 1, step.task_id, step) for step in steps]
     for moment_s, _, task, step in sorted(moments, key=lambda one: one[:3]):
-        had = [one for one in tasks[task] if one.end_s <= moment_s]
-        attained_s = sum(one.end_s - one.start_s for one in had)
+        attained_s = attained(tasks[task], moment_s)
         if step is None:
             lengths.ended(tasks[task][0].agent, attained_s)
         else:
@@ -77,10 +80,7 @@ def test_the_simulator_takes_who_the_runtime_would(tmp_path: Path) -> None:
         waiting = [one for one in steps if one.ready_s <= step.start_s <= one.start_s]
         known = [left[one.task_id, one.step_id] for one in waiting]
         assert chosen(waiting, known, step.start_s) is step
-        had = [
-            sum(done.end_s - done.start_s for done in tasks[one.task_id] if done.end_s <= one.ready_s)
-            for one in waiting
-        ]
+        had = [attained(tasks[one.task_id], one.ready_s) for one in waiting]
         crowded += len(waiting) > 1
         other += chosen(waiting, had, step.start_s) is not step
     # Others would have gone first by the service that their tasks have had.

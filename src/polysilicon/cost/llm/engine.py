@@ -270,9 +270,7 @@ def _decodes(grid: Sequence[int], lines: Numbers, slots: int) -> tuple[Numbers, 
     return base_s, more_s / np.maximum(sequences, 1.0)
 
 
-def _prefill(
-    law: LlmLaw, usual: Usual, batch: int, holds: float
-) -> tuple[Numbers, Numbers, float]:
+def _prefill(law: LlmLaw, usual: Usual, batch: int, holds: float) -> tuple[Numbers, Numbers, float]:
     """Return a grid of prompt tokens, seconds of an iteration with each, and those of a pair."""
     tokens = np.arange(0.0, batch + 1.0, _STEP_TOKENS)
     most = max(holds - usual.output, 1.0)
