@@ -1,11 +1,11 @@
 """Whether plans and the simulator take an engine to do as much: by offer, model, tokens and load.
 
 A plan (as a placement) takes the seconds of a machine that steps need from the cost model; the
-simulator plays the iterations of its engine. Here a machine that is never idle is given forty
+simulator plays the iterations of its engines. Here a machine that is never idle is given forty
 steps for each of its slots, and the seconds that it is said to need are set against those in which
-the simulator has done them. The last table names the cases that differ most.
+the simulator has done them. Of either kind of machines those cases are named that differ most.
 
-Run: .venv/bin/python benchmarks/agreement.py
+Run: .venv/bin/python benchmarks/agreement.py [CPUs|accelerators]
 """
 
 from __future__ import annotations
@@ -29,15 +29,43 @@ from polysilicon.workload.record import StepRecord
 from polysilicon.workload.workload import Workload
 
 SEED, ROUNDS = 7, 40
-CPUS = (
-    "aws/m9g.2xlarge", "aws/m9g.4xlarge", "aws/m8g.24xlarge", "gcp/c4-standard-16",
-    "azure/Standard_D16as_v6", "aws/m7i.2xlarge",
-)  # fmt: skip
-GPUS = ("aws/g6.xlarge", "gcp/g2-standard-4", "aws/p5.4xlarge")
-ON_CPUS = ("qwen2.5-0.5b-instruct", "gemma-2-2b-it", "qwen3-4b", "llama-3.1-8b-instruct")
-ON_GPUS = ("qwen3-4b", "llama-3.1-8b-instruct")
-LOADS = (1, 2, 4, 8, 16, 32)
+LOADS = (1, 2, 4, 8, 16, 32, 64)
 WORST = 8
+
+
+class Machines(msgspec.Struct, frozen=True, kw_only=True):
+    """Machines that hold models, each copy on so many accelerators; None on CPUs."""
+
+    offers: tuple[str, ...]
+    models: tuple[str, ...]
+    count: int | None = None
+
+
+SMALL = ("qwen3-4b", "llama-3.1-8b-instruct")
+ON = {
+    "CPUs": (
+        Machines(
+            offers=(
+                "aws/m9g.2xlarge", "aws/m9g.4xlarge", "aws/m8g.24xlarge", "gcp/c4-standard-16",
+                "azure/Standard_D16as_v6", "aws/m7i.2xlarge",
+            ),
+            models=("qwen2.5-0.5b-instruct", "gemma-2-2b-it", *SMALL),
+        ),
+    ),
+    "accelerators": (
+        Machines(
+            offers=(
+                "aws/g6.xlarge", "gcp/g2-standard-4", "aws/g6e.xlarge",
+                "azure/Standard_NC24ads_A100_v4", "aws/p5.4xlarge", "aws/p6-b200.48xlarge",
+            ),
+            models=SMALL, count=1,
+        ),
+        Machines(offers=("aws/p5.48xlarge",), models=("llama-3.3-70b-instruct",), count=4),
+        Machines(offers=("aws/p5en.48xlarge",), models=("gpt-oss-120b",), count=2),
+        Machines(offers=("aws/p6-b200.48xlarge",), models=("deepseek-r1",), count=8),
+        Machines(offers=("aws/trn1.32xlarge",), models=("llama-3.1-8b-instruct",), count=16),
+    ),
+}  # fmt: skip
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,11 +112,12 @@ def steps_of(model: str, tokens: Tokens, count: int) -> Workload:
     )  # fmt: skip
 
 
-def case(name: str, model: str, tokens: Tokens, at_once: int) -> Case | None:
+def case(name: str, model: str, count: int | None, tokens: Tokens, at_once: int) -> Case | None:
     """Set a plan's seconds against the simulator's; None where there is no basis."""
     facts = catalog.load()
-    offer, count = facts.offer(name), 1 if name in GPUS else None
-    steps = steps_of(model, tokens, ROUNDS * at_once)
+    offer = facts.offer(name)
+    copies = 1 if count is None else (offer.accelerators or 1) // count
+    steps = steps_of(model, tokens, ROUNDS * at_once * copies)
     # At 3,600 dollars an hour dollars are seconds of the machine.
     load = Load(concurrency=at_once, serving=Serving(count=count))
     said = estimate_all(batch_of(steps), offer, load, facts, OwnPrice(usd_per_hour=3600.0))
@@ -96,7 +125,7 @@ def case(name: str, model: str, tokens: Tokens, at_once: int) -> Case | None:
         return None
     pool = Pool(
         name="p", offer=name, units=1, serves=("llm:*",), engine="openai", model=model,
-        concurrency=at_once, count=count, price=OwnPrice(usd_per_hour=1.0),
+        concurrency=at_once * copies, count=count, price=OwnPrice(usd_per_hour=1.0),
     )  # fmt: skip
     played_s = simulate(steps, Fleet(pool=(pool,))).sim_s
     off = float(said["cost_usd"].sum()) / played_s - 1.0
@@ -105,9 +134,13 @@ def case(name: str, model: str, tokens: Tokens, at_once: int) -> Case | None:
 
 def main() -> None:
     """Print all tables."""
-    console = Console(file=sys.stdout, width=110)
-    for kind, offers, models in (("CPUs", CPUS, ON_CPUS), ("GPUs", GPUS, ON_GPUS)):
-        grid = product(offers, models, TOKENS, LOADS)
+    console = Console(file=sys.stdout, width=130)
+    for kind in sys.argv[1:] or ON:
+        grid = (
+            one
+            for machines in ON[kind]
+            for one in product(machines.offers, machines.models, [machines.count], TOKENS, LOADS)
+        )
         found = [one for asked in grid if (one := case(*asked)) is not None]
         table = Table(title=f"{kind}: plan over simulator, from least to most", box=None)
         table.add_column("steps")

@@ -223,12 +223,36 @@ def test_the_shape_of_the_steps_is_kept():
     assert said.tpot_high_s.shape == said.basis.shape == (3,)
 
 
-def test_a_step_answers_for_its_part_of_the_machine_while_it_runs():
+def test_a_step_answers_for_its_part_of_the_machine_while_it_is_in_the_engine():
     one = numbers(1000), numbers(0), numbers(100)
-    for concurrency in (1, 8):
-        said = law(concurrency=concurrency).seconds(*one)
-        service_s = said.ttft_s + 99 * said.tpot_s
-        assert said.machine_s == pytest.approx(service_s / 8 / concurrency)
+    request_s = np.exp(VALUES["request_s", ""])
+    alone = law(concurrency=1).seconds(*one)
+    assert alone.machine_s * 8 == pytest.approx(alone.ttft_s + 99 * alone.tpot_s - request_s)
+    together = law(concurrency=8).seconds(*one)
+    said_s = together.ttft_s + 99 * together.tpot_s - request_s
+    assert together.machine_s * 8 * 8 == pytest.approx(said_s, rel=0.01)
+
+
+def test_passes_make_up_what_steps_take_with_corrections_too():
+    fit_ = fit(ttft=[(1000, 100, 0.3)] * 3, tpot=[(1000, 100, -0.2)] * 3)
+    one = numbers(1000), numbers(0), numbers(100)
+    for concurrency in (2, 8, 32):
+        plain_, said = (law(f, concurrency=concurrency).seconds(*one) for f in (None, fit_))
+        found = plain((1000, 0, 100), concurrency)
+        assert plain_.passes.decode_s == pytest.approx(found.iteration_s)
+        before_s = (found.request_s + found.beside_s) * said.ttft_s / found.ttft_s
+        rest_s = said.ttft_s - before_s + 99 * (said.tpot_s - said.passes.decode_s)
+        assert said.passes.prompt_s * concurrency == pytest.approx(rest_s)
+        assert said.passes.decode_s / said.tpot_s == pytest.approx(found.iteration_s / found.tpot_s)
+        assert said.passes.alone_s < said.passes.decode_s
+
+
+def test_no_prompt_takes_less_than_its_arithmetic():
+    for output in (1, 2, 5):
+        tokens = numbers(500), numbers(0), numbers(output)
+        found = plain((500, 0, output), 2)
+        said = law(concurrency=2).seconds(*tokens)
+        assert said.passes.prompt_s >= found.each_s
 
 
 def test_a_longer_queue_makes_no_step_cheaper():

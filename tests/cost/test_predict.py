@@ -5,7 +5,7 @@ import pytest
 
 from polysilicon import catalog
 from polysilicon.catalog.measurements import Measurement
-from polysilicon.cost.llm.law import Seconds
+from polysilicon.cost.llm.law import Passes, Seconds
 from polysilicon.cost.predict import (
     Prediction,
     Refusal,
@@ -45,6 +45,7 @@ def seconds(ttft_s, tpot_s, wide=1.5):
         ttft_s=ttft_s * one, ttft_low_s=ttft_s / wide * one, ttft_high_s=ttft_s * wide * one,
         tpot_s=tpot_s * one, tpot_low_s=tpot_s / wide * one, tpot_high_s=tpot_s * wide * one,
         basis=np.zeros(1, dtype=np.int8),
+        passes=Passes(prompt_s=one, decode_s=one, alone_s=one, batches=one),
     )  # fmt: skip
 
 

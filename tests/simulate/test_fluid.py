@@ -30,11 +30,12 @@ def _both(work: Workload, fleet: Fleet, policy: Policy | None = None) -> tuple[R
 
 
 def _tools(count: int, rate_per_s: float, *, alike: bool = False) -> Workload:
+    """Return tasks of nobody, of which nothing is expected: they go first come, first served."""
     rng = np.random.default_rng(2)
     arrivals = np.cumsum(rng.exponential(1.0 / rate_per_s, count))
     work_s = np.ones(count) if alike else rng.exponential(1.0, count)
     return Workload.from_records(
-        tool(f"t{n:06d}", "1", at, cpu_s=cpu)
+        tool(f"t{n:06d}", "1", at, cpu_s=cpu, agent=None)
         for n, (at, cpu) in enumerate(zip(arrivals.tolist(), work_s.tolist(), strict=True))
     )
 

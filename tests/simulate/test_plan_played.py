@@ -10,7 +10,7 @@ from polysilicon import catalog
 from polysilicon.catalog.fleet import Fleet, OwnPrice, Pool
 from polysilicon.cost.batch import batch_of
 from polysilicon.cost.bulk import estimate_all
-from polysilicon.cost.types import Load
+from polysilicon.cost.types import Load, Serving
 from polysilicon.simulate import simulate
 from polysilicon.workload.files import write as write_workload
 from polysilicon.workload.record import StepRecord
@@ -111,10 +111,12 @@ def chats(
     )  # fmt: skip
 
 
-def flooded(played: Workload, offer: str, model: str, at_once: int) -> float:
+def flooded(
+    played: Workload, offer: str, model: str, at_once: int, count: int | None = None
+) -> float:
     """Return the seconds in which a machine that is never idle has done all of it."""
     pool = Pool(name="p", offer=offer, units=1, serves=("llm:*",), engine="openai", model=model,
-                concurrency=at_once, price=OwnPrice(usd_per_hour=0.25))  # fmt: skip
+                concurrency=at_once, count=count, price=OwnPrice(usd_per_hour=0.25))  # fmt: skip
     return simulate(played, Fleet(pool=(pool,))).sim_s
 
 
@@ -141,10 +143,11 @@ def test_engines_cost_and_do_in_a_week_what_the_plan_says(tmp_path):
     assert done == pytest.approx(bought.utilisation * way.busy, rel=0.05)
 
 
-CHAT, ANSWERS, READING = (
+CHAT, ANSWERS, READING, LABEL = (
     ((500, 1500), (100, 300)),
     ((50, 200), (200, 600)),
     ((2000, 6000), (20, 99)),
+    ((200, 800), (2, 8)),
 )
 
 
@@ -176,13 +179,45 @@ def test_an_engine_on_a_cpu_does_what_is_reckoned_with(offer, model, tokens, at_
 
 
 @pytest.mark.parametrize(
-    ("offer", "model"),
-    [("aws/m9g.2xlarge", "qwen3-4b"), ("gcp/c4-standard-16", "gemma-2-2b-it")],
+    ("offer", "count", "model", "tokens", "at_once"),
+    [
+        ("aws/g6.xlarge", 1, "llama-3.1-8b-instruct", LABEL, 1),
+        ("aws/g6.xlarge", 1, "llama-3.1-8b-instruct", CHAT, 32),
+        ("aws/g6.xlarge", 1, "llama-3.1-8b-instruct", READING, 8),
+        ("gcp/g2-standard-4", 1, "qwen3-4b", LABEL, 64),
+        ("gcp/g2-standard-4", 1, "qwen3-4b", READING, 16),
+        ("aws/p5.4xlarge", 1, "qwen3-4b", LABEL, 4),
+        ("aws/p5.4xlarge", 1, "llama-3.1-8b-instruct", CHAT, 64),
+        ("aws/p5.4xlarge", 1, "llama-3.1-8b-instruct", READING, 64),
+        ("aws/p5.4xlarge", 1, "qwen3-4b", ANSWERS, 64),
+        ("aws/p5.48xlarge", 4, "llama-3.3-70b-instruct", CHAT, 16),
+        ("aws/trn1.32xlarge", 16, "llama-3.1-8b-instruct", CHAT, 8),
+    ],
 )
-def test_what_a_plan_takes_a_cpu_to_do_is_what_it_does(tmp_path, offer, model):
-    write_workload(chats(np.arange(400.0), model), tmp_path / "week.parquet")
+def test_an_engine_on_accelerators_does_what_is_reckoned_with(offer, count, model, tokens, at_once):
+    facts = CATALOG.offer(offer)
+    copies = facts.accelerators // count
+    played = chats(np.zeros(30 * at_once * copies), model, *tokens)
+    load = Load(concurrency=at_once, serving=Serving(count=count))
+    said = estimate_all(batch_of(played), facts, load, CATALOG, OwnPrice(usd_per_hour=3600.0))
+    done_s = flooded(played, offer, model, at_once * copies, count)
+    assert done_s == pytest.approx(said["cost_usd"].sum(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("offer", "model", "tokens"),
+    [
+        ("aws/m9g.2xlarge", "qwen3-4b", CHAT),
+        ("gcp/c4-standard-16", "gemma-2-2b-it", CHAT),
+        ("aws/g6.xlarge", "llama-3.1-8b-instruct", READING),
+        ("aws/p5.4xlarge", "qwen3-4b", LABEL),
+    ],
+)
+def test_what_a_plan_takes_a_machine_to_do_is_what_it_does(tmp_path, offer, model, tokens):
+    write_workload(chats(np.arange(400.0), model, *tokens), tmp_path / "week.parquet")
     way = composed(tmp_path, CHATS.replace(ENGINE, offer)).needs[0].ways[offer]
     assert way.concurrency > 2
     tasks = 20 * way.concurrency
-    done_s = flooded(chats(np.zeros(tasks), model), offer, model, way.concurrency)
+    played = chats(np.zeros(tasks), model, *tokens)
+    done_s = flooded(played, offer, model, way.concurrency, way.count)
     assert tasks / done_s == pytest.approx(way.per_unit / way.busy, rel=0.05)

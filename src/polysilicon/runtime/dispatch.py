@@ -289,13 +289,14 @@ def check_fleet(pools: Sequence[RunningPool], policy: Policy) -> None:
 
 
 def load_rules() -> None:
-    """Load the compiled rules by which pools are chosen: half a second, in a thread.
+    """Load the compiled rules that steps are placed and ordered by: half a second, in a thread.
 
-    Otherwise the first step that is placed waits for that, and the event loop with it.
+    Otherwise the first step waits for that, and the event loop with it.
     """
     none, codes, flags = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     schedule.allowed(flags, flags, codes, none, none)
     schedule.choose(none, none, none, none, flags, 0.0, 0.0)
+    schedule.expected_left_s(none, 0, 0, 0.0)
 
 
 def vendor(offer: str) -> str:

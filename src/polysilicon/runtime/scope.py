@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from polysilicon.errors import InputError
-from polysilicon.runtime.lengths import Lengths
 from polysilicon.workload.classes import BATCH, INTERACTIVE
 from polysilicon.workload.record import Kind, StepRecord
 
 if TYPE_CHECKING:  # workers, which import this for the sake of agents, start in half the time
     from polysilicon.catalog.policy import Objective
+    from polysilicon.runtime.lengths import Lengths
     from polysilicon.runtime.queues import Queue
 
 _MOST_BYTES = 1000

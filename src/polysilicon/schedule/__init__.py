@@ -7,7 +7,7 @@ calls them one by one, and whatever else has to decide as the runtime does calls
 from polysilicon.schedule.admission import admit, batch_cap, batch_law
 from polysilicon.schedule.choice import LATE_USD_PER_S, SLO_LATE_USD_PER_S, choose, scores
 from polysilicon.schedule.hedging import TELLING_TIMES, hedge_after_s, hold_s
-from polysilicon.schedule.order import level, next_step
+from polysilicon.schedule.order import REMEMBERED, expected_left_s, level, next_step
 from polysilicon.schedule.rules import allowed
 from polysilicon.schedule.waiting import STARVE_S, UNKNOWN_S, queued_s, smoothed
 from polysilicon.workload.classes import BATCH, INTERACTIVE
@@ -16,6 +16,7 @@ __all__ = [
     "BATCH",
     "INTERACTIVE",
     "LATE_USD_PER_S",
+    "REMEMBERED",
     "SLO_LATE_USD_PER_S",
     "STARVE_S",
     "TELLING_TIMES",
@@ -25,6 +26,7 @@ __all__ = [
     "batch_cap",
     "batch_law",
     "choose",
+    "expected_left_s",
     "hedge_after_s",
     "hold_s",
     "level",

@@ -8,24 +8,50 @@ from polysilicon.schedule.types import Codes, Floats, compiled
 from polysilicon.workload.classes import INTERACTIVE
 
 _QUANTUM_S = 0.1
-"""Tasks that had less service than this are alike; each doubling of it is a level of its own."""
+"""Tasks with less service left than this are alike; each doubling of it is a level of its own."""
+
+REMEMBERED = 256
+"""Tasks of an agent by whose service what is left of others is told: the last that ended."""
 
 
 @compiled
-def level(attained_s: float) -> int:
-    """Return how often the service that a task has had doubles the quantum; 0 below it.
+def expected_left_s(service_s: Floats, first: int, ended: int, attained_s: float) -> float:
+    """Return the service that a task is expected to need still.
+
+    The mean of what was left of those that took longer than it has had. Where none is known it is
+    as much again as it has had, so that the order is that of least attained service: the mean of
+    what is left under a Pareto law with exponent 2, which has no scale of its own.
+
+    Args:
+        service_s: seconds of service of tasks that ended, `REMEMBERED` places for each agent; the
+            latest takes the place of the oldest.
+        first: where the places of the task's agent begin.
+        ended: tasks of its agent that ended so far.
+        attained_s: seconds of service that the task has had.
+    """
+    longer, whole_s = 0, 0.0
+    for at in range(first, first + min(ended, REMEMBERED)):
+        if service_s[at] > attained_s:
+            longer += 1
+            whole_s += service_s[at]
+    return whole_s / longer - attained_s if longer > 0 else attained_s
+
+
+@compiled
+def level(left_s: float) -> int:
+    """Return how often the service that is left of a task doubles the quantum; 0 below it.
 
     Levels instead of seconds, as in multi-level feedback queues, keep tasks of about the same
     service from taking turns at every step (Autellix, arXiv 2502.13965, section 4.2).
     """
-    if attained_s < _QUANTUM_S:
+    if left_s < _QUANTUM_S:
         return 0
-    return 1 + math.floor(math.log2(attained_s / _QUANTUM_S))
+    return 1 + math.floor(math.log2(left_s / _QUANTUM_S))
 
 
 @compiled
 def next_step(
-    attained_s: Floats,
+    left_s: Floats,
     ready_s: Floats,
     klass: Codes,
     slack_s: Floats,
@@ -37,11 +63,12 @@ def next_step(
 
     In this order: interactive steps and those that have waited for `starve_s` or longer; steps that
     still meet their deadline but would not after as much waiting as they have had; the least
-    attained service of the task, by level; the most prefix cache found; first come, first served.
-    Equals go by their place.
+    service that is left of the task, by level; the most prefix cache found; first come, first
+    served. Equals go by their place.
 
     Args:
-        attained_s: seconds of service that each step's task has had, shape (waiting,).
+        left_s: seconds of service that each step's task is expected to need still, by
+            `expected_left_s`, shape (waiting,).
         ready_s: when each step became ready, shape (waiting,).
         klass: `INTERACTIVE` or `BATCH`, shape (waiting,).
         slack_s: seconds until each step can no longer meet its deadline; infinite without one,
@@ -55,12 +82,12 @@ def next_step(
     """
     best = -1
     best_front, best_urgent, best_level = 2, 2, 0
-    for i in range(attained_s.size):
+    for i in range(left_s.size):
         waited_s = now_s - ready_s[i]
         starved = waited_s >= starve_s
         front = 0 if klass[i] == INTERACTIVE or starved else 1
         urgent = 0 if 0.0 <= slack_s[i] < max(waited_s, 0.0) else 1
-        mine = 0 if starved else level(attained_s[i])
+        mine = 0 if starved else level(left_s[i])
         if best < 0:
             better = True
         elif front != best_front:

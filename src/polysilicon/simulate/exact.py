@@ -20,8 +20,9 @@ from polysilicon.simulate.fleet import empty_world
 from polysilicon.simulate.machines import Machines
 from polysilicon.simulate.program import Program, shuffled_program
 from polysilicon.simulate.source import Source, Survey
-from polysilicon.simulate.state import STEPS, TASKS
+from polysilicon.simulate.state import NONE, STEPS, TASKS
 from polysilicon.simulate.world import ended, fed, forget
+from polysilicon.workload.groups import NONE as NOBODY
 
 MOST_OPEN = 16_000_000
 """Steps of tasks that have arrived and not ended, some 500 bytes each while they are added."""
@@ -59,7 +60,9 @@ class Exact:
         rng: np.random.Generator,
     ) -> None:
         self._machines, self._survey, self._policy, self._rng = machines, survey, policy, rng
-        self.world = empty_world(machines, survey.routes, policy, fleet.link)
+        agents = survey.agents
+        self.world = empty_world(machines, survey.routes, policy, fleet.link, len(agents))
+        self._nobody = agents.index(NOBODY) if NOBODY in agents else NONE
         self.counts = Counts(machines, survey, policy)
         self.played_s = 0.0
         kernel.run(self.world, rng, 0, 0.0, 0)  # loads machine code, or compiles it
@@ -119,10 +122,14 @@ class Exact:
 
     def _feed(self, program: Program, *, keep: bool) -> None:
         """Let further tasks be known."""
+        codes = self.counts.codes(program.agents)
+        known = int(self.world.sizes[TASKS])
         self.world = fed(self.world, program)
+        named = np.where(codes == self._nobody, NONE, codes)
+        self.world.tasks["agent"][known : known + len(codes)] = named
         if self.may_give_up and self.world.sizes[STEPS] > MOST_OPEN:
             raise TooManyOpenError(f"more than {MOST_OPEN:,} steps in flight")
-        self._agent = np.concatenate((self._agent, self.counts.codes(program.agents)))
+        self._agent = np.concatenate((self._agent, codes))
         self._kind = np.concatenate((self._kind, program.kind))
         self._person = np.concatenate((self._person, program.person))
         if keep:

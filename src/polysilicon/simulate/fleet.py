@@ -41,7 +41,11 @@ _MOST_DOWN = 2**22
 
 
 def empty_world(
-    fleet: Sequence[Machines], routes: Sequence[Route], policy: Policy, links: Sequence[Link]
+    fleet: Sequence[Machines],
+    routes: Sequence[Route],
+    policy: Policy,
+    links: Sequence[Link],
+    agents: int = 0,
 ) -> World:
     """Return a fleet at rest, without tasks.
 
@@ -50,6 +54,7 @@ def empty_world(
         routes: of all steps that will come.
         policy: what is wanted.
         links: delays between regions.
+        agents: how many there are; tasks name them by codes below this, or -1.
     """
     pools = pools_of(fleet, policy)
     laws, prefill, decode = laws_of(fleet)
@@ -75,6 +80,8 @@ def empty_world(
         loads=heaps.moving(pools["last"] - pools["first"], 0.0),
         buckets=_no_steps(len(fleet)),
         gates=np.zeros((len(fleet), 2), GATE),
+        lengths=np.zeros(agents * schedule.REMEMBERED),
+        lasted=np.zeros(agents, np.int64),
         vendor=np.array([vendors.index(m.offer.cloud) for m in fleet], np.int64),
         spent_usd=np.zeros(len(vendors)),
         most_share=np.array([policy.vendor_share_max.get(v, 1.0) for v in vendors]),

@@ -264,6 +264,7 @@ def finish(w: World, step: int, now_s: float) -> None:
     w.tasks[task].left -= 1
     if w.tasks[task].left == 0:
         w.sizes[OPEN] -= 1
+        queues.remember(w, task)
     first = s[step].child
     for edge in range(first, first + s[step].children):
         child = w.edges[edge]

@@ -136,7 +136,7 @@ def _tasks(arrival_s: Floats, sizes: Codes, agents: Sequence[str], policy: Polic
     tasks["klass"] = np.array([klass[agent] for agent in agents], np.int64)
     tasks["first"] = np.cumsum(sizes) - sizes
     tasks["steps"] = tasks["left"] = sizes
-    tasks["home"] = NONE
+    tasks["home"] = tasks["agent"] = NONE
     return tasks
 
 

@@ -1,4 +1,4 @@
-"""Steps that wait at a pool: buckets by class and attained service, each first come, first served.
+"""Steps that wait at a pool: buckets by class and service left, each first come, first served.
 
 `schedule.next_step` decides among the first of each bucket. Without deadlines that is what it
 would decide among all: within a bucket nothing but age distinguishes them. With deadlines steps
@@ -15,10 +15,31 @@ from polysilicon.simulate.state import BUCKETS, LEVELS, NONE, World
 
 
 @part
+def left_s(w: World, task: int) -> float:
+    """Return the service that a task is expected to need still, as the runtime expects it."""
+    attained_s, agent = w.tasks[task].attained_s, w.tasks[task].agent
+    if agent == NONE:
+        return attained_s
+    first = agent * schedule.REMEMBERED
+    return schedule.expected_left_s(w.lengths, first, w.lasted[agent], attained_s)
+
+
+@part
+def remember(w: World, task: int) -> None:
+    """Note the service that a task has had in all, which has ended."""
+    agent = w.tasks[task].agent
+    if agent != NONE:
+        place = w.lasted[agent] % schedule.REMEMBERED
+        w.lengths[agent * schedule.REMEMBERED + place] = w.tasks[task].attained_s
+        w.lasted[agent] += 1
+
+
+@part
 def enqueue(w: World, step: int, pool: int, gate: int, now_s: float) -> None:
     """Let a step wait at a pool; gate 0 is its cores, 1 its engines."""
     task = w.steps[step].task
-    level = min(schedule.level(w.tasks[task].attained_s), LEVELS - 1)
+    w.tasks[task].left_s = left_s(w, task)
+    level = min(schedule.level(w.tasks[task].left_s), LEVELS - 1)
     bucket = w.tasks[task].klass * LEVELS + level
     w.steps[step].since = now_s
     w.steps[step].next = NONE
@@ -41,7 +62,7 @@ def next_bucket(w: World, pool: int, gate: int, now_s: float) -> int:
             found += 1
         return found
     buckets = np.empty(BUCKETS, np.int64)
-    attained, since = np.empty(BUCKETS), np.empty(BUCKETS)
+    left, since = np.empty(BUCKETS), np.empty(BUCKETS)
     slack, klass = np.empty(BUCKETS), np.empty(BUCKETS, np.int64)
     n = 0
     for bucket in range(BUCKETS):
@@ -49,11 +70,11 @@ def next_bucket(w: World, pool: int, gate: int, now_s: float) -> int:
             step = w.buckets[pool, gate, bucket].head
             task = w.steps[step].task
             buckets[n], klass[n] = bucket, w.tasks[task].klass
-            attained[n], since[n] = w.tasks[task].attained_s, w.steps[step].since
+            left[n], since[n] = w.tasks[task].left_s, w.steps[step].since
             slack[n] = w.tasks[task].deadline_s - now_s - w.gates[pool, gate].mean_s
             n += 1
     chosen = schedule.next_step(
-        attained[:n], since[:n], klass[:n], slack[:n], np.zeros(n), now_s, schedule.STARVE_S
+        left[:n], since[:n], klass[:n], slack[:n], np.zeros(n), now_s, schedule.STARVE_S
     )
     return buckets[chosen]
 

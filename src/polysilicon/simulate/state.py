@@ -20,7 +20,7 @@ IDLE, DECODES, PREFILLS = 0, 1, 2
 """What an engine does: nothing, iterations that only decode, one iteration that takes prompts."""
 
 LEVELS = 24
-"""Of attained service; each doubles the one before, so that none is beyond."""
+"""Of service that is left; each doubles the one before, so that none is beyond."""
 
 BUCKETS = 2 * LEVELS
 """Of a queue: two classes of tasks, each by level."""
@@ -76,12 +76,14 @@ TASK = np.dtype(
         ("arrival_s", _FLOAT),
         ("deadline_s", _FLOAT),  # infinite without an SLO
         ("attained_s", _FLOAT),  # service it has had
+        ("left_s", _FLOAT),  # that it is expected to need still, when its last step began to wait
         ("mark", _FLOAT),  # tokens that its engine had written when it last left it
         ("home", _ROW),  # that engine, which has its last context; -1 for none
         ("first", _ROW),  # row of its first step
         ("steps", _ROW),  # how many it has, one after the other
         ("left", _ROW),  # of these, those that have not ended
         ("klass", _ROW),  # interactive or batch
+        ("agent", _ROW),  # whose; -1 where nobody tells
     ],
     align=True,
 )
@@ -200,6 +202,8 @@ class World(NamedTuple):
         loads: moving heaps of the engines of each pool, by running sequences.
         buckets: queues of cores (0) and engines (1); (pools, 2, `BUCKETS`).
         gates: likewise; (pools, 2).
+        lengths: service of the tasks of each agent that ended last, `REMEMBERED` for each agent.
+        lasted: how many ended; (agents,).
         vendor: code of each pool's; (pools,).
         spent_usd: by vendor.
         most_share: of all dollars, by vendor.
@@ -228,6 +232,8 @@ class World(NamedTuple):
     loads: Any
     buckets: Any
     gates: Any
+    lengths: Floats
+    lasted: Codes
     vendor: Codes
     spent_usd: Floats
     most_share: Floats

@@ -32,7 +32,7 @@ FULL = rate(
 def ask(law, new, cached=0, output=1):
     says = law.seconds(*(np.array([float(n)]) for n in (new, cached, output)))
     columns = msgspec.structs.asdict(says).items()
-    found = {name: value[0] for name, value in columns if value is not None}
+    found = {name: value[0] for name, value in columns if isinstance(value, np.ndarray)}
     return found | {"basis": BASES[found["basis"]]}
 
 

@@ -12,11 +12,12 @@ from polysilicon.catalog.processors import Processor
 from polysilicon.cost.constants import constants
 from polysilicon.cost.llm.coefficients import coefficients, family_of_cores, tags_of
 from polysilicon.cost.llm.fitted import METRICS, Fit
-from polysilicon.cost.llm.law import Numbers, Seconds
+from polysilicon.cost.llm.law import Numbers, Passes, Seconds
+from polysilicon.cost.llm.loop import BATCH_TOKENS, LARGE_BATCH_TOKENS, cycle
 from polysilicon.cost.llm.residuals import Residuals, describe
-from polysilicon.cost.llm.serving import Served, serve
+from polysilicon.cost.llm.serving import Served, iteration, serve
 from polysilicon.cost.llm.setting import Setting
-from polysilicon.cost.llm.work import sequences_that_fit, work_of
+from polysilicon.cost.llm.work import Work, sequences_that_fit, work_of
 from polysilicon.cost.types import BASES, Basis
 from polysilicon.errors import NoBasisError
 
@@ -24,6 +25,8 @@ from polysilicon.errors import NoBasisError
 NINETY = 1.6449
 # Steps up to which each is corrected by itself; beyond, corrections are read off a grid.
 FEW = 64
+# 70 GiB.
+LARGE_GB = 75.2
 # The grid: octaves of new tokens and of output tokens.
 GRID_NEW, GRID_OUTPUT = np.arange(0.0, 21.0), np.arange(0.0, 17.0)
 
@@ -61,6 +64,8 @@ class AcceleratorLaw:
         only_batches = ("compute", f"static on:{chip.name}") in fit.values
         self._served = not only_batches or chip.name in fit.known["ttft_s"].rows.names[:, 0]
         self._part = setting.split.gpus / available
+        self.engine, self.precision = setting.engine, setting.precision
+        self.batch_tokens = batch_tokens(chip)
         self.share = self._part / concurrency
         family = ("compute", f"family:{family_of_cores(chip)}")
         self.basis: Basis = "calibrated" if family in fit.values else "roofline"
@@ -89,8 +94,10 @@ class AcceleratorLaw:
         # What an iteration reads depends on the whole context, not on what was computed of it.
         prompt = new + cached
         tpot_s, tpot_low_s, tpot_high_s = self._corrected(served.tpot_s, "tpot_s", prompt, output)
+        first, other = ttft_s / served.ttft_s, tpot_s / served.tpot_s
         # Prompts of others are corrected alike, whether they come before the first token or after.
-        moved = served.prompts_s * (tpot_s / served.tpot_s - ttft_s / served.ttft_s)
+        moved = served.prompts_s * (other - first)
+        passes = self._passes(work, served, (first, other), (new, cached, output))
         ttft_s, ttft_low_s, ttft_high_s = (
             end * (1.0 + moved / ttft_s) for end in (ttft_s, ttft_low_s, ttft_high_s)
         )
@@ -102,20 +109,52 @@ class AcceleratorLaw:
             tpot_low_s=tpot_low_s,
             tpot_high_s=tpot_high_s,
             basis=self._basis(prompt, cached, output),
-            machine_s=self._machine_s(served, work.sequences, (ttft_s, tpot_s, output)),
+            # Of a step that runs, shared by all that run with it. Those that wait for memory do not
+            # share the work, so a longer queue makes none cheaper.
+            machine_s=cycle(work.sequences, passes, output)[0] * self._part / work.sequences,
+            passes=passes,
         )
 
-    def _machine_s(
-        self, served: Served, sequences: Numbers, said: tuple[Numbers, Numbers, Numbers]
-    ) -> Numbers:
-        """Return machine-seconds: those of a step that runs, shared by all that run with it.
+    def _passes(
+        self,
+        work: Work,
+        served: Served,
+        corrections: tuple[Numbers, Numbers],
+        tokens: tuple[Numbers, Numbers, Numbers],
+    ) -> Passes:
+        """Return the passes that steps are made of, as they are corrected.
 
-        Steps that wait for memory do not share the work, so a longer queue makes none cheaper.
+        Whatever prompts take, in the time to the first token and between later ones, is shared out
+        among the prompts of all that run. What a step spends before it is in the engine is no pass;
+        nor are, where others run, the iterations of these that its prompt waits for.
+
+        Args:
+            work: of the steps.
+            served: their seconds by the law.
+            corrections: factors on the time to the first token and on those for later ones.
+            tokens: new, cached and output tokens.
         """
-        ttft_s, tpot_s, output = said
-        running = 1.0 - served.queue_s / served.ttft_s
-        cycle_s = ttft_s * running + np.maximum(output - 1.0, 0.0) * tpot_s
-        return np.asarray(cycle_s * self._part / sequences, dtype=np.float64)
+        first, other = corrections
+        new, _, output = tokens
+        several = work.sequences > 1.0
+        no_prompts_s = served.queue_s + served.request_s + served.prompts_s
+        no_prompts_s = no_prompts_s + np.where(several, served.beside_s, 0.0)
+        between_s = np.maximum(output - 1.0, 0.0) * (served.tpot_s - served.iteration_s)
+        prompts_s = first * (served.ttft_s - no_prompts_s) + other * (served.prompts_s + between_s)
+        alone_s = served.iteration_s
+        if self._concurrency > 1.0:
+            how = self._setting
+            one = work_of(self._model, self._chip, how.split, how.precision, 1.0, tokens)
+            alone_s = np.minimum(iteration(one, self._coefficients), alone_s)
+        return Passes(
+            # No prompt takes less than its arithmetic.
+            prompt_s=np.maximum(
+                prompts_s / work.sequences, np.minimum(first, other) * served.each_s
+            ),
+            decode_s=other * served.iteration_s,
+            alone_s=other * alone_s,
+            batches=new / self.batch_tokens,
+        )
 
     def _basis(self, prompt: Numbers, cached: Numbers, output: Numbers) -> npt.NDArray[np.int8]:
         """Return the basis of each step; measured is what stands in the rows as it is asked."""
@@ -206,6 +245,12 @@ class AcceleratorLaw:
         if ("compute", f"processor:{self._chip.name}") not in self._fit.values:
             return f"{what}; measured on other chips of the family"
         return what if self._served else f"{what}; of this chip only throughput was measured"
+
+
+def batch_tokens(chip: Processor) -> int:
+    """Return the tokens that an iteration of an engine takes at most."""
+    large = chip.kind == "gpu" and (chip.memory_gb or 0.0) >= LARGE_GB and "A100" not in chip.name
+    return LARGE_BATCH_TOKENS if large else BATCH_TOKENS
 
 
 def _between(grid: Numbers, x: Numbers, y: Numbers) -> Numbers:

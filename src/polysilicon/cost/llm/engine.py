@@ -5,15 +5,15 @@ iteration needs those of an iteration instead:
     prefill(tokens) + pair·Σ taken·(context + taken/2) + piece·(prompts - 1)
     + base(b) + context(b)·Σ contexts
 the first line where it takes prompts, the second where b sequences decode.
-On this machine these were measured (`local.py`). The law of server CPUs is made of such passes
-(`loop.py`). That of accelerators is not; there they are what it says of a step alone (prefill) and
-of steps with almost no prompt of their own, b at once (decode). Decodes go along a line through two
-contexts, so that it is right about where the steps are.
+On this machine these were measured (`local.py`). The laws of servers and accelerators tell the
+passes that steps are made of (`loop.py`), those over prompts with all slots taken. Decodes go along
+a line through contexts like those of the steps, so that it is right about where these are.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer
+from polysilicon.cost.llm.accelerator import AcceleratorLaw
 from polysilicon.cost.llm.choose import law_for, own_profile
 from polysilicon.cost.llm.cpu_seconds import CpuLaw
 from polysilicon.cost.llm.law import LlmLaw, Numbers
@@ -31,9 +32,8 @@ from polysilicon.cost.profile import LlmProfile
 from polysilicon.cost.types import BASES, Basis, Load, Serving
 from polysilicon.errors import InputError, NoBasisError
 
-_OUTPUT = 256.0
 _WEIGHTS = (1 / 6, 2 / 3, 1 / 6)
-_POINTS = 33
+_STEP_TOKENS = 64.0
 
 
 class EngineLaw(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,39 +199,47 @@ def _by_law(
         load = Load(concurrency=at_once, serving=how)
         return law_for(model, offer, load, catalog, usual.longest, usual_tokens)
 
-    # On a CPU the faster engine is taken, which may be another one with all slots than with one.
+    # With all slots another engine or precision may be taken than with one, and it holds for all.
     full = law_at(float(slots), serving)
-    on_cpu = isinstance(full, CpuLaw)
-    if isinstance(full, CpuLaw):
+    if isinstance(full, CpuLaw | AcceleratorLaw):
         serving = msgspec.structs.replace(serving, engine=full.engine, precision=full.precision)
-    alone = law_at(1.0, serving)
-    if usual.longest > alone.largest_tokens:
-        has = f"{alone.largest_tokens:.0f} tokens, the longest step has {usual.longest:.0f}"
+    alone = full if slots == 1 else law_at(1.0, serving)
+    # On CPUs the law of many leaves each of them its part of the memory.
+    on_cpu = isinstance(full, CpuLaw)
+    holds = (alone if on_cpu else full).largest_tokens
+    if usual.longest > holds:
+        has = f"{holds:.0f} tokens, the longest step has {usual.longest:.0f}"
         raise NoBasisError(f"it does not fit: the memory of {offer.name} holds {has}")
-    grid = sorted({2**n for n in range(slots.bit_length()) if 2**n < slots} | {slots})
-    lines = [_line(law_at(float(b), serving), usual) for b in grid]
-    sequences = np.arange(slots + 1, dtype=np.float64)
-    base_s = np.interp(sequences, grid, [base for base, _ in lines])
-    more_s = np.interp(sequences, grid, [more for _, more in lines])
-    tokens, prefill_s, pair_s = _prefill(full if on_cpu else alone, usual)
-    # A prompt of one token reads the weights once, as a decode of one does; the rest of its time
-    # is the way into the engine, which passes over prompts have not in them.
-    request_s = 0.0 if on_cpu else max(float(prefill_s[0] - base_s[1]), 0.0)
-    base_s[0] = 0.0
+    contexts = _contexts(usual)
+    # Laws of accelerators say nothing of more steps than their memory holds.
+    most = slots if on_cpu else min(slots, max(int(holds / contexts[2]), 1))
+    grid = sorted({2**n for n in range(most.bit_length()) if 2**n < most} | {most})
+    lines = [_line(law_at(float(b), serving), contexts, usual.output) for b in grid]
+    base_s, context_s = _decodes(grid, np.array(lines), slots)
+    batch = full.batch_tokens if isinstance(full, AcceleratorLaw) else BATCH_TOKENS
+    tokens, prefill_s, pair_s = _prefill(full, usual, batch, holds)
     one = np.ones(1)
-    said = alone.seconds(usual.prompt * one, 0 * one, max(usual.output, 2.0) * one)
+    prompt, output = usual.prompt * one, max(usual.output, 2.0) * one
+    said = alone.seconds(prompt, 0 * one, output)
+    # Before its prompt is computed. Where it has the engine to itself nothing is shared with other
+    # prompts, which would make its own shorter.
+    prompt_s = full.seconds(prompt, 0 * one, output).passes.prompt_s
+    request_s = piece_s = 0.0
+    if not on_cpu:
+        request_s = max(float(said.ttft_s[0] - prompt_s[0]), 0.0)
+        piece_s = _piece_s(tokens, prefill_s, usual.prompt)
     later_s = max(usual.output - 1.0, 0.0)
     service_s = float(said.ttft_s[0] + later_s * said.tpot_s[0])
     return EngineLaw(
         slots=slots,
-        batch_tokens=max(BATCH_TOKENS, slots + 1),
-        kv_tokens=float(alone.largest_tokens),
+        batch_tokens=max(batch, slots + 1),
+        kv_tokens=float(holds),
         tokens=tokens,
-        prefill_s=prefill_s - request_s,
+        prefill_s=prefill_s,
         pair_s=pair_s,
-        piece_s=0.0,
+        piece_s=piece_s,
         base_s=base_s,
-        context_s=more_s / np.maximum(sequences, 1.0),
+        context_s=context_s,
         request_s=request_s,
         copies=copies,
         basis=BASES[int(said.basis[0])],
@@ -241,41 +249,89 @@ def _by_law(
     )
 
 
-def _prefill(law: LlmLaw, usual: Usual) -> tuple[Numbers, Numbers, float]:
+def _decodes(grid: Sequence[int], lines: Numbers, slots: int) -> tuple[Numbers, Numbers]:
+    """Return seconds of iterations that decode, at no context and for each token of all contexts.
+
+    Args:
+        grid: sequences at once; beyond the last the line through the last two goes on.
+        lines: seconds at no context, and for each token of the mean one; shape (grid, 2).
+        slots: sequences at most.
+
+    Returns:
+        Both by sequences, shape (slots + 1,); 0 of none.
+    """
+    sequences = np.arange(slots + 1, dtype=np.float64)
+    found = np.stack([np.interp(sequences, grid, line) for line in lines.T])
+    if len(grid) > 1:
+        slope = (lines[-1] - lines[-2]) / (grid[-1] - grid[-2])
+        found += np.maximum(slope, 0.0)[:, None] * np.maximum(sequences - grid[-1], 0.0)
+    base_s, more_s = found
+    base_s[0] = 0.0
+    return base_s, more_s / np.maximum(sequences, 1.0)
+
+
+def _prefill(law: LlmLaw, usual: Usual, batch: int, holds: float) -> tuple[Numbers, Numbers, float]:
     """Return a grid of prompt tokens, seconds of an iteration with each, and those of a pair."""
-    tokens = np.linspace(0.0, BATCH_TOKENS, _POINTS)
-    asked = np.maximum(tokens, 1.0)
-    fresh_s = _prompt_s(law, asked, np.zeros_like(asked))
+    tokens = np.arange(0.0, batch + 1.0, _STEP_TOKENS)
+    most = max(holds - usual.output, 1.0)
+
+    def prompt_s(new: Numbers, cached: Numbers) -> Numbers:
+        return law.seconds(new, cached, np.full_like(new, usual.output)).passes.prompt_s
+
+    asked = np.clip(tokens, 1.0, most)
+    fresh_s = prompt_s(asked, np.zeros_like(asked))
     # What attending to earlier tokens takes, where a prompt is long enough for it to show.
-    before = max(usual.prompt, float(BATCH_TOKENS))
-    last = np.array([float(BATCH_TOKENS)])
-    more_s = _prompt_s(law, last, np.array([before]))[0] - fresh_s[-1]
-    pair_s = max(float(more_s) / (BATCH_TOKENS * before), 0.0)
+    last = asked[-1:]
+    before = min(max(usual.prompt, float(batch)), most - float(last[0]))
+    pair_s = 0.0
+    if before > 0.0:
+        more_s = prompt_s(last, np.array([before]))[0] - fresh_s[-1]
+        pair_s = max(float(more_s) / (float(last[0]) * before), 0.0)
     plain_s = np.maximum(fresh_s - pair_s * tokens**2 / 2, fresh_s * 0.25)
     return tokens, np.maximum.accumulate(plain_s), pair_s
 
 
-def _prompt_s(law: LlmLaw, new: Numbers, cached: Numbers) -> Numbers:
-    """Return seconds of passes over prompts; of laws that do not tell, those to a first token."""
-    said = law.seconds(new, cached, np.ones_like(new))
-    return said.ttft_s if said.passes is None else said.passes.prompt_s
+def _piece_s(tokens: Numbers, prefill_s: Numbers, usual: float) -> float:
+    """Return what each prompt of an iteration takes, however long it is.
+
+    Passes are told of single prompts. Those of several in one iteration take their sum, if they are
+    of the usual length.
+
+    Args:
+        tokens: grid of prompt tokens of an iteration.
+        prefill_s: seconds of one with a single prompt of as many.
+        usual: tokens of a prompt.
+    """
+    each_s, last = float(np.interp(usual, tokens, prefill_s)), float(tokens[-1])
+    if usual >= last:
+        return 0.0
+    slope = (float(prefill_s[-1]) - each_s) / (last - usual)
+    return max(each_s - slope * usual, 0.0)
 
 
-def _line(law: LlmLaw, usual: Usual) -> tuple[float, float]:
-    """Return seconds of a decode iteration at no context, and more for each token of the mean."""
-    # Three points with the mean and the spread of the contexts, so that a mean over the line is one
-    # over the law (Gauss-Hermite; M. Abramowitz and I. Stegun, 1964, table 25.10).
+def _contexts(usual: Usual) -> Numbers:
+    """Return contexts like those of the steps, shape (3,).
+
+    Three points with the mean and the spread of the contexts, so that a mean over the line is one
+    over the law (Gauss-Hermite; M. Abramowitz and I. Stegun, 1964, table 25.10).
+    """
     reach = max(np.sqrt(3.0) * usual.spread, 1.0)
-    contexts = np.maximum(usual.context + np.array([-reach, 0.0, reach]), 1.0)
-    each_s = _decode_s(law, contexts)
+    longest = max(usual.longest - usual.output / 2, 1.0)
+    return np.clip(usual.context + np.array([-reach, 0.0, reach]), 1.0, longest)
+
+
+def _line(law: LlmLaw, contexts: Numbers, output: float) -> tuple[float, float]:
+    """Return seconds of a decode iteration at no context, and more for each token of the mean.
+
+    Args:
+        law: of so many steps at once.
+        contexts: of three kinds of steps, the middle ones more often.
+        output: tokens of a step.
+    """
+    cached = np.maximum(contexts - output / 2 - 1.0, 0.0)
+    said = law.seconds(np.ones_like(contexts), cached, np.full_like(contexts, output))
+    each_s = said.passes.decode_s
     mean, mean_s = (float(np.average(of, weights=_WEIGHTS)) for of in (contexts, each_s))
-    more = max(float(each_s[2] - each_s[0]) / float(contexts[2] - contexts[0]), 0.0)
+    more = max(float(each_s[2] - each_s[0]) / max(float(contexts[2] - contexts[0]), 1.0), 0.0)
     base = mean_s - more * mean
     return (base, more) if base > 0.0 else (mean_s, 0.0)
-
-
-def _decode_s(law: LlmLaw, context: Numbers) -> Numbers:
-    """Return seconds of iterations that only decode; of laws that do not tell, by long outputs."""
-    output = np.full_like(context, _OUTPUT)
-    said = law.seconds(np.ones_like(context), np.maximum(context - _OUTPUT / 2, 0.0), output)
-    return said.tpot_s if said.passes is None else said.passes.decode_s

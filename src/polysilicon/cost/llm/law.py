@@ -26,6 +26,15 @@ class Passes(msgspec.Struct, frozen=True, kw_only=True):
     alone_s: Numbers
     batches: Numbers
 
+    def times(self, factor: float) -> Passes:
+        """Return all seconds stretched."""
+        return Passes(
+            prompt_s=self.prompt_s * factor,
+            decode_s=self.decode_s * factor,
+            alone_s=self.alone_s * factor,
+            batches=self.batches,
+        )
+
 
 class Seconds(msgspec.Struct, frozen=True, kw_only=True):
     """What a law says about some steps; all arrays have the steps' shape.
@@ -38,9 +47,9 @@ class Seconds(msgspec.Struct, frozen=True, kw_only=True):
         tpot_low_s: lower end of its band.
         tpot_high_s: upper end.
         basis: index into `polysilicon.cost.types.BASES`, int8.
+        passes: what the steps ask of the engine, so that who plays it takes as long as is said.
         machine_s: seconds of the whole machine that a step answers for; None where that is its
             service time times the law's share.
-        passes: what the seconds are made of; None where the law does not tell.
     """
 
     ttft_s: Numbers
@@ -50,8 +59,8 @@ class Seconds(msgspec.Struct, frozen=True, kw_only=True):
     tpot_low_s: Numbers
     tpot_high_s: Numbers
     basis: npt.NDArray[np.int8]
+    passes: Passes
     machine_s: Numbers | None = None
-    passes: Passes | None = None
 
     def times(self, factor: float) -> Seconds:
         """Return all seconds stretched; what was measured without is measured no more."""
@@ -63,6 +72,7 @@ class Seconds(msgspec.Struct, frozen=True, kw_only=True):
             tpot_low_s=self.tpot_low_s * factor,
             tpot_high_s=self.tpot_high_s * factor,
             basis=np.maximum(self.basis, 1).astype(np.int8),
+            passes=self.passes.times(factor),
             machine_s=None if self.machine_s is None else self.machine_s * factor,
         )
 

@@ -208,6 +208,7 @@ class LocalLaw:
             tpot_low_s=tpot_s * low[1],
             tpot_high_s=tpot_s * high[1],
             basis=self._basis(new, cached, output),
+            passes=passes,
         )
 
     def _bands(self) -> tuple[tuple[float, float], tuple[float, float]]:

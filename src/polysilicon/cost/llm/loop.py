@@ -29,8 +29,31 @@ BATCH_TOKENS = 2048
 """Tokens that an iteration takes at most, on engines that were not measured here: the default of
 vLLM's scheduler (`max_num_batched_tokens`, vllm/config/scheduler.py, v0.10)."""
 
+LARGE_BATCH_TOKENS = 8192
+"""The same on GPUs with 70 GiB and more, but for A100s: vLLM's default there (vllm/engine/
+arg_utils.py, v0.10). SGLang has as much from 35 GB on."""
 
-def closed_loop(at_once: float, passes: Passes, output: Numbers) -> tuple[Numbers, Numbers]:
+
+def cycle(at_once: Numbers | float, passes: Passes, output: Numbers) -> tuple[Numbers, Numbers]:
+    """Return seconds between the starts of two steps in the same place, and of a decode in them.
+
+    Args:
+        at_once: steps at once, this one included.
+        passes: that a step asks for, `decode_s` of all at once.
+        output: tokens of a step.
+    """
+    later = np.maximum(output - 1.0, 0.0)
+    several = np.asarray(at_once) > 1.0
+    powers = np.log(passes.decode_s / passes.alone_s) / np.log(np.maximum(at_once, 1.0 + 1e-9))
+    idle = np.maximum(np.maximum(passes.batches, 1.0), at_once * passes.batches - later)
+    fewer = 1.0 + np.where(several, idle, 0.0) / np.maximum(later, 1.0)
+    decode_s = passes.decode_s * fewer ** (1.0 - np.clip(powers, 0.0, 1.0))
+    return at_once * passes.prompt_s + later * decode_s, decode_s
+
+
+def closed_loop(
+    at_once: Numbers | float, passes: Passes, output: Numbers
+) -> tuple[Numbers, Numbers]:
     """Return seconds to the first token, and for each later one; together they are a cycle.
 
     Args:
@@ -38,15 +61,10 @@ def closed_loop(at_once: float, passes: Passes, output: Numbers) -> tuple[Number
         passes: that a step asks for, `decode_s` of all at once.
         output: tokens of a step.
     """
-    prompt_s, decode_s = passes.prompt_s, passes.decode_s
-    later = np.maximum(output - 1.0, 0.0)
-    if at_once > 1.0:
-        power = np.clip(np.log(decode_s / passes.alone_s) / np.log(at_once), 0.0, 1.0)
-        idle = np.maximum(np.maximum(passes.batches, 1.0), at_once * passes.batches - later)
-        decode_s = decode_s * (1.0 + idle / np.maximum(later, 1.0)) ** (1.0 - power)
-    cycle_s = at_once * prompt_s + later * decode_s
+    prompt_s, later = passes.prompt_s, np.maximum(output - 1.0, 0.0)
+    cycle_s, decode_s = cycle(at_once, passes, output)
     meets = (at_once - 1.0) * prompt_s / cycle_s
-    under_way_s = decode_s / 2 if at_once > 1.0 else 0.0
+    under_way_s = np.where(np.asarray(at_once) > 1.0, decode_s / 2, 0.0)
     ttft_s = np.minimum(prompt_s * (1.0 + meets) + under_way_s, at_once * prompt_s)
     # A step of one token sees all prompts before its end, which is its first token.
     ttft_s = np.where(later > 0, ttft_s, at_once * prompt_s)

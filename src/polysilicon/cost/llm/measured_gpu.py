@@ -12,7 +12,8 @@ from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.rates import LlmRate
 from polysilicon.cost.constants import constants
-from polysilicon.cost.llm.law import LlmLaw, Numbers, Seconds
+from polysilicon.cost.llm.law import LlmLaw, Numbers, Passes, Seconds
+from polysilicon.cost.llm.loop import BATCH_TOKENS, cycle
 from polysilicon.cost.types import BASES, Serving
 from polysilicon.errors import NoBasisError
 
@@ -78,6 +79,9 @@ class MeasuredLaw(msgspec.Struct, frozen=True, kw_only=True):
             basis=np.where(near, BASES.index("measured"), BASES.index("calibrated")).astype(
                 np.int8
             ),
+            passes=Passes(
+                prompt_s=ttft_s, decode_s=tpot_s, alone_s=tpot_s, batches=new / BATCH_TOKENS
+            ),
         )
 
 
@@ -101,8 +105,11 @@ class PairedLaw:
         """Return the seconds of steps; see `LlmLaw`."""
         first = self._chip.seconds(new, cached, output)
         later = self._measured.seconds(new, cached, output)
+        passes = msgspec.structs.replace(later.passes, prompt_s=first.passes.prompt_s)
         return msgspec.structs.replace(
             later,
+            machine_s=cycle(1.0, passes, output)[0] * self.share,
+            passes=passes,
             ttft_s=first.ttft_s,
             ttft_low_s=first.ttft_low_s,
             ttft_high_s=first.ttft_high_s,

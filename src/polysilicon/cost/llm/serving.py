@@ -60,6 +60,9 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         tpot_s: for each later one.
         prefill_s: of the prompt alone.
         iteration_s: of an iteration without prefills.
+        each_s: of a prompt among many, the weights read along.
+        request_s: part of `ttft_s` before the prompt is in the engine.
+        beside_s: part of `ttft_s` in iterations of those that decode.
         queue_s: part of `ttft_s` that is spent waiting for memory.
         prompts_s: part of `ttft_s` that is spent on prompts for which no decodes wait.
         cycle_s: of a request from its start to its end.
@@ -70,46 +73,62 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     tpot_s: Numbers
     prefill_s: Numbers
     iteration_s: Numbers
+    each_s: Numbers
+    request_s: Numbers
+    beside_s: Numbers
     queue_s: Numbers
     prompts_s: Numbers
     cycle_s: Numbers
     batch_s: Numbers
 
 
-def serve(work: Work, c: Mapping[str, Numbers | float]) -> Served:
+Coefficients = Mapping[str, Numbers | float]
+"""By name, numbers or arrays of the steps' shape."""
+
+
+def iteration(work: Work, c: Coefficients) -> Numbers:
+    """Return the seconds of an iteration that gives each sequence a token and takes no prompt.
+
+    Args:
+        work: what the steps make the accelerators do.
+        c: the coefficients.
+    """
+    memory = work.bandwidth * c["memory"]
+    return np.asarray(
+        np.hypot(
+            work.decode_flops / (work.gpus * work.peak_flops * c["compute"]),
+            (work.decode_bytes + work.cache_bytes * c["cache"]) / memory,
+        )
+        + work.layers * c["layer_s"] * (1.0 + work.sequences / work.ranks * c["sequence"])
+        + work.decode_link_bytes / (work.link * c["link"])
+        + work.messages * c["message_s"]
+    )
+
+
+def serve(work: Work, c: Coefficients) -> Served:
     """Return the seconds of steps.
 
     Args:
         work: what they make the accelerators do.
-        c: the coefficients by name, numbers or arrays of the steps' shape.
+        c: the coefficients.
     """
     compute = work.peak_flops * c["compute"]
-    memory = work.bandwidth * c["memory"]
-    link = work.link * c["link"]
-    overhead_s = work.layers * c["layer_s"]
 
     # A prompt's arithmetic is done by the accelerators of its own rank.
     shard = work.gpus / work.ranks
     arithmetic_s = work.prefill_flops / (shard * compute)
-    weights_s = work.prefill_bytes / memory
-    sent_s = work.prefill_link_bytes / link
-    prefill_s = np.hypot(arithmetic_s, weights_s) + sent_s + overhead_s
+    weights_s = work.prefill_bytes / (work.bandwidth * c["memory"])
+    sent_s = work.prefill_link_bytes / (work.link * c["link"])
+    prefill_s = np.hypot(arithmetic_s, weights_s) + sent_s + work.layers * c["layer_s"]
     # Of many prompts in a row the weights are read along, and all ranks work.
     each_s = work.prefill_flops / (work.gpus * compute) + sent_s / work.ranks
 
     per_rank = work.sequences / work.ranks
-    iteration_s = (
-        np.hypot(
-            work.decode_flops / (work.gpus * compute),
-            (work.decode_bytes + work.cache_bytes * c["cache"]) / memory,
-        )
-        + overhead_s * (1.0 + per_rank * c["sequence"])
-        + work.decode_link_bytes / link
-        + work.messages * c["message_s"]
-    )
+    iteration_s = iteration(work, c)
     wait_s = prefill_s * c["wait"] * np.maximum(per_rank - 1.0, 0.0) ** c["wait_power"]
-    chunks = 1.0 + work.new / CHUNK_TOKENS
-    ttft_s = prefill_s + wait_s + c["request_s"] + c["iteration"] * chunks * iteration_s
+    request_s = c["request_s"] * np.ones_like(prefill_s)
+    beside_s = c["iteration"] * (1.0 + work.new / CHUNK_TOKENS) * iteration_s
+    ttft_s = prefill_s + wait_s + request_s + beside_s
     others_s = c["interference"] * np.maximum(work.sequences - 1.0, 0.0) * each_s
     # At least a twentieth of the other prompts falls between a sequence's own tokens.
     between_s = np.maximum(others_s - c["overlap"] * wait_s, 0.05 * others_s)
@@ -127,8 +146,11 @@ def serve(work: Work, c: Mapping[str, Numbers | float]) -> Served:
         tpot_s=tpot_s,
         prefill_s=prefill_s,
         iteration_s=iteration_s,
+        each_s=each_s,
+        request_s=request_s,
+        beside_s=beside_s,
         queue_s=queue_s,
         prompts_s=prompts_s,
         cycle_s=cycle_s + queue_s,
-        batch_s=c["request_s"] + (alone_s + work.output * iteration_s) * (1.0 + work.waiting),
+        batch_s=request_s + (alone_s + work.output * iteration_s) * (1.0 + work.waiting),
     )
