@@ -1,11 +1,16 @@
-"""What Ray costs: no-op steps a second, throughput beside the local executor, joins, and kills.
+"""What Ray costs: no-op steps a second, throughput beside the local executor, and joining.
 
 A cluster of processes of this machine, each node with one core; the journal is SQLite's, and
-PostgreSQL's where there can be a server. Any broken promise ends the benchmark.
+PostgreSQL's where there can be a server.
 
-    python benchmarks/ray_steps.py               all parts, 20 kills
-    python benchmarks/ray_steps.py steps         one part: steps, agents, join, kills
-    python benchmarks/ray_steps.py kills 200     so many kills
+Throughput is that of agents whose steps compute, in worker processes that are there already, and of
+the bundled agent `support` with its model, which one node with all cores serves. Turns of the local
+executor and of Ray with as many cores follow each other, in one order and then in the other, and
+the ratio is taken of the two that are next to each other, so that a machine which is now and then
+busy counts for both. Core-seconds are those of all processes: this one, the workers, and Ray's.
+
+    python benchmarks/ray_steps.py                  all parts
+    python benchmarks/ray_steps.py steps            one part: steps, agents, engine, join
 """
 
 from __future__ import annotations
@@ -14,18 +19,18 @@ import asyncio
 import random
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from executor_jobs import add, add_later, notes, spin
-from polysilicon import Agent, Context, catalog
+from executor_jobs import add, add_later, spin
+from polysilicon import Context, catalog
 from polysilicon.catalog.fleet import OwnPrice, Pool
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.runtime.cluster.cluster import Cluster
@@ -36,6 +41,7 @@ from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.here import Here
 from polysilicon.runtime.jobs import Call
 from polysilicon.runtime.journals import open_journal
+from polysilicon.runtime.loader import load_agent, sample_inputs
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.run import Job, Run, RunOptions
@@ -46,12 +52,12 @@ from postgres_server import Server
 from postgres_server import missing as no_postgres
 from ray_nodes import Nodes
 
-OFFER = "lab/box"
+OFFER, WHOLE = "lab/box", "lab/whole"
 NODES = 4
 STEPS, AT_ONCE = 8000, 400
 AGENT_TASKS, AGENT_STEPS, AGENT_STEP_S = 12, 6, 0.1
-REPEATS = 3
-KILLS = 20
+REPEATS, TURNS, ENGINE_TURNS = 3, 8, 4
+ENGINE_TASKS = 6
 
 
 def pool(units: int) -> Pool:
@@ -143,41 +149,109 @@ async def work(ctx: Context, value: dict[str, Any]) -> int:
     return len(await ctx.map(one, range(value["steps"]), limit=3))
 
 
-def run(folder: Path, agent: Any, inputs: list[dict[str, Any]], **options: Any) -> RunFolder:
-    """Run an agent to its end."""
-    folder.mkdir(parents=True)
-    job = Job(agent=Agent(name=agent.__name__, run=agent), given_as="-", inputs=inputs)
-    return asyncio.run(Run(folder, [job], RunOptions(**options)).execute())
+async def agents_once(running: RunningPool, here: Here) -> tuple[float, float]:
+    """Run the tasks of `work`; return seconds, and core-seconds of all processes."""
+    with tempfile.TemporaryDirectory() as name:
+        journal = open_journal(Path(name))
+        runner = StepRunner(journal, Dispatcher([running]), time.perf_counter)
+        resources = Resources(runner, here, "m", time.perf_counter)
+        value = {"steps": AGENT_STEPS, "seconds": AGENT_STEP_S}
+
+        async def task(number: int) -> None:
+            state = TaskState(f"t{number}", "bench", 0.0, random.Random(number))
+            context = Context(resources, Scope(state), Path(name))
+            assert await work(context, value) == AGENT_STEPS
+
+        begin_s, cpu_begin_s = time.perf_counter(), core_seconds()
+        await asyncio.gather(*(task(n) for n in range(AGENT_TASKS)))
+        found = time.perf_counter() - begin_s, core_seconds() - cpu_begin_s
+        journal.close()
+        return found
 
 
-def fleet(folder: Path, offer: str, units: int) -> str:
-    """Write a fleet file with tools on an offer."""
-    price = "price = { usd_per_hour = 1.0 }\n" if offer != "local" else ""
-    path = folder / f"{offer.replace('/', '-')}.toml"
-    path.write_text(f'[[pool]]\nname = "box"\noffer = "{offer}"\nunits = {units}\n'
-                    f'serves = ["tool:*"]\n{price}')  # fmt: skip
-    return str(path)
+def core_seconds() -> float:
+    """Return core-seconds of this process and of all that it has started, up to now."""
+    me, total = psutil.Process(), 0.0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.Error):
+            total += sum(process.cpu_times()[:4])  # children that have ended among them
+    return total
 
 
 def agents(nodes: Nodes) -> None:
     """Print tasks a minute on Ray, beside the local executor with as many cores."""
     cores = detect().cores
-    ratios, rates = [], []
-    inputs = [{"steps": AGENT_STEPS, "seconds": AGENT_STEP_S} for _ in range(AGENT_TASKS)]
+    cluster = Cluster(nodes.address, [pool(cores)], cores)
+    seconds: dict[str, list[float]] = {"here": [], "Ray": []}
+    used: dict[str, list[float]] = {"here": [], "Ray": []}
+
+    async def measured() -> None:
+        on_ray, _ = await opened(cluster, cores, cores)
+        local = RunningPool(Pool(name="local"), None, cores, lambda c, _s: (c, None), 1.0)
+        here = Here.opened(cores)
+        pools = {"here": local, "Ray": on_ray}
+        for turn in range(-1, TURNS):
+            for where in ("here", "Ray") if turn % 2 else ("Ray", "here"):
+                wall_s, cpu_s = await agents_once(pools[where], here)
+                if turn >= 0:  # the first one starts the workers
+                    seconds[where].append(wall_s)
+                    used[where].append(cpu_s)
+        await here.close()
+        await on_ray.close()
+
+    asyncio.run(measured())
+    cluster.close()
+    work_s = AGENT_TASKS * AGENT_STEPS * AGENT_STEP_S
+    print(_beside("agents that compute", AGENT_TASKS, seconds))
+    for where, found in used.items():
+        print(f"  {where}: {np.median(found):.2f} core-seconds for {work_s:g} of work")
+
+
+def _beside(what: str, tasks: int, seconds: dict[str, list[float]]) -> str:
+    ratios = np.array(seconds["here"]) / np.array(seconds["Ray"])
+    low, high = np.quantile(ratios, [0.25, 0.75])
+    return (f"{what}, tasks/min: {tasks * 60 / np.median(seconds['here']):,.0f} here and "
+            f"{tasks * 60 / np.median(seconds['Ray']):,.0f} on Ray; ratio {np.median(ratios):.3f} "
+            f"(median of {len(ratios)}; quartiles {low:.3f} and {high:.3f})")  # fmt: skip
+
+
+def engine(nodes: Nodes) -> None:
+    """Print tasks a minute of `support`, with its model on one node, beside the local executor."""
+    cores = detect().cores
+    whole = nodes.add(WHOLE, cores)
+    seconds: dict[str, list[float]] = {"here": [], "Ray": []}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        for turn in range(REPEATS):
-            seconds = []
-            for offer, units, more in (("local", 1, {}), (OFFER, cores, {"ray": nodes.address})):
-                told = fleet(root, offer, units)
-                done = run(root / f"{turn}{units}{len(more)}", work, inputs, fleet=told, **more)
-                steps = list(done.workload().steps())
-                assert len(steps) == AGENT_TASKS * AGENT_STEPS
-                seconds.append(max(s.end_s for s in steps) - min(s.start_s for s in steps))
-            ratios.append(seconds[0] / seconds[1])
-            rates.append(AGENT_TASKS * 60 / seconds[1])
-    print(f"agents, tasks/min on Ray: {np.median(rates):,.0f}; "
-          f"{np.median(ratios):.3f} x the local executor's, {cores} cores each")  # fmt: skip
+        given: dict[str, dict[str, Any]] = {
+            "here": {"fleet": fleet(root, "local")},
+            "Ray": {"fleet": fleet(root, WHOLE), "ray": nodes.address},
+        }
+        for turn in range(ENGINE_TURNS):
+            for where in ("here", "Ray") if turn % 2 else ("Ray", "here"):
+                done = supported(root / f"{where}{turn}", given[where])
+                found = list(done.workload().steps())
+                span_s = max(step.end_s for step in found) - min(step.start_s for step in found)
+                seconds[where].append(span_s)
+    nodes.kill(whole)
+    print(_beside("support with its model", ENGINE_TASKS, seconds))
+
+
+def supported(folder: Path, options: dict[str, Any]) -> RunFolder:
+    """Run tasks of `support` to their end."""
+    folder.mkdir(parents=True)
+    agent = load_agent("support")
+    job = Job(agent=agent, given_as="support", inputs=sample_inputs(agent)[:ENGINE_TASKS])
+    done = asyncio.run(Run(folder, [job], RunOptions(**options)).execute())
+    assert all(task.ok for task in done.tasks())
+    return done
+
+
+def fleet(folder: Path, offer: str) -> str:
+    """Write a fleet file with everything on one machine of an offer."""
+    price = "price = { usd_per_hour = 1.0 }\n" if offer != "local" else ""
+    path = folder / f"{offer.replace('/', '-')}.toml"
+    path.write_text(f'[[pool]]\nname = "box"\noffer = "{offer}"\nserves = ["*"]\n{price}')
+    return str(path)
 
 
 def join(nodes: Nodes) -> None:
@@ -202,79 +276,17 @@ def join(nodes: Nodes) -> None:
     cluster.close()
 
 
-def kills(nodes: Nodes, machines: list[Any], wanted: int) -> None:
-    """Kill nodes of a run, one after the other, and check that it keeps its promises."""
-    rng = random.Random(wanted)
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        path = root / "notes"
-        path.touch()
-        killed = 0
-
-        def lines() -> int:
-            return path.read_text().count("\n")
-
-        def break_it() -> None:
-            nonlocal killed
-            try:
-                while killed < wanted:
-                    before = lines()
-                    while lines() < before + 10:
-                        time.sleep(0.02)
-                    time.sleep(rng.uniform(0.0, 0.3))
-                    nodes.kill(machines.pop(rng.randrange(len(machines))))
-                    killed += 1
-                    machines.append(nodes.add(OFFER))
-                    print(f"{killed} of {wanted} nodes killed", file=sys.stderr, flush=True)
-            finally:
-                Path(f"{path}.stop").touch()
-
-        breaking = threading.Thread(target=break_it)
-        breaking.start()
-        begin_s = time.monotonic()
-        inputs = [{"path": str(path), "seconds": 0.05} for _ in range(2 * NODES)]
-        told = fleet(root, OFFER, NODES)
-        done = run(root / "run", notes, inputs, fleet=told, ray=nodes.address, task_timeout_s=1e5)
-        breaking.join()
-        again = checked(done, path)
-        wall_s = time.monotonic() - begin_s
-    print(f"{killed} nodes killed in {wall_s:.0f} s: {len(inputs)} tasks accepted and finished, "
-          f"no finished step again; {again} steps that were cut off were tried again")  # fmt: skip
-
-
-def checked(done: RunFolder, path: Path) -> int:
-    """Check a run of `notes`; return how many steps were begun more than once."""
-    tasks = {task.task_id: task for task in done.tasks()}
-    assert len(tasks) == 2 * NODES
-    assert all(task.ok for task in tasks.values()), [t.error for t in tasks.values()]
-    steps = list(done.workload().steps())
-    wanted = {f"{t.task_id}:{number}" for t in tasks.values() for number in range(t.output)}
-    assert len(steps) == len({(s.task_id, s.step_id) for s in steps}) == len(wanted)
-    assert all(step.outcome == "ok" for step in steps)
-    begun = [line.split() for line in path.read_text().splitlines()]
-    last: Counter[str] = Counter()
-    for label, _, _ in begun:  # a task's steps follow each other, so that none may come back
-        task, _, number = label.partition(":")
-        assert int(number) >= last[task], f"{label} began again after it had ended"
-        last[task] = int(number)
-    assert {label for label, _, _ in begun} == wanted
-    assert len({(label, key) for label, _, key in begun}) == len(wanted)
-    return len(begun) - len(wanted)
+PARTS = {"steps": steps, "agents": agents, "engine": engine, "join": join}
 
 
 def main() -> None:
     """Measure what was asked for, or all."""
-    words = [word for word in sys.argv[1:] if not word.isdigit()]
-    count = next((int(word) for word in sys.argv[1:] if word.isdigit()), KILLS)
     with Nodes() as nodes:
-        machines = [nodes.add(OFFER) for _ in range(NODES)]
-        for name, part in (("steps", steps), ("agents", agents)):
-            if not words or name in words:
+        for _ in range(NODES):
+            nodes.add(OFFER)
+        for name, part in PARTS.items():
+            if name in sys.argv[1:] or not sys.argv[1:]:
                 part(nodes)
-        if not words or "kills" in words:
-            kills(nodes, machines, count)
-        if not words or "join" in words:
-            join(nodes)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ def _leased(stack: ExitStack, folder: Path, address: str) -> Journal:
     from polysilicon.runtime.journals.lease import holding  # noqa: PLC0415 - an extra
 
     journal = open_shared(folder, address, 10.0)
+    journal.begin()
     stack.enter_context(holding(journal.lease.token))
     return journal
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 import postgres_server
+import ray_nodes  # noqa: F401 - before Ray, whose settings it makes
 from polysilicon.runtime import assets
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 

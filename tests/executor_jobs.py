@@ -71,6 +71,19 @@ def note(path: str, label: str, seconds: float, idempotency_key: str) -> bool:
     return not Path(f"{path}.stop").exists()
 
 
+async def mark(path: str, label: str, seconds: float, idempotency_key: str) -> bool:
+    """Do what `note` does, awaited, in the machine's own process."""
+    with Path(path).open("a") as stream:  # noqa: ASYNC230 - a test
+        stream.write(f"{label} {os.getpid()} {idempotency_key}\n")
+    await asyncio.sleep(seconds)
+    return not Path(f"{path}.stop").exists()  # noqa: ASYNC240 - a test
+
+
+def network() -> str:
+    """Name the network namespace of this process."""
+    return os.readlink("/proc/self/ns/net")  # noqa: PTH115 - it is no path
+
+
 async def everything(ctx: Context, value: dict[str, Any]) -> list[Any]:
     """Take steps of all kinds that tools have."""
 
@@ -96,3 +109,14 @@ async def notes(ctx: Context, value: dict[str, Any]) -> int:
     while await ctx.call(note, value["path"], f"{ctx.task_id}:{number}", value["seconds"]):
         number += 1
     return number + 1
+
+
+async def marks(ctx: Context, value: dict[str, Any]) -> int:
+    """Take such steps, in turn in a worker process and awaited."""
+    number, go_on = 0, True
+    while go_on:
+        fn = (note, mark)[number % 2]
+        label = f"{ctx.task_id}:{number}"
+        go_on = await ctx.call(fn, value["path"], label, value["seconds"], name=fn.__name__)
+        number += 1
+    return number

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +20,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 import psutil
 import pytest
@@ -42,6 +46,7 @@ from polysilicon import Agent
 from polysilicon.catalog import load
 from polysilicon.catalog.fleet import OwnPrice, Pool
 from polysilicon.catalog.machine import detect, local_offer
+from polysilicon.cli import main
 from polysilicon.errors import InputError, LostError, StepTimeoutError, ToolError
 from polysilicon.gateway.access import add_key
 from polysilicon.gateway.joined.far import FarSandboxes
@@ -400,6 +405,78 @@ def test_a_run_goes_on_over_lost_nodes_and_on_those_that_join(rays: Nodes, tmp_p
     assert len({(label, key) for label, _, key in lines()}) == len(wanted)  # with the same key
 
 
+def test_a_gateway_runs_its_tasks_on_nodes_and_over_the_loss_of_one(
+    rays: Nodes, tmp_path: Path
+) -> None:
+    doomed = rays.add(OFFER)
+    path = tmp_path / "notes"
+    path.touch()
+    told = Path(fleet(tmp_path))
+    told.write_text(told.read_text().replace("units = 1", "units = 2"))
+    agent = f"{Path(__file__).parents[1] / 'executor_jobs.py'}:notes"
+    command = [Path(sys.executable).with_name("polysilicon"), "serve", "--port", "0"]
+    command += ["--ray", rays.address, "--fleet", told, "--folder", "kept", "--agent", agent]
+
+    def until(what: Callable[[], Any]) -> None:
+        end_s = time.monotonic() + 60
+        while not what():
+            assert time.monotonic() < end_s
+            time.sleep(0.02)
+
+    def places() -> list[str]:
+        return [line.split()[1] for line in path.read_text().splitlines() if line.count(" ") == 2]
+
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as child:
+        lines = iter(child.stderr)
+        try:
+            said = next(line for line in lines if "/v1 serves" in line)
+            with httpx.Client(base_url=re.search(r"http://[\d.:]+", said)[0]) as client:
+                body = {"agent": "notes", "input": {"path": str(path), "seconds": 0.02}}
+                asked = [client.post("/v1/tasks", json=body) for _ in range(4)]
+                assert [answer.status_code for answer in asked] == [202] * 4
+                until(lambda: len(set(places())) == 2)
+                rays.kill(doomed)
+                there = len(places())
+                until(lambda: len(places()) > there + 20)
+                Path(f"{path}.stop").touch()
+                views = [f"/v1/tasks/{answer.json()['id']}" for answer in asked]
+                until(lambda: all(client.get(v).json()["status"] == "completed" for v in views))
+                tasks = {(view := client.get(v).json())["id"]: view["output"] for v in views}
+        finally:
+            child.send_signal(signal.SIGTERM)
+            list(lines)
+    assert child.returncode == 0
+    steps = list(RunFolder(tmp_path / "kept").workload().steps())
+    wanted = {(task, n) for task, count in tasks.items() for n in range(count)}
+    assert len(steps) == len({(s.task_id, s.step_id) for s in steps}) == len(wanted)
+    assert {(step.pool, step.offer, step.outcome) for step in steps} == {("box", OFFER, "ok")}
+    begun = Counter(line.split()[0] for line in path.read_text().splitlines())
+    assert set(begun) == {f"{task}:{number}" for task, number in wanted}
+    assert begun.total() <= len(wanted) + 1  # what was under way on the lost machine
+
+
+@pytest.mark.parametrize("verb", ["run", "serve"])
+def test_a_wrong_address_leaves_no_folder_and_is_one_line(
+    rays: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, verb: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inputs.jsonl").write_text("{}\n")
+    agent = f"{Path(__file__).parents[1] / 'executor_jobs.py'}:notes"
+    given = [agent, "--input", "inputs.jsonl"] if verb == "run" else ["--port", "0"]
+    given += ["--fleet", fleet(tmp_path)]
+    before = {path.name for path in tmp_path.iterdir()}
+    with Endpoint(lambda _asked: {}).served() as other:
+        wrong = {"127.0.0.1:1": "refused", urlsplit(other.address).netloc: "is no head node"}
+        for address, why in wrong.items():
+            with pytest.raises(SystemExit) as ended:
+                main([verb, *given, "--ray", address])
+            assert ended.value.code == 2
+            text = capsys.readouterr().err
+            assert text.count("\n") == 1
+            assert re.search(f"no Ray cluster answers: .*{why}; start one with `ray start", text)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
 def test_what_waits_for_no_machine_fails_over_and_is_bounded(rays: Nodes) -> None:
     from polysilicon.runtime.cluster.cluster import Cluster  # noqa: PLC0415 - an extra
     from polysilicon.runtime.cluster.machines import Machines  # noqa: PLC0415 - an extra
@@ -470,6 +547,8 @@ for _test in (
     test_an_engine_of_a_node_answers_is_metered_and_reached_by_the_gateway,
     test_the_same_agent_has_the_same_ledger_here_and_on_ray,
     test_a_run_goes_on_over_lost_nodes_and_on_those_that_join,
+    test_a_gateway_runs_its_tasks_on_nodes_and_over_the_loss_of_one,
+    test_a_wrong_address_leaves_no_folder_and_is_one_line,
     test_what_waits_for_no_machine_fails_over_and_is_bounded,
 ):
     for _mark in RAY_MARKS:

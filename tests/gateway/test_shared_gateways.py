@@ -16,9 +16,10 @@ import pytest
 
 from gateway_group import STEPS, Group, Member, database, mishap
 from polysilicon.errors import InputError
-from polysilicon.gateway import retention
+from polysilicon.gateway import retention, state
 from polysilicon.gateway.access import add_key
 from polysilicon.runtime.journals import open_journal
+from polysilicon.runtime.machine import Machine, open_machine
 from postgres_server import Server, missing
 from served_gateway import serving
 
@@ -121,6 +122,30 @@ def test_a_few_kills_and_pauses_lose_nothing(group: Group) -> None:
         mishap(group, rng, kind)
         group.look()
     assert group.finished(30.0) == 3 * 4 * STEPS
+
+
+def test_the_lease_is_taken_when_all_is_loaded(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long loading takes, and holds up all threads, no lease runs out meanwhile."""
+    address = database(postgres)
+    loading: list[list[int]] = []
+
+    def tokens() -> list[int]:
+        with psycopg.connect(address) as connection:
+            rows = connection.execute("SELECT token FROM polysilicon_gateway").fetchall()
+        return [token for (token,) in rows]
+
+    async def loaded(*given: Any) -> Machine:
+        machine = await open_machine(*given)
+        loading.append(tokens())
+        return machine
+
+    monkeypatch.setattr(state, "open_machine", loaded)
+    with serving(tmp_path / "one", "", journal=address, lease_s=TERM_S) as served:
+        assert loading == [[]]
+        assert tokens() == [served.call(lambda: served.gateway.shared.lease.token)]
+    assert tokens() == []
 
 
 def test_a_budget_holds_at_all_gateways(postgres: Server, tmp_path: Path) -> None:

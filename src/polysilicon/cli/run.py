@@ -87,27 +87,34 @@ def command(
     Every step is journaled before its result is used: an interrupted run goes on with --resume and
     repeats no step that ended.
     """
-    from polysilicon.cli.running import fetch_model, run_and_report, say_setup  # noqa: PLC0415 - heavy
+    from polysilicon.cli.running import (  # noqa: PLC0415 - heavy
+        fetch_model,
+        in_cluster,
+        run_and_report,
+        say_setup,
+    )
 
     for name in ("model", "fleet", "policy"):
         options[name] = here(options[name])
     settings = RunOptions(**options)
     if resume is not None:
         run = _resumed(resume, settings, agent, input_path, limit)
-    elif agent is None:
+        run_and_report(run, as_json=as_json)
+        return
+    if agent is None:
         raise InputError("no agent given", mend="give an agent, or --resume RUN")
-    else:
-        loaded = load_agent(agent)
-        if settings.policy is not None:
-            _check_policy(settings.policy, loaded)
-        inputs = list(read_inputs(input_path, loaded)) if input_path else sample_inputs(loaded)
-        if not inputs:
-            raise InputError("there is no input", where=str(input_path or agent))
-        job = Job(agent=loaded, given_as=here(agent) or agent, inputs=inputs[:limit])
-        fetch_model(settings.model, settings.fleet, cluster=settings.ray is not None)
-        say_setup(settings.model, settings.fleet)
+    loaded = load_agent(agent)
+    if settings.policy is not None:
+        _check_policy(settings.policy, loaded)
+    inputs = list(read_inputs(input_path, loaded)) if input_path else sample_inputs(loaded)
+    if not inputs:
+        raise InputError("there is no input", where=str(input_path or agent))
+    job = Job(agent=loaded, given_as=here(agent) or agent, inputs=inputs[:limit])
+    fetch_model(settings.model, settings.fleet, cluster=settings.ray is not None)
+    say_setup(settings.model, settings.fleet)
+    with in_cluster(settings.ray, settings.model, settings.fleet):
         run = Run(new_folder(runs, loaded.name), [job], settings)
-    run_and_report(run, as_json=as_json)
+        run_and_report(run, as_json=as_json)
 
 
 def _check_policy(path: str, agent: Agent) -> None:

@@ -14,14 +14,14 @@ import click
 from polysilicon import catalog, cost
 from polysilicon.catalog.fleet import read_running_fleet
 from polysilicon.cli.live import LiveView
-from polysilicon.cli.output import download_bar, emit_json, out, progress
+from polysilicon.cli.output import download_bar, emit_json, out, progress, waiting
 from polysilicon.report.html import write_report
 from polysilicon.report.source import of_folder
 from polysilicon.report.summary import Summary
 from polysilicon.report.terminal import run_page
 from polysilicon.runtime import models
 from polysilicon.runtime.engines.native.choice import chosen
-from polysilicon.runtime.machine import cores
+from polysilicon.runtime.machine import cores, fleet_of
 from polysilicon.runtime.run import Run
 from polysilicon.workload.describe import groups_of
 from polysilicon.workload.run_folder import RunFolder
@@ -75,6 +75,32 @@ def fetch_model(model: str | None, fleet: str | None, *, cluster: bool = False) 
             models.pull(model or models.DEFAULT_MODEL, progress=seen)
     else:
         read_running_fleet(Path(fleet), cluster=cluster)
+
+
+@contextmanager
+def in_cluster(address: str | None, model: str | None, fleet: str | None) -> Iterator[None]:
+    """Be in the Ray cluster of a run, or a gateway, before there is a folder; leave it in the end.
+
+    Args:
+        address: of the cluster; None for none.
+        model: of this machine, where there is no fleet.
+        fleet: path of a fleet file.
+
+    Raises:
+        InputError: there is no such cluster, or the fleet file is wrong.
+    """
+    if address is None:
+        yield
+        return
+    from polysilicon.runtime.cluster.cluster import Cluster  # noqa: PLC0415 - an extra
+
+    pools = fleet_of(model, fleet, cluster=True).pool
+    with waiting("joining the Ray cluster"):
+        cluster = Cluster(address, pools, cores())
+    try:
+        yield
+    finally:
+        cluster.close()
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
         return
     import uvloop  # noqa: PLC0415 - heavy
 
-    from polysilicon.cli.running import fetch_model  # noqa: PLC0415 - heavy
+    from polysilicon.cli.running import fetch_model, in_cluster  # noqa: PLC0415 - heavy
     from polysilicon.gateway.logs import log_to_stderr  # noqa: PLC0415 - with those below
     from polysilicon.gateway.server import check, check_files, serve  # noqa: PLC0415 - heavy
     from polysilicon.gateway.settings import Settings  # noqa: PLC0415 - heavy
@@ -123,12 +123,13 @@ def command(ctx: click.Context, /, *, mcp_stdio: bool, **options: Any) -> None:
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again would hold up all calls
 
-    if mcp_stdio:
-        from polysilicon.gateway.mcp.server import serve_stdio  # noqa: PLC0415 - heavy
+    with in_cluster(settings.ray, settings.model, fleet):
+        if mcp_stdio:
+            from polysilicon.gateway.mcp.server import serve_stdio  # noqa: PLC0415 - heavy
 
-        uvloop.run(serve_stdio(settings))
-        return
-    uvloop.run(serve(settings, started))
+            uvloop.run(serve_stdio(settings))
+            return
+        uvloop.run(serve(settings, started))
 
 
 @command.command("keys", epilog="Example:  polysilicon serve keys alice --file keys.toml")

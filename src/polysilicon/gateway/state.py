@@ -226,6 +226,8 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
             try:
                 gateway = _assembled(settings, machine, journal, access, shared)
                 await _warmed(gateway)
+                if shared is not None:
+                    shared.begin()  # last: what holds all threads up would let a lease run out
                 async with _kept(gateway):
                     yield gateway
             finally:

@@ -73,6 +73,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def fleet_of(model: str | None, fleet_path: str | None, *, cluster: bool) -> Fleet:
+    """Return the fleet of `fleet_path`, or this machine alone with `model` (or the default one).
+
+    Raises:
+        InputError: the file is wrong.
+    """
+    if fleet_path is None:
+        return Fleet(pool=(Pool(name=LOCAL, model=model or models.DEFAULT_MODEL),))
+    return read_running_fleet(Path(fleet_path), cluster=cluster)
+
+
 async def open_machine(
     model: str | None, fleet_path: str | None, ray: str | None = None
 ) -> Machine:
@@ -88,10 +99,7 @@ async def open_machine(
     """
     here = Here.opened(cores())
     offer = local_offer(catalog.load(), detect())
-    if fleet_path is None:
-        fleet = Fleet(pool=(Pool(name=LOCAL, model=model or models.DEFAULT_MODEL),))
-    else:
-        fleet = read_running_fleet(Path(fleet_path), cluster=ray is not None)
+    fleet = fleet_of(model, fleet_path, cluster=ray is not None)
     cluster = None
     if ray is None:
         _with_local(fleet, fleet_path or "")

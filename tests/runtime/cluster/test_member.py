@@ -51,6 +51,7 @@ class Actor:
         self.told: Future[bytes]
         self.put = Remote(lambda data: self.sent.extend(decode_messages(data)))
         self.take = Remote(self._take)
+        self.fetch = Remote(lambda _number: SimpleNamespace(future=Future))
 
     def _take(self) -> Any:
         self.told = Future()
@@ -116,6 +117,23 @@ def test_one_that_is_lost_has_no_room_and_is_asked_in_vain() -> None:
         asked = there.ask(WordsMessage(1, False, ["a"]), "cpu")
         with pytest.raises(LostError, match="it fell over"):
             await asyncio.wait_for(asked, 0.1)
+        await there.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_large_result_of_one_that_is_lost_is_waited_for_no_more() -> None:
+    async def scenario() -> None:
+        actor = Actor()
+        there = member(actor)
+        asked = asyncio.create_task(there.ask(WordsMessage(1, False, ["a"]), "cpu"))
+        await turns()
+        actor.tell(Ended(1, b"", large=True))
+        await turns()
+        assert not asked.done()  # it is fetched
+        there.lose("it fell over")
+        with pytest.raises(LostError, match="it fell over"):
+            await asyncio.wait_for(asked, 1.0)
         await there.close()
 
     asyncio.run(scenario())

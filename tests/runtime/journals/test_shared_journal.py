@@ -28,7 +28,9 @@ def a_step(step: str) -> StepRecord:
 
 def opened(folder: Path, address: str) -> SharedJournal:
     folder.mkdir(exist_ok=True)
-    return open_shared(folder, address, 5.0)
+    journal = open_shared(folder, address, 5.0)
+    journal.begin()
+    return journal
 
 
 def taken_from(journal: SharedJournal, address: str) -> None:
@@ -78,12 +80,20 @@ def test_a_folder_is_known_again_and_its_lease_ended_at_once(
     first = opened(tmp_path / "one", address)
     token = first.lease.token
     first.lease.give_up()  # as a process that is killed does, and leaves the row
-    again = opened(tmp_path / "one", address)
+    again = open_shared(tmp_path / "one", address, 5.0)
+
+    def tokens() -> list[int]:
+        with psycopg.connect(address) as connection:
+            rows = connection.execute("SELECT token FROM polysilicon_gateway").fetchall()
+        return [found for (found,) in rows]
+
     try:
         assert shared_address(tmp_path / "one", None) == again.address
-        with psycopg.connect(address) as connection:
-            tokens = connection.execute("SELECT token FROM polysilicon_gateway").fetchall()
-        assert tokens == [(again.lease.token,)]
+        assert tokens() == []  # others may take its tasks while it loads
+        assert not again.lease.healthy
+        again.begin()
+        assert tokens() == [again.lease.token]
+        assert again.lease.healthy
         assert again.lease.token > token
     finally:
         first.close()

@@ -7,12 +7,14 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from threading import current_thread, main_thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,10 @@ EMBEDDED = "local"
 
 _LOOPBACK = "127.0.0.1"
 _LOOK_S = 3.0
+_SETTINGS = bytes(3) + b"\4" + bytes(5)
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
+"""What a client of gRPC begins with: HTTP/2's preface, and a SETTINGS frame, as the server does
+(RFC 9113, sections 3.4 and 6.5)."""
 _STORE_BYTES = 256 * 2**20
 
 
@@ -142,6 +148,9 @@ def _join(address: str, resources: dict[str, float], cores: int) -> bool:
     Raises:
         InputError: there is none.
     """
+    known = sys.modules.get("ray")  # not imported here, as it reads its settings once
+    if known is not None and known.is_initialized():
+        return False
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address == EMBEDDED:
@@ -154,8 +163,6 @@ def _join(address: str, resources: dict[str, float], cores: int) -> bool:
         os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
     import ray  # noqa: PLC0415 - an extra
 
-    if ray.is_initialized():
-        return False
     options: dict[str, Any] = {"address": address}
     if address == EMBEDDED:
         options |= {
@@ -163,7 +170,8 @@ def _join(address: str, resources: dict[str, float], cores: int) -> bool:
             "num_gpus": 0, "resources": resources, "object_store_memory": _STORE_BYTES,
         }  # fmt: skip
     _look(address)
-    kept = signal.getsignal(signal.SIGTERM)
+    main = current_thread() is main_thread()
+    kept = signal.getsignal(signal.SIGTERM) if main else None
     try:
         ray.init(configure_logging=False, log_to_driver=False, namespace="polysilicon",
                  logging_level=logging.ERROR, **options)  # fmt: skip
@@ -172,7 +180,8 @@ def _join(address: str, resources: dict[str, float], cores: int) -> bool:
     except ray.exceptions.RayError as error:
         raise PolysiliconError(f"--ray {address}: {error}") from error
     finally:
-        signal.signal(signal.SIGTERM, kept)  # Ray's own handler would end the run at once
+        if main:  # Ray's own handler, which it sets there alone, would end the run at once
+            signal.signal(signal.SIGTERM, kept)
     if address == EMBEDDED and ray.util.get_node_ip_address() != _LOOPBACK:
         ray.shutdown()
         what = "Ray was imported before, and would listen beyond loopback"
@@ -181,21 +190,27 @@ def _join(address: str, resources: dict[str, float], cores: int) -> bool:
 
 
 def _look(address: str) -> None:
-    """See whether anybody listens at a head node's port: Ray itself would look for minutes.
+    """See whether a server of gRPC is at a head node's port: Ray itself would look for minutes.
 
     Raises:
-        InputError: nobody does, or it is no address.
+        InputError: there is none, or it is no address.
     """
     if address in (EMBEDDED, "auto") or "://" in address:
         return
     host, _, port = address.rpartition(":")
+    told = _SETTINGS
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_S) as asked:
+            if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+                asked.sendall(_PREFACE)
+                told = asked.recv(len(_SETTINGS))
     except (OSError, ValueError, OverflowError) as error:
         raise _no_cluster(address, error) from error
+    if told[3:4] != _SETTINGS[3:4]:
+        raise _no_cluster(address, "what listens there is no head node")
 
 
-def _no_cluster(address: str, error: Exception) -> InputError:
+def _no_cluster(address: str, error: object) -> InputError:
     what = f"no Ray cluster answers: {' '.join(str(error).split())[:200]}"
     mend = "start one with `ray start --head`, or give --ray local"
     return InputError(what, where=f"--ray {address!r}", mend=mend)

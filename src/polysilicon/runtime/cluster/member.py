@@ -121,11 +121,15 @@ class Member:
         """Fetch a large result."""
         if not ended.large:
             return ended
+        fetched = _future(self._actor.fetch.remote(ended.number))
+        either: list[asyncio.Future[Any]] = [fetched, self.gone]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not fetched.done():
+            raise self._lost(self.gone.result())
         try:
-            data = await self._actor.fetch.remote(ended.number)
+            return msgspec.structs.replace(ended, data=fetched.result(), large=False)
         except RayError as error:
             raise self._lost(str(type(error).__name__)) from error
-        return msgspec.structs.replace(ended, data=data, large=False)
 
     def _send(self, message: Message) -> None:
         """Send with what others send in the same turn of the loop, or alone where it is large."""
@@ -147,20 +151,15 @@ class Member:
     async def _listen(self) -> None:
         """Hear what happens there until it is lost; no `take` is to be without a next one."""
         try:
-            told = self._take()
+            told = _future(self._actor.take.remote())
             while await _in_time(told):
                 data, heard_s = told.result(), time.monotonic()
-                told = self._take()
+                told = _future(self._actor.take.remote())
                 for event in decode_events(data):
                     self._hear(event, heard_s)
             self.lose(f"it told nothing for {SILENT_S:g} s")
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody listens from here on
             self.lose(type(error).__name__)
-
-    def _take(self) -> asyncio.Future[bytes]:
-        told = asyncio.wrap_future(self._actor.take.remote().future())
-        told.add_done_callback(lambda done: done.cancelled() or done.exception())  # looked at
-        return told
 
     def _hear(self, event: Event, heard_s: float) -> None:
         flight = self._flights.get(event.number)
@@ -199,6 +198,13 @@ class Member:
         self._listening.cancel()
         with suppress(asyncio.CancelledError):
             await self._listening
+
+
+def _future(told: Any) -> asyncio.Future[bytes]:
+    """Return what an actor is to tell, as a future that may be left without a look."""
+    found: asyncio.Future[bytes] = asyncio.wrap_future(told.future())
+    found.add_done_callback(lambda done: done.cancelled() or done.exception())  # looked at
+    return found
 
 
 async def _in_time(told: asyncio.Future[bytes]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,18 +67,21 @@ class Duties:
 
 
 class Lease:
-    """A gateway's lease, renewed until it is closed.
+    """A gateway's lease: once it has begun, it is renewed until it is closed.
+
+    That of whoever served the same folder before is ended first of all: as there is one at a time,
+    that process is gone.
 
     Args:
         address: of the database.
         run: what the gateways share.
         name: of the gateway, for people.
         term_s: seconds without a beat after which others may take the tasks.
-        kept: file that has run and token, for whoever serves the same folder next: as there is
-            one at a time, the process that had the token is gone, and its lease is ended at once.
+        kept: file that has run and token, for whoever serves the same folder next.
 
     Attributes:
-        token: of this gateway; it changes where the lease was lost.
+        token: of this gateway; it changes where the lease was lost. Before it has begun it is 0,
+            which no gateway has.
     """
 
     def __init__(self, address: Address, run: str, name: str, *, term_s: float, kept: Path) -> None:
@@ -86,12 +90,27 @@ class Lease:
         self._connection = self._connected()
         if (before := _token_in(kept, run)) is not None:
             self._connection.execute(sql.RELEASE, (run, before))
-        self.token = self._registered()
-        self._steady_s = self._beat_s = time.monotonic()
+        self.token = 0
+        self._steady_s = self._beat_s = -math.inf
         self._duties: tuple[Duties, asyncio.AbstractEventLoop] | None = None
         self._wake, self._closing = threading.Event(), False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._beats, name="lease", daemon=True)
+
+    def begin(self) -> None:
+        """Register, and renew the lease from now on.
+
+        Raises:
+            psycopg.Error: the database is away.
+        """
+        try:
+            token = self._registered()
+        except psycopg.OperationalError:  # the connection was cut since it was made
+            self._connection.close()
+            self._connection = self._connected()
+            token = self._registered()
+        self._steady_s = self._beat_s = time.monotonic()
+        self.token = token
         self._thread.start()
 
     def serve(self, duties: Duties) -> None:
@@ -131,7 +150,8 @@ class Lease:
     def close(self) -> None:
         """End the lease: others may take the tasks at once."""
         self.give_up()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         with suppress(psycopg.Error):  # then it ends with its term
             self._connection.execute(sql.RELEASE, (self._run, self.token))
         self._connection.close()

@@ -40,7 +40,7 @@ class SharedJournal(PostgresJournal):
         known: the id of the journal that the folder shared before; None where it shared none.
 
     Attributes:
-        lease: the gateway's part in it.
+        lease: the gateway's part in it, which `begin` takes.
 
     Raises:
         InputError: the database cannot be reached, its tables cannot be made, or its journal is
@@ -65,6 +65,18 @@ class SharedJournal(PostgresJournal):
         except psycopg.Error as error:
             self._connection.close()
             what = f"cannot open the journal: {self._address.safe(error)}"
+            raise InputError(what, where=self.address) from None
+
+    def begin(self) -> None:
+        """Take the lease, without which only reading is allowed.
+
+        Raises:
+            InputError: the database cannot be reached.
+        """
+        try:
+            self.lease.begin()
+        except psycopg.Error as error:
+            what = f"the lease cannot be had: {self._address.safe(error)}"
             raise InputError(what, where=self.address) from None
 
     def _make(self) -> None:
