@@ -48,7 +48,12 @@ def build(model: str | None, as_json: bool) -> None:
     path = models.pull(name)
     built = _built(machine, path)
     console = progress()
-    search = Search(path, machine, lambda what: console.print(what, markup=False, style="dim"))
+    search = Search(
+        path,
+        machine,
+        lambda what: console.print(what, markup=False, style="dim"),
+        checked=built.seconds > 0,
+    )
     choice = search.run()
     where = choices_path()
     write_choice(models.model_name(path), choice, where)
