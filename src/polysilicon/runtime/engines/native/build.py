@@ -55,7 +55,7 @@ _SHIM = """\
 _VERSION = '#pragma once\n#define GGML_VERSION "{}"\n#define GGML_COMMIT "unknown"\n'
 
 _FLAGS = (
-    "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-pthread", "-w",
+    "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-pthread", "-w", "-ffp-contract=fast",
     "-D_GNU_SOURCE", "-DGGML_SCHED_MAX_COPIES=4",
     "-DGGML_BACKEND_DL", "-DGGML_BACKEND_BUILD", "-DGGML_BACKEND_SHARED", "-DGGML_SHARED",
     "-DGGML_BUILD", "-DGGML_USE_LLAMAFILE", "-DGGML_USE_CPU_REPACK",

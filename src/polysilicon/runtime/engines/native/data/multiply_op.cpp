@@ -8,7 +8,11 @@
 #include "multiply.h"
 #include "traits.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdint>
 
 extern "C" ggml_backend_buffer_type_t polysilicon_buffer_type(void);
 
@@ -139,9 +143,17 @@ size_t get_alloc_size(ggml_backend_buffer_type_t, const ggml_tensor * weights) {
     return polysilicon_panel_bytes(weights->type, weights->ne[0]) * static_cast<size_t>(panels_of(weights));
 }
 
+// Large pages where the system gives some: fewer misses of the table of pages while all weights are read.
+void ask_for_large_pages(void * begin, size_t size) {
+    const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), at = reinterpret_cast<uintptr_t>(begin);
+    const uintptr_t first = (at + page - 1) / page * page, last = (at + size) / page * page;
+    if (first < last) madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE);
+}
+
 ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
     ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
     if (buffer == nullptr) return nullptr;
+    ask_for_large_pages(ggml_backend_buffer_get_base(buffer), size);
     buffer->buft = type;
     buffer->iface.set_tensor = set_tensor;
     buffer->iface.get_tensor = nullptr;
