@@ -15,7 +15,7 @@ from polysilicon.runtime.engines.native.compiler import compile_with, find_compi
 BLOCK = 32
 Q4_0, Q4_1, Q8_0 = 2, 3, 8
 NUMBERS = np.dtype([("rounded", "i1", BLOCK), ("scale", "f4"), ("rest", "i4")])
-AVX2 = "-march=x86-64 -mssse3 -msse4.2 -mavx2 -mfma -mf16c".split()
+AVX2 = ("-march=x86-64", "-mssse3", "-msse4.2", "-mavx2", "-mfma", "-mf16c")
 
 
 @pytest.fixture(scope="module", params=["all instructions", "AVX2"])
@@ -139,7 +139,9 @@ def test_zeros_and_the_largest_numbers(kernel, kind):
     x = np.zeros((5, 64), np.float32)
     x[1], x[2], x[3, 7], x[4, 32:] = 127.0, -127.0, 1.0, 1e-20
     found = multiply(kernel, kind, blocks, x)
-    np.testing.assert_allclose(found, np.tile(x.sum(axis=1, dtype=float)[:, None] * weight, 16), 1e-6)
+    np.testing.assert_allclose(
+        found, np.tile(x.sum(axis=1, dtype=float)[:, None] * weight, 16), 1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", [Q4_0, Q4_1, Q8_0])

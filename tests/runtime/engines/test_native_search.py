@@ -59,6 +59,7 @@ class World:
         self.best = (BATCH, MICRO_BATCH)
         self.at_once = {4: 1.0, 8: 1.9, 16: 2.0, 32: 2.02}
         self.now_s = 0.0
+        self.size_bytes = 53  # of 100
         self.read = 0
         self.timed: Counter[tuple[bool, str]] = Counter()
 
@@ -66,6 +67,8 @@ class World:
         if isinstance(job, child.Read):
             self.read += 1
             return BAD if any(f".{kind}." in job.weights for kind in self.bad) else GOOD
+        if isinstance(job, child.Size):
+            return self.size_bytes
         if isinstance(job, child.Convert):
             Path(job.target).parent.mkdir(parents=True, exist_ok=True)
             Path(job.target).write_bytes(job.kind.encode())
@@ -79,7 +82,7 @@ class World:
         now = (job.setup.batch, job.setup.micro_batch)
         rate *= 1.5 if now == self.best != (BATCH, MICRO_BATCH) else 1
         rate *= job.setup.threads
-        if not job.extent.prompt_words:
+        if job.extent == search.SLOTS:
             return self.slots()
         return Speed(
             prompts=(Prompt(words=9, tokens=20, seconds=20 / rate),),
@@ -96,7 +99,10 @@ class World:
             prompts=(),
             batches=tuple(
                 Batch(
-                    sequences=count, context_tokens=9.0, seconds=count / rate, prompt_tokens_per_s=1.0
+                    sequences=count,
+                    context_tokens=9.0,
+                    seconds=count / rate,
+                    prompt_tokens_per_s=1.0,
                 )
                 for count, rate in self.at_once.items()
             ),
@@ -146,6 +152,15 @@ def test_a_file_that_cannot_be_converted_serves_as_it_is(model, built, monkeypat
     assert found.kernels == str(built)
     assert (found.weights, found.weight_format) == ("", AS_SHIPPED)
     assert "no weights that can be converted" in found.refused["Q4_0"]
+
+
+def test_what_is_hardly_smaller_is_not_converted(model, built, monkeypatch):
+    world = World({(False, AS_SHIPPED): 100.0, (True, AS_SHIPPED): 250.0, (True, "Q4_0"): 900.0})
+    world.size_bytes = 91
+    found = find(model, world, monkeypatch)
+    assert found.weight_format == AS_SHIPPED
+    assert found.refused["Q4_0"] == "91% of the shipped file's size, tried is up to 85%"
+    assert not search.converted_path(model, "Q4_0").exists()
 
 
 def test_what_is_hardly_faster_is_not_taken(model, monkeypatch):

@@ -77,8 +77,8 @@ _RENAMED = {
         f"-Dggml_backend_cpu_{_BUFFERS.casefold()}_buffer_type=polysilicon_buffer_type",
     ),
 }
-"""Files of ggml in which a name is changed, as something of ours takes the place: its attention, and
-one of the buffer types that weights may lie in, of a CPU that is none of these."""
+"""Files of ggml in which a name is changed, as something of ours takes the place: its attention,
+and one of the buffer types that weights may lie in, of a CPU that is none of these."""
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,22 +43,25 @@ TIMEOUT_S = 150.0
 """Of one candidate in one round; one that takes longer is no candidate."""
 
 BUDGET_S = 120.0
-"""Of a search, from when it begins to time; kernels are compared with the wheel however long it takes."""
+"""Of a search, from when it begins to time; kernels and wheel are timed however long it takes."""
 
 BEHIND = 0.9
 """A candidate whose rates are below this share of the best one's is not timed again."""
 
-EXTENT = Extent(repeats=1)
+EXTENT = Extent(prompt_words=(), sequences=(1, 4), repeats=1, whole_s=30.0)
 """What is timed of a candidate in a round: prompts, and decoding after contexts as agents have."""
 
 WORTH = 1.03
 """A candidate that is not faster by so much than a plainer one is not taken."""
 
+SMALLER = 0.85
+"""Share of the shipped file that a converted one may have: hardly smaller is hardly faster."""
+
 BATCHES = ((512, 512), (2048, 256), (2048, 1024))
 """Tokens of an iteration, and of these at once; tried besides llama.cpp's own."""
 
 SLOTS = Extent(
-    prompt_words=(), sequences=(4, 8, 16, 32), context_words=(8,), repeats=2, budget_s=4.0
+    prompt_words=(), sequences=(4, 8, 16, 32), context_words=(8,), budget_s=4.0, whole_s=30.0
 )
 """Numbers of sequences at once that are tried with what was found."""
 
@@ -147,11 +150,10 @@ class Search:
             self._tell(f"weights in {kind}: what does it cost in quality?")
             target = converted_path(self._model, kind)
             try:
-                shipped = shipped or self._read(self._model)
-                if not target.is_file():
-                    job = child.Convert(source=str(self._model), target=str(target), kind=kind)
-                    child.run(job, int)
-                reason = self._worse(target, shipped)
+                reason = self._convert(target, kind)
+                if not reason:
+                    shipped = shipped or self._read(self._model)
+                    reason = quality.refuse_weights(quality.compare(self._read(target), shipped))
             except PolysiliconError as error:
                 # Nothing is known of the file, which may be what serves now.
                 self.refused[kind] = str(error)
@@ -175,15 +177,19 @@ class Search:
             for one in found
         ]
 
-    def _worse(self, target: Path, shipped: quality.Reading) -> str:
-        """Say why converted weights are no better than the shipped ones; blank where they may be.
+    def _convert(self, target: Path, kind: str) -> str:
+        """Convert the weights, unless they are there already; say why where it is not worth it.
 
         Raises:
-            EngineError: they cannot be read.
+            EngineError: they cannot be converted.
         """
-        if target.stat().st_size > self._model.stat().st_size:
-            return "larger than the shipped file: more to read for each token"
-        return quality.refuse_weights(quality.compare(self._read(target), shipped))
+        size = child.run(child.Size(source=str(self._model), kind=kind), int)
+        share = size / self._model.stat().st_size
+        if share > SMALLER:
+            return f"{share:.0%} of the shipped file's size, tried is up to {SMALLER:.0%}"
+        if not target.is_file():
+            child.run(child.Convert(source=str(self._model), target=str(target), kind=kind), int)
+        return ""
 
     def _read(self, weights: Path) -> quality.Reading:
         job = child.Read(weights=str(weights), kernels=None, threads=self._machine.cores)
@@ -257,7 +263,7 @@ class Search:
     def _choice(self, best: Candidate, plain: Candidate, slots: int) -> EngineChoice:
         setup = best.setup
         built = build.find(self._machine) if setup.kernels is not None else None
-        base = self._rates[plain.name]
+        base, rates = self._rates[plain.name], self._rates[best.name]
         return EngineChoice(
             engine_version=engine_version(ENGINE),
             cpu=cpu_key(self._machine),
@@ -271,7 +277,7 @@ class Search:
             batch=setup.batch,
             micro_batch=setup.micro_batch,
             slots=slots,
-            gains={k: round(self._rates[best.name][k] / base[k], 3) for k in base},
+            gains={k: round(rates[k] / base[k], 3) for k in base if k in rates},
             refused=self.refused,
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )

@@ -30,7 +30,8 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         context_words: before what is decoded.
         output: tokens of each sequence.
         repeats: of each measurement.
-        budget_s: after which nothing is measured a second time; None is no limit.
+        budget_s: of a measurement, after which it is not made a second time; None is no limit.
+        whole_s: after which no further measurement is begun; None is no limit.
     """
 
     prompt_words: tuple[int, ...] = (220,)
@@ -39,10 +40,15 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     output: int = 40
     repeats: int = 2
     budget_s: float | None = None
+    whole_s: float | None = None
 
     def until_s(self) -> float:
         """Return the time of the monotonic clock after which nothing is measured again."""
-        return time.monotonic() + (math.inf if self.budget_s is None else self.budget_s)
+        return _after(self.budget_s)
+
+
+def _after(seconds: float | None) -> float:
+    return time.monotonic() + (math.inf if seconds is None else seconds)
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +85,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
         """Return tokens a second by what was measured."""
         found = {f"prompt of {p.words} words": p.tokens / p.seconds for p in self.prompts}
         for batch in self.batches:
-            if batch.sequences > 1:
-                found[f"{batch.sequences} prompts at once"] = batch.prompt_tokens_per_s
+            of = "a prompt" if batch.sequences == 1 else f"{batch.sequences} prompts at once"
+            found[of] = batch.prompt_tokens_per_s
             found[f"{batch.sequences} at once"] = batch.sequences / batch.seconds
         return found
 
@@ -107,11 +113,13 @@ async def _measure(model: Path, setup: Setup, extent: Extent) -> Speed:
     )
     try:
         await ask(engine, unlike(_WARM_WORDS, rng), 8)
+        end_s = _after(extent.whole_s)
         prompts = [await _prompt(engine, words, extent, rng) for words in extent.prompt_words]
         batches = [
             await _batch(engine, sequences, words, extent, rng)
             for sequences in extent.sequences
             for words in extent.context_words
+            if time.monotonic() < end_s
         ]
         return Speed(prompts=tuple(prompts), batches=tuple(batches))
     finally:
