@@ -30,7 +30,7 @@ def command() -> None:
 def build(model: str | None, as_json: bool) -> None:
     """Compile llama.cpp's kernels for this CPU, and use what is faster.
 
-    Three to four minutes. Takes the sources of the version that the wheel is made of from the
+    Takes some minutes, and the sources of the version that the wheel is made of from the
     package index, and gcc or clang where they are installed. The kernels must read a fixed text
     as the wheel's do; then kernels, weight formats, batches, threads and sequences at once
     are timed. Where
