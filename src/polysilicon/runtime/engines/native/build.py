@@ -55,19 +55,30 @@ _SHIM = """\
 _VERSION = '#pragma once\n#define GGML_VERSION "{}"\n#define GGML_COMMIT "unknown"\n'
 
 _FLAGS = (
-    "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-pthread", "-w",
+    "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-pthread", "-w", "-ffp-contract=fast",
     "-D_GNU_SOURCE", "-DGGML_SCHED_MAX_COPIES=4",
     "-DGGML_BACKEND_DL", "-DGGML_BACKEND_BUILD", "-DGGML_BACKEND_SHARED", "-DGGML_SHARED",
     "-DGGML_BUILD", "-DGGML_USE_LLAMAFILE", "-DGGML_USE_CPU_REPACK",
 )  # fmt: skip
 
 
-_OWN = ("peak.c", "attention.c", "attention.h", "attention_op.c")
+_OWN = (
+    "peak.c", "attention.c", "attention.h", "attention_op.c",
+    "multiply.c", "multiply.h", "multiply_op.cpp",
+)  # fmt: skip
 """Files of this package that are compiled with ggml's."""
 
 _ATTENTION = "ggml_compute_forward_flash_attn_ext"
-_RENAMED = {"ops.cpp": f"-D{_ATTENTION}=ggml_plain_flash_attn_ext"}
-"""Files of ggml in which a function gets another name, as one of ours takes its place."""
+_BUFFERS = "RISCV64_SPACEMIT"
+_RENAMED = {
+    "ops.cpp": (f"-D{_ATTENTION}=ggml_plain_flash_attn_ext",),
+    "ggml-cpu.cpp": (
+        f"-DGGML_USE_CPU_{_BUFFERS}",
+        f"-Dggml_backend_cpu_{_BUFFERS.casefold()}_buffer_type=polysilicon_buffer_type",
+    ),
+}
+"""Files of ggml in which a name is changed, as something of ours takes the place: its attention,
+and one of the buffer types that weights may lie in, of a CPU that is none of these."""
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +220,7 @@ def compile_kernels(
     flags += [f"-I{sources / part}" for part in ("include", "src", "src/ggml-cpu")]
     for name in _OWN:
         (work / name).write_bytes(_own(name))
-    own = [work / name for name in _OWN if name.endswith(".c")]
+    own = [work / name for name in _OWN if not name.endswith(".h")]
     wanted = [*source_files(sources, platform.machine()), *own]
     done = 0
 
@@ -219,7 +230,7 @@ def compile_kernels(
         is_c = file.suffix == ".c"
         command = [*(compiler.c if is_c else compiler.cpp), "-std=c11" if is_c else "-std=c++17"]
         target = work / f"{number}.o"
-        renamed = [_RENAMED[file.name]] if file.name in _RENAMED else []
+        renamed = _RENAMED.get(file.name, ())
         whole = [*command, *flags, *renamed, "-c", str(file), "-o", str(target)]
         told = compile_with(compiler, whole)
         if told:

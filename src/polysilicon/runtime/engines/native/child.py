@@ -19,7 +19,7 @@ from polysilicon.errors import EngineError, PolysiliconError
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.quality import Reading, read_text
 from polysilicon.runtime.engines.native.speed import Extent, Speed, measure
-from polysilicon.runtime.engines.native.weights import convert, parameters
+from polysilicon.runtime.engines.native.weights import convert, converted_bytes, parameters
 
 TIMEOUT_S = 240.0
 
@@ -51,6 +51,17 @@ class Convert(msgspec.Struct, frozen=True, kw_only=True, tag="convert"):
         return convert(Path(self.source), Path(self.target), self.kind)
 
 
+class Size(msgspec.Struct, frozen=True, kw_only=True, tag="size"):
+    """Tell how large weights would be in a format; see `weights.converted_bytes`."""
+
+    source: str
+    kind: str
+
+    def run(self) -> int:
+        """Do it."""
+        return converted_bytes(Path(self.source), self.kind)
+
+
 class Count(msgspec.Struct, frozen=True, kw_only=True, tag="count"):
     """Count parameters; see `weights.parameters`."""
 
@@ -73,12 +84,15 @@ class Time(msgspec.Struct, frozen=True, kw_only=True, tag="time"):
         return measure(Path(self.model), self.setup, self.extent)
 
 
+Job = Read | Convert | Size | Count | Time
+
+
 class _Reply(msgspec.Struct):
     result: Any = None
     error: str | None = None
 
 
-def run(job: Read | Convert | Count | Time, result: type[T], timeout_s: float = TIMEOUT_S) -> T:
+def run(job: Job, result: type[T], timeout_s: float = TIMEOUT_S) -> T:
     """Run a job in a child process.
 
     Args:
@@ -121,9 +135,7 @@ def main() -> None:
     """Do the job on standard input."""
     answer = os.dup(1)
     os.dup2(2, 1)  # C code prints where it likes
-    job = msgspec.json.decode(
-        sys.stdin.buffer.read(), type=Read | Convert | Count | Time, dec_hook=_path
-    )
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job, dec_hook=_path)
     try:
         reply = _Reply(result=job.run())
     except (PolysiliconError, OSError, MemoryError) as error:

@@ -2,11 +2,13 @@
 
 Each candidate is timed in a child process, all of a round one after the other, and the rounds are
 repeated: what others do on the machine meanwhile hits all of them. Of each rate the best counts,
-as others can only slow it.
+as others can only slow it. Who is far behind after a round is not in the next. The whole search
+has a budget of time; what it leaves no time for is told.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,13 +42,27 @@ ROUNDS = 2
 TIMEOUT_S = 150.0
 """Of one candidate in one round; one that takes longer is no candidate."""
 
+BUDGET_S = 120.0
+"""Of a search, from when it begins to time; kernels and wheel are timed however long it takes."""
+
+BEHIND = 0.9
+"""A candidate whose rates are below this share of the best one's is not timed again."""
+
+EXTENT = Extent(prompt_words=(), sequences=(1, 4), repeats=1, whole_s=30.0)
+"""What is timed of a candidate in a round: prompts, and decoding after contexts as agents have."""
+
 WORTH = 1.03
 """A candidate that is not faster by so much than a plainer one is not taken."""
+
+SMALLER = 0.85
+"""Share of the shipped file that a converted one may have: hardly smaller is hardly faster."""
 
 BATCHES = ((512, 512), (2048, 256), (2048, 1024))
 """Tokens of an iteration, and of these at once; tried besides llama.cpp's own."""
 
-SLOTS = (4, 8, 16, 32)
+SLOTS = Extent(
+    prompt_words=(), sequences=(4, 8, 16, 32), context_words=(8,), budget_s=4.0, whole_s=30.0
+)
 """Numbers of sequences at once that are tried with what was found."""
 
 
@@ -65,15 +81,24 @@ class Search:
         model: its file as it was shipped.
         machine: this one.
         tell: takes what is being done, for a person.
-        extent: what is timed.
+        checked: whether the kernels built here were compared with the wheel's just now.
+        clock: seconds that only grow.
     """
 
     def __init__(
-        self, model: Path, machine: Machine, tell: Tell, extent: Extent | None = None
+        self,
+        model: Path,
+        machine: Machine,
+        tell: Tell,
+        *,
+        checked: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model, self._machine, self._tell = model, machine, tell
-        self._extent = extent if extent is not None else Extent()
+        self._checked, self._clock = checked, clock
+        self._end_s = 0.0
         self._rates: dict[str, dict[str, float]] = {}
+        self._took_s: dict[str, float] = {}
         self.refused: dict[str, str] = {}
 
     def run(self) -> EngineChoice:
@@ -84,16 +109,15 @@ class Search:
         """
         plain = Candidate(name="wheel", setup=Setup(threads=self._machine.cores))
         candidates = [plain, *self._with_kernels(plain), *self._converted(plain)]
-        best = self._best(candidates)
-        best = self._best([best, *_batches(best)])
-        best = self._best([best, *_fewer_threads(best)])
+        self._end_s = self._clock() + BUDGET_S
+        best = self._best(candidates, needed=len(candidates))
+        best = self._best([best, *_batches(best), *_fewer_threads(best)])
         return self._choice(best, plain, self._slots(best))
 
     def _slots(self, best: Candidate) -> int:
         """Return the fewest sequences at once that have nearly the highest rate; 0 if untimed."""
         self._tell("how many sequences at once?")
-        extent = Extent(prompt_words=(), together=(), sequences=SLOTS)
-        job = child.Time(model=str(self._model), setup=best.setup, extent=extent)
+        job = child.Time(model=str(self._model), setup=best.setup, extent=SLOTS)
         try:
             batches = child.run(job, Speed, TIMEOUT_S).batches
         except EngineError as error:
@@ -108,12 +132,13 @@ class Search:
         built = build.find(self._machine)
         if built is None:
             return []
-        self._tell(f"{KERNELS}: do they compute the same?")
-        try:
-            build.check(Path(built.path), self._model, self._machine.cores)
-        except EngineError as error:
-            self.refused[KERNELS] = str(error)
-            return []
+        if not self._checked:
+            self._tell(f"{KERNELS}: do they compute the same?")
+            try:
+                build.check(Path(built.path), self._model, self._machine.cores)
+            except EngineError as error:
+                self.refused[KERNELS] = str(error)
+                return []
         setup = msgspec.structs.replace(plain.setup, kernels=Path(built.path))
         return [Candidate(name=KERNELS, setup=setup)]
 
@@ -125,11 +150,10 @@ class Search:
             self._tell(f"weights in {kind}: what does it cost in quality?")
             target = converted_path(self._model, kind)
             try:
-                shipped = shipped or self._read(self._model)
-                if not target.is_file():
-                    job = child.Convert(source=str(self._model), target=str(target), kind=kind)
-                    child.run(job, int)
-                reason = self._worse(target, shipped)
+                reason = self._convert(target, kind)
+                if not reason:
+                    shipped = shipped or self._read(self._model)
+                    reason = quality.refuse_weights(quality.compare(self._read(target), shipped))
             except PolysiliconError as error:
                 # Nothing is known of the file, which may be what serves now.
                 self.refused[kind] = str(error)
@@ -153,30 +177,41 @@ class Search:
             for one in found
         ]
 
-    def _worse(self, target: Path, shipped: quality.Reading) -> str:
-        """Say why converted weights are no better than the shipped ones; blank where they may be.
+    def _convert(self, target: Path, kind: str) -> str:
+        """Convert the weights, unless they are there already; say why where it is not worth it.
 
         Raises:
-            EngineError: they cannot be read.
+            EngineError: they cannot be converted.
         """
-        if target.stat().st_size > self._model.stat().st_size:
-            return "larger than the shipped file: more to read for each token"
-        return quality.refuse_weights(quality.compare(self._read(target), shipped))
+        size = child.run(child.Size(source=str(self._model), kind=kind), int)
+        share = size / self._model.stat().st_size
+        if share > SMALLER:
+            return f"{share:.0%} of the shipped file's size, tried is up to {SMALLER:.0%}"
+        if not target.is_file():
+            child.run(child.Convert(source=str(self._model), target=str(target), kind=kind), int)
+        return ""
 
     def _read(self, weights: Path) -> quality.Reading:
         job = child.Read(weights=str(weights), kernels=None, threads=self._machine.cores)
         return child.run(job, quality.Reading)
 
-    def _best(self, candidates: list[Candidate]) -> Candidate:
+    def _best(self, candidates: list[Candidate], needed: int = 0) -> Candidate:
         """Time candidates against the first one, and return the best.
+
+        Args:
+            candidates: of them.
+            needed: so many are timed once whatever time is left.
 
         Raises:
             PolysiliconError: the first one cannot be timed.
         """
-        for _ in range(ROUNDS):
-            for candidate in candidates:
-                self._time(candidate)
         first = candidates[0]
+        for turn in range(ROUNDS):
+            for number, candidate in enumerate(candidates):
+                if turn and candidate is not first and self._is_behind(candidate, candidates):
+                    continue
+                if (not turn and number < needed) or self._has_time(candidate):
+                    self._time(candidate)
         if first.name not in self._rates:
             reason = self.refused[first.name]
             raise EngineError(
@@ -190,18 +225,37 @@ class Search:
                 best, gain = candidate, mean_gain(rates, self._rates[first.name])
         return best
 
+    def _is_behind(self, candidate: Candidate, others: list[Candidate]) -> bool:
+        """Tell whether a candidate is far behind the best one, as far as they were timed."""
+        rates = self._rates.get(candidate.name)
+        timed = [self._rates[one.name] for one in others if one.name in self._rates]
+        return rates is not None and any(mean_gain(rates, other) < BEHIND for other in timed)
+
+    def _has_time(self, candidate: Candidate) -> bool:
+        """Tell whether there is time for a candidate, as long as it or the last one took."""
+        takes_s = self._took_s.get(candidate.name, next(reversed(self._took_s.values()), 0.0))
+        if self._clock() + takes_s <= self._end_s:
+            return True
+        if candidate.name not in self._rates:
+            self.refused.setdefault(candidate.name, f"not timed within {BUDGET_S:.0f} s")
+        return False
+
     def _time(self, candidate: Candidate) -> None:
         """Time a candidate once, and keep the best of its rates."""
         if candidate.name in self.refused:
             return
-        self._tell(f"timing {candidate.name}")
-        job = child.Time(model=str(self._model), setup=candidate.setup, extent=self._extent)
+        begin_s = self._clock()
+        left = f"{max(self._end_s - begin_s, 0):.0f} s left at most"
+        self._tell(f"timing {candidate.name} ({left})")
+        job = child.Time(model=str(self._model), setup=candidate.setup, extent=EXTENT)
         try:
             rates = child.run(job, Speed, TIMEOUT_S).rates()
         except EngineError as error:
             if candidate.name not in self._rates:
                 self.refused[candidate.name] = str(error)
             return
+        finally:
+            self._took_s[candidate.name] = self._clock() - begin_s
         known = self._rates.setdefault(candidate.name, {})
         for name, rate in rates.items():
             known[name] = max(rate, known.get(name, 0.0))
@@ -209,7 +263,7 @@ class Search:
     def _choice(self, best: Candidate, plain: Candidate, slots: int) -> EngineChoice:
         setup = best.setup
         built = build.find(self._machine) if setup.kernels is not None else None
-        base = self._rates[plain.name]
+        base, rates = self._rates[plain.name], self._rates[best.name]
         return EngineChoice(
             engine_version=engine_version(ENGINE),
             cpu=cpu_key(self._machine),
@@ -223,7 +277,7 @@ class Search:
             batch=setup.batch,
             micro_batch=setup.micro_batch,
             slots=slots,
-            gains={k: round(self._rates[best.name][k] / base[k], 3) for k in base},
+            gains={k: round(rates[k] / base[k], 3) for k in base if k in rates},
             refused=self.refused,
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )

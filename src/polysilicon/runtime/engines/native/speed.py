@@ -18,8 +18,7 @@ from polysilicon.runtime.types import Engine
 
 SEED = 5
 _WARM_WORDS = 40
-_SHORT_WORDS = 8
-_TOGETHER_WORDS = 60
+_WORDS = 160
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,25 +26,29 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         prompt_words: lengths of prompts, in words of about two tokens.
-        together: numbers of short prompts that come at once.
         sequences: numbers of sequences that are decoded at once.
         context_words: before what is decoded.
         output: tokens of each sequence.
         repeats: of each measurement.
-        budget_s: after which nothing is measured a second time; None is no limit.
+        budget_s: of a measurement, after which it is not made a second time; None is no limit.
+        whole_s: after which no further measurement is begun; None is no limit.
     """
 
     prompt_words: tuple[int, ...] = (220,)
-    together: tuple[int, ...] = (8,)
     sequences: tuple[int, ...] = (1, 8)
-    context_words: tuple[int, ...] = (_SHORT_WORDS,)
+    context_words: tuple[int, ...] = (_WORDS,)
     output: int = 40
     repeats: int = 2
     budget_s: float | None = None
+    whole_s: float | None = None
 
     def until_s(self) -> float:
         """Return the time of the monotonic clock after which nothing is measured again."""
-        return time.monotonic() + (math.inf if self.budget_s is None else self.budget_s)
+        return _after(self.budget_s)
+
+
+def _after(seconds: float | None) -> float:
+    return time.monotonic() + (math.inf if seconds is None else seconds)
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,20 +59,20 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class Together(msgspec.Struct, frozen=True, kw_only=True):
-    """Prompts that came at once: how many, their tokens, and seconds to the last first token."""
-
-    prompts: int
-    tokens: int
-    seconds: float
-
-
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Sequences that were decoded at once: mean context in tokens, seconds of an iteration."""
+    """Sequences that were decoded at once.
+
+    Attributes:
+        sequences: how many.
+        context_tokens: mean of them.
+        seconds: of an iteration.
+        prompt_tokens_per_s: of their prompts, which came at once, until all had a first token.
+    """
 
     sequences: int
     context_tokens: float
     seconds: float
+    prompt_tokens_per_s: float
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,14 +80,13 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
     prompts: tuple[Prompt, ...]
     batches: tuple[Batch, ...]
-    together: tuple[Together, ...] = ()
 
     def rates(self) -> dict[str, float]:
         """Return tokens a second by what was measured."""
         found = {f"prompt of {p.words} words": p.tokens / p.seconds for p in self.prompts}
-        for one in self.together:
-            found[f"{one.prompts} prompts at once"] = one.tokens / one.seconds
         for batch in self.batches:
+            of = "a prompt" if batch.sequences == 1 else f"{batch.sequences} prompts at once"
+            found[of] = batch.prompt_tokens_per_s
             found[f"{batch.sequences} at once"] = batch.sequences / batch.seconds
         return found
 
@@ -105,20 +107,21 @@ async def _measure(model: Path, setup: Setup, extent: Extent) -> Speed:
     longest = max((*extent.prompt_words, *extent.context_words))
     engine = LlamaCpp(
         model,
-        concurrency=max((1, *extent.sequences, *extent.together)),
+        concurrency=max((1, *extent.sequences)),
         context_tokens=256 + 4 * longest + extent.output,
         setup=setup,
     )
     try:
         await ask(engine, unlike(_WARM_WORDS, rng), 8)
+        end_s = _after(extent.whole_s)
         prompts = [await _prompt(engine, words, extent, rng) for words in extent.prompt_words]
-        together = [await _together(engine, count, extent, rng) for count in extent.together]
         batches = [
             await _batch(engine, sequences, words, extent, rng)
             for sequences in extent.sequences
             for words in extent.context_words
+            if time.monotonic() < end_s
         ]
-        return Speed(prompts=tuple(prompts), batches=tuple(batches), together=tuple(together))
+        return Speed(prompts=tuple(prompts), batches=tuple(batches))
     finally:
         await engine.close()
 
@@ -133,29 +136,11 @@ async def _prompt(engine: Engine, words: int, extent: Extent, rng: random.Random
     return Prompt(words=words, tokens=middle.new, seconds=middle.ttft_s)
 
 
-async def _together(engine: Engine, count: int, extent: Extent, rng: random.Random) -> Together:
-    """Time short prompts that come at once."""
-    until_s = extent.until_s()
-    found: list[Together] = []
-    while not found or (len(found) < extent.repeats and time.monotonic() < until_s):
-        prompts = [unlike(_TOGETHER_WORDS, rng) for _ in range(count)]
-        replies = await ask_all(engine, prompts, 1)
-        last_s = max(reply.start_s + reply.ttft_s for reply in replies)
-        found.append(
-            Together(
-                prompts=count,
-                tokens=sum(reply.new for reply in replies),
-                seconds=last_s - min(reply.start_s for reply in replies),
-            )
-        )
-    return sorted(found, key=lambda one: one.seconds / one.tokens)[len(found) // 2]
-
-
 async def _batch(
     engine: Engine, sequences: int, words: int, extent: Extent, rng: random.Random
 ) -> Batch:
     """Time the iterations of sequences that are decoded at once."""
-    found: list[tuple[float, float]] = []
+    found: list[tuple[float, float, float]] = []
     until_s = extent.until_s()
     for _ in range(3 * extent.repeats):
         if found and time.monotonic() > until_s:
@@ -165,16 +150,23 @@ async def _batch(
         seconds = iteration_seconds(replies) or _mean_gap(replies)
         if seconds is not None:
             context = sum(r.new + r.cached + r.output / 2 for r in replies) / len(replies)
-            found.append((seconds, context))
+            found.append((seconds, context, _prompt_rate(replies)))
         if len(found) == extent.repeats:
             break
     if not found:
         raise EngineError("the engine answered too shortly to be timed")
     return Batch(
         sequences=sequences,
-        context_tokens=median(context for _, context in found),
-        seconds=median(seconds for seconds, _ in found),
+        context_tokens=median(context for _, context, _ in found),
+        seconds=median(seconds for seconds, *_ in found),
+        prompt_tokens_per_s=median(rate for *_, rate in found),
     )
+
+
+def _prompt_rate(replies: list[Reply]) -> float:
+    """Return prompt tokens a second from the first request to the last first token."""
+    last_s = max(reply.start_s + reply.ttft_s for reply in replies)
+    return sum(reply.new for reply in replies) / (last_s - min(reply.start_s for reply in replies))
 
 
 def _mean_gap(replies: list[Reply]) -> float | None:

@@ -119,6 +119,30 @@ def convert(source: Path, target: Path, kind: str) -> int:
     return len(kept)
 
 
+def converted_bytes(source: Path, kind: str) -> int:
+    """Return how many bytes the tensors of a model's file would have in another weight format.
+
+    Args:
+        source: GGUF file.
+        kind: one of `TARGETS`.
+
+    Raises:
+        EngineError: it cannot be read.
+    """
+    file = _File(source)
+    size = function("ggml_nbytes", ctypes.c_size_t, POINTER)
+    total = 0
+    for number, name in enumerate(file.names()):
+        tensor = file.tensor(name)
+        shape = _shape(name, tensor, file.type_of(number), TYPES[kind])
+        if shape is None:
+            total += size(tensor)
+        else:
+            target = _traits(TYPES[kind])
+            total += shape[0] * shape[1] // target.block * target.type_bytes
+    return total
+
+
 def parameters(source: Path) -> int:
     """Return how many parameters a model's file holds.
 
@@ -130,26 +154,39 @@ def parameters(source: Path) -> int:
     return sum(count(file.tensor(name)) for name in file.names())
 
 
-def _converted(
-    name: bytes, tensor: int, now: int, wanted: int
-) -> ctypes.Array[ctypes.c_char] | None:
-    """Return the content of a tensor in the wanted format; None where it stays as it is."""
+def _traits(kind: int) -> _Traits:
+    found = function("ggml_get_type_traits", ctypes.POINTER(_Traits), ctypes.c_int)(kind)
+    traits: _Traits = found.contents
+    return traits
+
+
+def _shape(name: bytes, tensor: int, now: int, wanted: int) -> tuple[int, int] | None:
+    """Return rows of a tensor to be converted, and their length; None where it stays as it is."""
     parts = name.decode(errors="replace").split(".")
     is_layer = len(parts) == 4 and parts[0] == "blk" and parts[2].startswith(_LAYERS)
     if not is_layer or parts[3] != "weight" or now == wanted or now not in TYPES.values():
         return None
     rows = function("ggml_nrows", ctypes.c_int64, POINTER)(tensor)
     length = function("ggml_nelements", ctypes.c_int64, POINTER)(tensor) // max(rows, 1)
-    traits = function("ggml_get_type_traits", ctypes.POINTER(_Traits), ctypes.c_int)
-    target = traits(wanted).contents
-    if function("ggml_n_dims", ctypes.c_int, POINTER)(tensor) != 2 or length % target.block:
+    is_matrix = function("ggml_n_dims", ctypes.c_int, POINTER)(tensor) == 2
+    return (rows, length) if is_matrix and not length % _traits(wanted).block else None
+
+
+def _converted(
+    name: bytes, tensor: int, now: int, wanted: int
+) -> ctypes.Array[ctypes.c_char] | None:
+    """Return the content of a tensor in the wanted format; None where it stays as it is."""
+    shape = _shape(name, tensor, now, wanted)
+    if shape is None:
         return None
+    rows, length = shape
+    target = _traits(wanted)
     data = function("ggml_get_data", POINTER, POINTER)(tensor)
     numbers = (ctypes.c_float * (rows * length))()
     if now == TYPES["F32"]:
         ctypes.memmove(numbers, data, ctypes.sizeof(numbers))
     else:
-        traits(now).contents.to_float(data, numbers, rows * length)
+        _traits(now).to_float(data, numbers, rows * length)
     content = ctypes.create_string_buffer(rows * length // target.block * target.type_bytes)
     # Equal weights for all columns let ggml look for the scale with the least squared error.
     equal = (ctypes.c_float * length)(*([1.0] * length))
