@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,8 @@ class Timed:
     def run(self, job, *_):
         if isinstance(job, child.Count):
             return 1000
+        if isinstance(job, child.Make):
+            return Path(job.target).write_bytes(b"GGUF" + bytes(10**6))
         self.asked += 1
         if self.slow in job.extent.sequences:
             raise EngineError("took over 100 s")
@@ -125,6 +128,9 @@ def test_bench_is_rows_a_page_and_json(model, timed, tmp_path, capsys):
     one, eight, _ = (row for row in told["rows"] if row["cell"].endswith("after 8 words"))
     assert one["tokens_per_s"] == pytest.approx(1e4)
     most = told["ceilings"]["read_gbs"] * 1e9 / model.stat().st_size
+    reads = told["ceilings"]["reads"]
+    assert len(reads) == 3  # before, and after each decoding of one sequence
+    assert told["ceilings"]["read_gbs"] == sorted(reads)[1]
     assert one["of_ceiling"] == pytest.approx(1e4 / most)
     assert eight["of_ceiling"] is None  # eight sequences read the weights together
     assert eight["tokens_per_s"] == pytest.approx(2e4)
@@ -143,6 +149,18 @@ def test_bench_for_a_person(model, timed, capsys):
     shown = capsys.readouterr().out
     assert "of the ceiling" in shown
     assert "GB/s of reading as many bytes as the weights have" in shown
+
+
+def test_bench_of_a_shape_is_of_random_weights_that_are_removed(model, timed, tmp_path, capsys):
+    rows = tmp_path / "rows.csv"
+    arguments = ["bench", "engine", "--model", str(model), "--shape", "1b", "-o", str(rows)]
+    assert run(*arguments, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"], len(told["rows"])) == ("random-1b", 2)
+    assert len(read_measurements(rows)) == 2
+    assert list((tmp_path / "home").rglob("*random*")) == []
+    assert run("bench", "engine", "--model", str(model), "--shape", "9b") == 2
+    assert "there is no shape '9b': give one of 1b" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_takes_too_long_is_told_and_gone_on_with(model, timed, tmp_path, capsys):

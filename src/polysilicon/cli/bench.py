@@ -12,6 +12,7 @@ from rich.table import Table
 from polysilicon import units
 from polysilicon.cli.output import emit_json, json_option, out, progress
 from polysilicon.cli.parts import Verbs
+from polysilicon.errors import InputError
 
 if TYPE_CHECKING:
     from polysilicon.catalog.machine import Machine
@@ -27,15 +28,19 @@ def command() -> None:
 @click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
 @click.option("-o", "--output", type=Path, help="Write the rows as a measurement file.")
 @click.option("--html", type=Path, help="Write a page with a plot.")
+@click.option("--shape", help="Time random weights in the shape of a larger model instead: 1b.")
 @json_option
-def engine(model: str | None, output: Path | None, html: Path | None, as_json: bool) -> None:
+def engine(
+    model: str | None, output: Path | None, html: Path | None, shape: str | None, as_json: bool
+) -> None:
     """Time prompts and decoding over lengths and batches, as shares of two measured ceilings.
 
     Decoding one sequence: how fast these cores read as many bytes as the weights have. Prompts:
     the peak rate of 8-bit integers, for which `polysilicon engine build` makes the kernel. The
     wheel's kernels and those built here in turn, under seven minutes; what takes too long is left
     out and told. A file of -o grows row by row; given again unfinished, it is gone on with.
-    Nothing else should run meanwhile.
+    Nothing else should run meanwhile. With --shape weights that no cache holds, which are made
+    and removed again (700 MB of disk), a prompt and one sequence alone.
     """
     from polysilicon.catalog.machine import detect  # noqa: PLC0415 - heavy, and not for --help
     from polysilicon.catalog.measurements import write_measurements  # noqa: PLC0415
@@ -43,6 +48,7 @@ def engine(model: str | None, output: Path | None, html: Path | None, as_json: b
     from polysilicon.report.engine import write_page  # noqa: PLC0415
     from polysilicon.runtime import models  # noqa: PLC0415
     from polysilicon.runtime.engines.native import bench  # noqa: PLC0415
+    from polysilicon.runtime.engines.native.shapes import SHAPES  # noqa: PLC0415
 
     fetch_model(model, None)
     path, machine = models.pull(model or models.DEFAULT_MODEL), detect()
@@ -55,10 +61,16 @@ def engine(model: str | None, output: Path | None, html: Path | None, as_json: b
         if output is not None:
             write_measurements(bench.measurements(found), output)
 
-    known = _known(output, path, machine)
-    if known:
-        tell(f"{len(known)} rows of {output} are kept")
-    found = bench.bench(path, machine, tell, keep, known)
+    if shape is None:
+        known = _known(output, path, machine)
+        if known:
+            tell(f"{len(known)} rows of {output} are kept")
+        found = bench.bench(path, machine, tell, keep, known)
+    elif shape in SHAPES:
+        found = bench.bench_shape(shape, path, machine, tell)
+        keep(found)
+    else:
+        raise InputError(f"there is no shape {shape!r}", mend=f"give one of {', '.join(SHAPES)}")
     if html is not None:
         write_page(found, html)
     if as_json:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from importlib.resources import files
 from itertools import pairwise
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 
 import numpy as np
 import numpy.typing as npt
@@ -126,17 +126,18 @@ def memory_bandwidth(cores: int, array_bytes: int) -> MemoryBandwidth:
 def read_bandwidth(cores: int, array_bytes: int) -> float:
     """Return GB/s of reading an array again and again with a thread a core, each its own part.
 
-    Memory gives that of an array beyond the caches, and a cache that holds it gives its own. What
-    others do meanwhile can only slow it, so the best of several counts.
+    Memory gives that of an array beyond the caches, and a cache that holds it gives its own. The
+    median of several passes, as what it is compared with are medians too.
     """
     array = np.ones(max(array_bytes // 4, cores), dtype=np.float32)
     bounds = np.linspace(0, len(array), cores + 1).astype(int)
     parts = [slice(int(x), int(y)) for x, y in pairwise(bounds)]
     with ThreadPoolExecutor(cores) as pool:
-        return max(
+        passes = [
             _rate(pool, lambda part: array[part].max(), parts, array.nbytes)
-            for _ in range(_READ_REPEATS)
-        )
+            for _ in range(_READ_REPEATS + 1)
+        ]
+    return median(passes[1:])  # the first one warms up
 
 
 _Array = npt.NDArray[np.float64]

@@ -13,12 +13,14 @@ too long is told, and what was measured is handed on at once.
 from __future__ import annotations
 
 import ctypes
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from types import MappingProxyType
 
 import msgspec
@@ -28,10 +30,12 @@ from polysilicon.catalog.machine import Machine
 from polysilicon.catalog.measurements import Measurement
 from polysilicon.cost.engine_choice import ENGINE, engine_version
 from polysilicon.errors import EngineError
+from polysilicon.runtime import assets
 from polysilicon.runtime.calibration.speed import memory_bandwidth, read_bandwidth
 from polysilicon.runtime.engines.native import build, child
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.search import KERNELS
+from polysilicon.runtime.engines.native.shapes import SHAPES
 from polysilicon.runtime.engines.native.speed import Extent, Speed
 from polysilicon.runtime.models import model_name
 
@@ -87,12 +91,17 @@ CELLS = (
 )
 
 
+OF_SHAPES = (Cell(words=120), Cell(words=8, sequences=1))
+"""Of a larger model: what the ceilings are of."""
+
+
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """What the machine can do, measured.
 
     Attributes:
         bandwidth_gbs: of memory, all cores, triad as in STREAM.
-        read_gbs: of reading an array as large as the weights again and again, all cores.
+        read_gbs: of reading an array as large as the weights again and again, all cores; median of
+            `reads`, which were made before and after each decoding of one sequence.
         int8_tops: 10¹² operations a second of 8-bit integers, all cores; None where no kernels
             were built here, or the CPU has no instructions for them.
         weight_bytes: of the model's file.
@@ -102,12 +111,24 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     bandwidth_gbs: float
+    reads: tuple[float, ...]
     read_gbs: float
     int8_tops: float | None
     weight_bytes: int
     parameters: int
     decode_tokens_per_s: float
     prefill_tokens_per_s: float | None
+
+    def with_read(self, gbs: float) -> Ceilings:
+        """Return them with one more measurement of reading, GB/s."""
+        reads = (*self.reads, gbs)
+        middle = median(reads)
+        return msgspec.structs.replace(
+            self,
+            reads=reads,
+            read_gbs=middle,
+            decode_tokens_per_s=middle * 1e9 / self.weight_bytes,
+        )
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +156,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """All of it; `refused` tells by kernels and cell what could not be timed, and why."""
 
+    date: str
     model: str
     processor: str
     cores: int
@@ -149,6 +171,7 @@ def bench(
     tell: Tell,
     keep: Callable[[Bench], None] = lambda _so_far: None,
     known: Mapping[tuple[str, str], Row] = MappingProxyType({}),
+    cells: tuple[Cell, ...] = CELLS,
 ) -> Bench:
     """Measure the wheel's kernels and those built here.
 
@@ -158,6 +181,7 @@ def bench(
         tell: takes what is being done, for a person.
         keep: takes what is measured so far, after each cell.
         known: rows by kernels and cell that were measured before, and are not measured again.
+        cells: what is timed.
 
     Raises:
         EngineError: nothing can be timed.
@@ -165,6 +189,7 @@ def bench(
     built = build.find(machine)
     tell("what this machine can do")
     found = Bench(
+        date=datetime.now(UTC).date().isoformat(),
         model=model_name(model),
         processor=machine.cpu or machine.arch,
         cores=machine.cores,
@@ -175,7 +200,7 @@ def bench(
     found = _with_rows(found, ())
     kernels = {WHEEL: None} | ({KERNELS: Path(built.path)} if built is not None else {})
     until_s = time.monotonic() + BUDGET_S
-    wanted = [(name, cell) for cell in CELLS for name in kernels if (name, cell.name) not in known]
+    wanted = [(name, cell) for cell in cells for name in kernels if (name, cell.name) not in known]
     for name, cell in wanted:
         setup = Setup(kernels=kernels[name], threads=machine.cores)
         tell(f"{cell.name}, {name}")
@@ -187,11 +212,36 @@ def bench(
             found = msgspec.structs.replace(found, refused=refused)
             continue
         tell(f"  {row.tokens_per_s:.0f} tokens/s")
+        if cell.sequences == 1:
+            gbs = read_bandwidth(machine.cores, found.ceilings.weight_bytes)
+            found = msgspec.structs.replace(found, ceilings=found.ceilings.with_read(gbs))
         found = _with_rows(found, (row,))
         keep(found)
     if not found.rows:
         raise EngineError(f"the engine cannot be timed: {next(iter(found.refused.values()))}")
     return found
+
+
+def bench_shape(shape: str, source: Path, machine: Machine, tell: Tell) -> Bench:
+    """Measure a model of random weights, which is made for that and removed.
+
+    Args:
+        shape: one of `SHAPES`.
+        source: a model's file, whose tokens it takes.
+        machine: this one.
+        tell: takes what is being done, for a person.
+
+    Raises:
+        EngineError: it cannot be made, or nothing can be timed.
+    """
+    folder = assets.cache_folder() / "engine"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="shape-", dir=folder) as temporary:
+        target = Path(temporary) / f"random-{shape}.gguf"
+        tell(f"making {target.name}")
+        job = child.Make(shape=SHAPES[shape], source=str(source), target=str(target))
+        child.run(job, int)
+        return bench(target, machine, tell, cells=OF_SHAPES)
 
 
 def _timed(model: Path, name: str, cell: Cell, setup: Setup, until_s: float) -> Row:
@@ -224,7 +274,7 @@ def _timed(model: Path, name: str, cell: Cell, setup: Setup, until_s: float) -> 
 
 def _with_rows(found: Bench, more: tuple[Row, ...]) -> Bench:
     """Return a bench with more rows, in the order of the cells, with their shares."""
-    order = {cell.name: number for number, cell in enumerate(CELLS)}
+    order = {cell.name: number for number, cell in enumerate((*CELLS, *OF_SHAPES))}
     rows = sorted((*found.rows, *more), key=lambda row: order[row.cell])
     shared = tuple(_with_share(row, found.ceilings) for row in rows)
     return msgspec.structs.replace(found, rows=shared)
@@ -249,6 +299,7 @@ def ceilings(model: Path, machine: Machine, kernels: Path | None) -> Ceilings:
     peak = peak_rate(kernels, machine.cores) if kernels is not None else None
     return Ceilings(
         bandwidth_gbs=bandwidth,
+        reads=(read_gbs,),
         read_gbs=read_gbs,
         int8_tops=peak / 1e12 if peak is not None else None,
         weight_bytes=size,
@@ -271,13 +322,12 @@ def peak_rate(kernels: Path, cores: int) -> float | None:
 
 def measurements(found: Bench) -> Iterator[Measurement]:
     """Yield the rows as those of a measurement file; see `calibration.rows.measurements`."""
-    today = datetime.now(UTC).date().isoformat()
     for number, row in enumerate(found.rows, start=1):
         is_prefill = row.what == "prefill"
         yield Measurement(
             row=number,
             source=f"{_source()}, {row.cell}",
-            date=today,
+            date=found.date,
             instance=LOCAL,
             processor=found.processor,
             count=found.cores,

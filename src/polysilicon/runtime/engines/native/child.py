@@ -18,6 +18,7 @@ import msgspec
 from polysilicon.errors import EngineError, PolysiliconError
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.quality import Reading, read_text
+from polysilicon.runtime.engines.native.shapes import Shape, make
 from polysilicon.runtime.engines.native.speed import Extent, Speed, measure
 from polysilicon.runtime.engines.native.weights import convert, converted_bytes, parameters
 
@@ -62,6 +63,18 @@ class Size(msgspec.Struct, frozen=True, kw_only=True, tag="size"):
         return converted_bytes(Path(self.source), self.kind)
 
 
+class Make(msgspec.Struct, frozen=True, kw_only=True, tag="make"):
+    """Make a model of a shape; see `shapes.make`."""
+
+    shape: Shape
+    source: str
+    target: str
+
+    def run(self) -> int:
+        """Do it."""
+        return make(self.shape, Path(self.source), Path(self.target))
+
+
 class Count(msgspec.Struct, frozen=True, kw_only=True, tag="count"):
     """Count parameters; see `weights.parameters`."""
 
@@ -84,7 +97,7 @@ class Time(msgspec.Struct, frozen=True, kw_only=True, tag="time"):
         return measure(Path(self.model), self.setup, self.extent)
 
 
-Job = Read | Convert | Size | Count | Time
+Job = Read | Convert | Size | Make | Count | Time
 
 
 class _Reply(msgspec.Struct):

@@ -23,16 +23,16 @@ class Facts:
     """The facts of one open file, by name; those of another type than asked for are not told."""
 
     def __init__(self, file: int) -> None:
-        self._file = file
+        self.file = file
 
     def _find(self, name: str) -> int:
         find = function("gguf_find_key", ctypes.c_int64, POINTER, ctypes.c_char_p)
-        return int(find(self._file, name.encode()))
+        return int(find(self.file, name.encode()))
 
     def _typed(self, name: str, kind: int) -> int | None:
         at = self._find(name)
         type_of = function("gguf_get_kv_type", ctypes.c_int, POINTER, ctypes.c_int64)
-        return at if at >= 0 and type_of(self._file, at) == kind else None
+        return at if at >= 0 and type_of(self.file, at) == kind else None
 
     def has(self, name: str) -> bool:
         """Tell whether there is a fact of that name, of whatever type."""
@@ -42,13 +42,13 @@ class Facts:
         """Return a whole number."""
         at = self._typed(name, _UINT32)
         value = function("gguf_get_val_u32", ctypes.c_uint32, POINTER, ctypes.c_int64)
-        return int(value(self._file, at)) if at is not None else None
+        return int(value(self.file, at)) if at is not None else None
 
     def text(self, name: str) -> str | None:
         """Return a text."""
         at = self._typed(name, _STRING)
         value = function("gguf_get_val_str", ctypes.c_char_p, POINTER, ctypes.c_int64)
-        return value(self._file, at).decode(errors="replace") if at is not None else None
+        return value(self.file, at).decode(errors="replace") if at is not None else None
 
 
 @contextmanager
