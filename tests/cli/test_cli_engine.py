@@ -160,7 +160,7 @@ def test_bench_of_a_shape_is_of_random_weights_that_are_removed(model, timed, tm
     assert len(read_measurements(rows)) == 2
     assert list((tmp_path / "home").rglob("*random*")) == []
     assert run("bench", "engine", "--model", str(model), "--shape", "9b") == 2
-    assert "there is no shape '9b': give one of 1b" in " ".join(capsys.readouterr().err.split())
+    assert "there is no shape '9b'; give one of 1b" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_takes_too_long_is_told_and_gone_on_with(model, timed, tmp_path, capsys):

@@ -170,6 +170,75 @@ def test_the_opening_of_an_object_is_given_with_the_prompt(engine: LlamaCpp):
     assert begun.output_tokens <= plain.output_tokens - given
 
 
+FORM = of(
+    colour={"enum": ["red", "blue"]},
+    name={"type": "string", "minLength": 3, "maxLength": 5},
+    size={"type": "integer", "minimum": 0, "maximum": 99},
+)
+
+
+def test_keys_between_values_are_given_and_not_generated(engine: LlamaCpp):
+    """The answer is one text, of pieces as they came; its tokens are counted once."""
+    told = {
+        "messages": ({"role": "user", "content": "Describe a ball in JSON."},),
+        "schema": FORM,
+        "max_tokens": 60,
+    }
+    pieces: list[str] = []
+
+    async def both() -> Any:
+        plain = await engine.chat(ChatRequest(**told, stop=("\n\n\n",)))
+        return plain, await engine.chat(ChatRequest(**told), pieces.append)
+
+    plain, skipped = asyncio.run(both())
+    assert "".join(pieces) == skipped.text
+    assert list(skipped.data) == list(plain.data) == ["colour", "name", "size"]
+    assert skipped.data == plain.data
+    assert any(piece.endswith(', "name":') for piece in pieces)
+    given = skipped.prompt_tokens - plain.prompt_tokens
+    assert given >= 9  # three keys of three tokens or more
+    assert skipped.output_tokens + given <= plain.output_tokens
+    assert skipped.cached_tokens < skipped.prompt_tokens
+    assert skipped.finish_reason == "stop"
+
+
+def test_what_is_given_leaves_the_limit_of_tokens_as_it_is(engine: LlamaCpp):
+    request = ChatRequest(
+        messages=({"role": "user", "content": "Describe a ball in JSON."},),
+        schema=FORM,
+        max_tokens=6,
+    )
+    found = asyncio.run(engine.chat(request))
+    assert (found.finish_reason, found.output_tokens, found.data) == ("length", 6, None)
+
+
+@pytest.mark.parametrize(
+    ("begun", "ahead", "size"),
+    [
+        ('{"a": "x"', ', "b": "', 6),
+        ('{"a": "x', '", "b": "', 7),
+        ('{"a": "x', "", 0),
+        # Within a text, and within an object that is a value.
+        ('{"a": "x', ', "b":', 0),
+        ('{"a": {"c": 1', ', "b": 2}, "b": "', 15),
+        ('{"a": {"a": 1', ', "b": 2', 0),
+    ],
+)
+def test_a_seam_is_one_of_the_object_itself(begun, ahead, size):
+    schema = of(a={"type": "string"}, b={"type": "string"})
+    (seam,) = opening(schema, _COMPACT).seams
+    assert (seam.text, seam.before) == (', "b":', ("a",))
+    assert seam.ends_within(begun, ahead) == size
+
+
+def test_the_grammar_after_a_seam_is_that_of_what_follows():
+    last, second = opening(FORM, _COMPACT).seams
+    for seam, pieces in ((second, (' "abc', '", "size": 7', "}")), (last, (" 7", "}"))):
+        rest = Ending(seam.grammar)
+        assert [rest.after(piece) for piece in pieces][-1] == ""
+        rest.close()
+
+
 @pytest.mark.parametrize(
     "schema",
     [

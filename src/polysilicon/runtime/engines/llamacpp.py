@@ -252,7 +252,7 @@ def _asked(request: ChatRequest, model: str, *, opens: bool) -> Asked:
         return Asked(body=body, grammar=whole)
     body["grammar"] = begun.grammar
     body["messages"] = [*body["messages"], {"role": "assistant", "content": begun.text}]
-    return Asked(body=body, opening=begun.text, grammar=whole)
+    return Asked(body=body, opening=begun.text, grammar=whole, seams=begun.seams)
 
 
 def compact_grammar(schema: dict[str, Any]) -> str:

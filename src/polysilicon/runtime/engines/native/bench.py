@@ -92,7 +92,7 @@ CELLS = (
 
 
 OF_SHAPES = (Cell(words=120), Cell(words=8, sequences=1))
-"""Of a larger model: what the ceilings are of."""
+"""Of these, for a larger model: what the ceilings are of."""
 
 
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,7 +274,7 @@ def _timed(model: Path, name: str, cell: Cell, setup: Setup, until_s: float) -> 
 
 def _with_rows(found: Bench, more: tuple[Row, ...]) -> Bench:
     """Return a bench with more rows, in the order of the cells, with their shares."""
-    order = {cell.name: number for number, cell in enumerate((*CELLS, *OF_SHAPES))}
+    order = {cell.name: number for number, cell in enumerate(CELLS)}
     rows = sorted((*found.rows, *more), key=lambda row: order[row.cell])
     shared = tuple(_with_share(row, found.ceilings) for row in rows)
     return msgspec.structs.replace(found, rows=shared)

@@ -11,6 +11,7 @@ import msgspec
 
 from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.native.ending import Ending
+from polysilicon.runtime.engines.native.opening import Seam
 from polysilicon.runtime.types import ChatResult
 
 
@@ -21,11 +22,57 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         body: of the request.
         opening: of the answer, which `body` gives already.
         grammar: of the whole answer, where what it forces need not be computed; blank elsewhere.
+        seams: where properties of the answer begin, last first; asked anew from there.
     """
 
     body: dict[str, Any]
     opening: str = ""
     grammar: str = ""
+    seams: tuple[Seam, ...] = ()
+
+    def after(self, seam: Seam, answer: str, computed: int) -> dict[str, Any]:
+        """Return the body that asks how an answer goes on, up to a seam, of `computed` tokens."""
+        given = {"role": "assistant", "content": answer}
+        return {
+            **self.body,
+            "messages": [*self.body["messages"][:-1], given],
+            "grammar": seam.grammar,
+            "max_tokens": self.body["max_tokens"] - computed,
+        }
+
+
+class _Counts(msgspec.Struct, frozen=True):
+    """Tokens of an answer so far: read, found in the cache, generated."""
+
+    prompt: int = 0
+    cached: int = 0
+    output: int = 0
+
+    @classmethod
+    def timed(cls, told: dict[str, int]) -> _Counts:
+        """Return those of a piece of an answer."""
+        read, cached = told["prompt_n"], told["cache_n"]
+        return cls(prompt=read + cached, cached=cached, output=told["predicted_n"])
+
+    @classmethod
+    def of(cls, usage: dict[str, Any]) -> _Counts:
+        """Return those of a whole answer."""
+        details = usage.get("prompt_tokens_details") or {}
+        return cls(
+            prompt=usage.get("prompt_tokens", 0),
+            cached=details.get("cached_tokens", 0),
+            output=usage.get("completion_tokens", 0),
+        )
+
+    def plus(self, later: _Counts) -> _Counts:
+        """Add those of a request that goes on: what it read that was not there."""
+        if not self.prompt:
+            return later
+        return _Counts(
+            prompt=self.prompt + later.prompt - later.cached,
+            cached=self.cached,
+            output=self.output + later.output,
+        )
 
 
 class Call:
@@ -42,11 +89,13 @@ class Call:
         self._server, self._asked, self._stop = server, asked, stop
         self._on_token, self._loop = on_token, loop
         self._pieces: list[str] = []
-        self._usage: dict[str, Any] = {}
+        self._counts = _Counts()
         self._finish = ""
         self._error = ""
         self._ending: Ending | None = None
         self._ended = False
+        self._seam: Seam | None = None
+        self._earlier = _Counts()
 
     def run(self) -> None:
         """Block until the answer is complete, failed, or stopped."""
@@ -55,7 +104,13 @@ class Call:
         if self._asked.grammar:
             self._ending = Ending(self._asked.grammar)
         try:
-            self._server().handle_chat_completions(self._asked.body, self._take)
+            server, body = self._server(), self._asked.body
+            server.handle_chat_completions(body, self._take)
+            while self._seam is not None and not self._stop.is_set():
+                answer = "".join(self._pieces)
+                body = self._asked.after(self._seam, answer, self._earlier.output)
+                self._seam = None
+                server.handle_chat_completions(body, self._take)
         finally:
             if self._ending is not None:
                 self._ending.close()
@@ -63,12 +118,13 @@ class Call:
     def _take(self, chunk: Any) -> bool:
         """Take one chunk; True tells llama.cpp to stop."""
         for event in chunk if isinstance(chunk, list) else [chunk]:
-            if self._ended:
+            if self._ended or self._seam is not None:
                 break
             if "error" in event:
                 self._error = str(event["error"].get("message", event["error"]))
                 return True
-            self._usage = event.get("usage") or self._usage
+            if event.get("usage"):
+                self._counts = self._earlier.plus(_Counts.of(event["usage"]))
             for choice in event.get("choices", ()):
                 self._finish = choice.get("finish_reason") or self._finish
                 text = choice["delta"].get("content")
@@ -76,26 +132,39 @@ class Call:
                     text = text if self._pieces else self._asked.opening + text
                     self._add(text)
                     self._end(text, event.get("timings"))
-        return self._ended or self._stop.is_set()
+        return self._ended or self._seam is not None or self._stop.is_set()
 
     def _add(self, text: str) -> None:
         self._pieces.append(text)
         if self._on_token:
             self._loop.call_soon_threadsafe(self._on_token, text)
 
-    def _end(self, text: str, counts: dict[str, int] | None) -> None:
+    def _end(self, text: str, timings: dict[str, int] | None) -> None:
         """End the answer after `text` where its grammar leaves one way to."""
-        rest = self._ending.after(text) if self._ending is not None and counts else None
-        if rest is None or counts is None:
+        if self._ending is None or timings is None:
+            return
+        counts = self._earlier.plus(_Counts.timed(timings))
+        rest = self._ending.after(text)
+        if rest is None:
+            self._skip(counts)
             return
         if rest:
             self._add(rest)
         self._ended, self._finish = True, "stop"
-        self._usage = {
-            "prompt_tokens": counts["prompt_n"] + counts["cache_n"],
-            "completion_tokens": counts["predicted_n"],
-            "prompt_tokens_details": {"cached_tokens": counts["cache_n"]},
-        }
+        self._counts = counts
+
+    def _skip(self, counts: _Counts) -> None:
+        """Stop where a property follows in any case, to ask for the answer from there on."""
+        if self._ending is None or counts.output >= self._asked.body["max_tokens"]:
+            return
+        begun, ahead = "".join(self._pieces), self._ending.ahead
+        for seam in self._asked.seams:
+            size = seam.ends_within(begun, ahead)
+            if size:
+                self._add(ahead[:size])
+                self._ending.after(ahead[:size])
+                self._seam, self._earlier = seam, counts
+                return
 
     def result(self, is_json: bool) -> ChatResult:  # noqa: FBT001 - private, one caller
         """Return the whole answer.
@@ -108,14 +177,13 @@ class Call:
         if not self._finish:
             raise EngineError("llama.cpp: the answer broke off")
         text = "".join(self._pieces)
-        details = self._usage.get("prompt_tokens_details") or {}
         return ChatResult(
             text=text,
             data=parse_json(text) if is_json else None,
             finish_reason=self._finish,
-            prompt_tokens=self._usage.get("prompt_tokens", 0),
-            cached_tokens=details.get("cached_tokens", 0),
-            output_tokens=self._usage.get("completion_tokens", 0),
+            prompt_tokens=self._counts.prompt,
+            cached_tokens=self._counts.cached,
+            output_tokens=self._counts.output,
         )
 
 

@@ -54,6 +54,11 @@ class Ending:
         ends = self._look()
         return self._ahead.decode(errors="replace") if ends else None
 
+    @property
+    def ahead(self) -> str:
+        """What can only follow, as far as it is known."""
+        return self._ahead.decode(errors="ignore")
+
     def _look(self) -> bool:
         """Walk on while there is one way; tell whether it leads to the end."""
         found = bytearray()

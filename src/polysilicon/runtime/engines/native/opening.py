@@ -27,11 +27,45 @@ _THINKS = re.compile(r"think|reason|channel|thought", re.IGNORECASE)
 """In templates of models whose answers begin with something else than the answer."""
 
 
+class Seam(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a property of an object begins: with `text`, after the properties `before`.
+
+    Attributes:
+        text: up to before the space where its value begins.
+        before: names of the properties that are there already.
+        grammar: of llguidance, of how the answer goes on.
+    """
+
+    text: str
+    before: tuple[str, ...]
+    grammar: str
+
+    def ends_within(self, begun: str, ahead: str) -> int:
+        """Return how much of `ahead` is up to and with this seam; 0 where it is not in there.
+
+        Args:
+            begun: of the answer.
+            ahead: what can only follow.
+        """
+        at = ahead.find(self.text)
+        while at >= 0:
+            # A text or an object within would need more than a brace to be complete.
+            try:
+                found = msgspec.json.decode(f"{begun}{ahead[:at]}}}")
+            except msgspec.DecodeError:
+                found = None
+            if isinstance(found, dict) and tuple(found) == self.before:
+                return at + len(self.text)
+            at = ahead.find(self.text, at + 1)
+        return 0
+
+
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """How an answer begins, and llguidance's grammar of how it goes on."""
+    """How an answer begins, llguidance's grammar of how it goes on, and its seams, last first."""
 
     text: str
     grammar: str
+    seams: tuple[Seam, ...] = ()
 
 
 def opening(schema: dict[str, Any], options: dict[str, Any]) -> Opening | None:
@@ -58,15 +92,25 @@ def opening(schema: dict[str, Any], options: dict[str, Any]) -> Opening | None:
     )
     if not is_fixed or not is_plain or b'"$' in msgspec.json.encode(properties):
         return None  # a reference is from the whole schema's root
-    first = next(iter(properties))
-    pieces, values = [], []
-    for number, (name, value) in enumerate(properties.items()):
-        before = f', "{name}": ' if number else " "
-        pieces += [msgspec.json.encode(before).decode(), f"v{number}"]
-        told = msgspec.json.encode({**value, "x-guidance": options}).decode()
-        values.append(f"v{number}: %json {told}")
-    rules = "\n".join((f'start: {" ".join(pieces)} "}}"', *values))
-    return Opening(text=f'{{"{first}":', grammar=f"{HEAD}\n{rules}\n")
+    names = tuple(properties)
+    values = [
+        f"v{number}: %json {msgspec.json.encode({**value, 'x-guidance': options}).decode()}"
+        for number, value in enumerate(properties.values())
+    ]
+    seams = tuple(
+        Seam(text=f', "{name}":', before=names[:number], grammar=_from(number, names, values))
+        for number, name in enumerate(names)
+    )
+    return Opening(text=f'{{"{names[0]}":', grammar=seams[0].grammar, seams=seams[:0:-1])
+
+
+def _from(first: int, names: tuple[str, ...], values: list[str]) -> str:
+    """Return the grammar of an object from the value of a property on."""
+    pieces = ['" "', f"v{first}"]
+    for number in range(first + 1, len(names)):
+        pieces += [msgspec.json.encode(f', "{names[number]}": ').decode(), f"v{number}"]
+    rules = "\n".join((f'start: {" ".join(pieces)} "}}"', *values[first:]))
+    return f"{HEAD}\n{rules}\n"
 
 
 def takes_openings(model: Path) -> bool:
