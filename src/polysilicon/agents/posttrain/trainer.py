@@ -65,7 +65,7 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
 
     Returns:
         `adapter` (the GGUF file, from the folder), `tokens` computed forward and backward, `scored`
-        (forward only), `startup_s` to read the model, `steps` of the optimizer so far, `loss`
+        (forward only), `startup_s` to read model and vocabulary, `steps` of the optimizer so far, `loss`
         before (of the first epoch) and `last_loss` (of the last one), in nats a token, or what
         `grpo.loss` says.
 
@@ -76,7 +76,7 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
     torch.set_num_threads(how.threads)
     place.mkdir(parents=True, exist_ok=True)
     begin_s = time.perf_counter()
-    base = _base(model, how.precision)
+    base, words = _base(model, how.precision), vocabulary(model)
     startup_s = time.perf_counter() - begin_s
     generator = torch.Generator().manual_seed(lesson.seed * 1000 + lesson.number)
     before = _checkpoint(place, lesson.number - 1)
@@ -84,11 +84,11 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
     epochs = range(how.epochs)
     if how.method == "grpo":
         sampler = _sampler(how, _checkpoint(place, lesson.sampled_by))
-        groups = Groups(base, how, lesson, sampler, vocabulary(model))
+        groups = Groups(base, how, lesson, sampler, words)
         scored = groups.scored
         losses = [state.epoch(groups.steps(generator), lesson.temperature) for _ in epochs]
     else:
-        rows, scored = list(tokenise(vocabulary(model), lesson.examples)), 0
+        rows, scored = list(tokenise(words, lesson.examples)), 0
         losses = [state.epoch(passed(rows, how.batch, generator)) for _ in epochs]
     state.write(place / f"{lesson.number:03d}.npz")
     target = f"{lesson.checkpoints}/{lesson.number:03d}.gguf"
