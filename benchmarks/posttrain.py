@@ -46,7 +46,7 @@ from polysilicon.workload.run_folder import RunFolder
 PROGRAMS = 4000
 AT_ONCE = 64
 ROUNDS, PROBLEMS, SAMPLES, HELD_BACK = 2, 24, 8, 48
-TOOLS = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*"]\n'
+TOOLS = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*", "train:*"]\n'
 
 
 def right_body(problem: problems.Problem) -> str:
@@ -111,14 +111,20 @@ async def phase(ctx: Context, value: dict[str, Any]) -> Any:
     return await asking.evaluate(ctx, held_back, adapter)
 
 
-def programs_of_their_own(place: Path) -> int:
-    """Run the loop with each phase a run of its own; return the tokens of its answers."""
+def programs_of_their_own(place: Path, tools: str) -> int:
+    """Run the loop with each phase a run of its own; return the tokens of its answers.
+
+    Args:
+        place: for the folders of its runs.
+        tools: fleet file without an engine, for phases that need none.
+    """
     agent, kept, tokens = Agent(name="phase", run=phase), list[Example](), 0
     adapter: str | None = None
 
     def do(what: str, number: int, **more: Any) -> Any:
         value = {"what": what, "number": number, "adapter": adapter, **more}
-        options = RunOptions(task_timeout_s=7200.0)
+        fleet = None if what in ("answer", "evaluate") else tools
+        options = RunOptions(task_timeout_s=7200.0, fleet=fleet)
         return output_of(agent, value, place / f"{number}-{what}", options)
 
     do("evaluate", 0)
@@ -141,7 +147,7 @@ def programs_of_their_own(place: Path) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Took:
-    """What a way to run the phases took of this machine."""
+    """What a way to run the phases took, and core-seconds of the machine that nothing used."""
 
     way: str
     seconds: float
@@ -149,8 +155,8 @@ class Took:
     tokens: int
 
 
-def ways(place: Path) -> list[Took]:
-    """Run the same loop in three ways, with the machine's idle core-seconds meanwhile."""
+def ways(place: Path, tools: str) -> list[Took]:
+    """Run the same loop in three ways; see `programs_of_their_own`."""
     found = []
     value = {"iterations": ROUNDS, "problems": PROBLEMS, "samples": SAMPLES,
              "held_back": HELD_BACK, "recipe": {"threads": cores()}}  # fmt: skip
@@ -158,7 +164,7 @@ def ways(place: Path) -> list[Took]:
         begin_s, idle_s = time.perf_counter(), psutil.cpu_times().idle
         folder = place / way.replace(" ", "-")
         if way == "each phase a program":
-            tokens = programs_of_their_own(folder)
+            tokens = programs_of_their_own(folder, tools)
         else:
             overlap = way == "overlapped"
             options = RunOptions(task_timeout_s=7200.0)
@@ -223,7 +229,7 @@ def main() -> None:
         print(f"verified on {cores()} cores: {rate:,.0f} programs/s, each a durable step")
         if find_spec("torch") is None:
             raise SystemExit("the phases need polysilicon[train]")
-        print(table(ways(place / "ways")))
+        print(table(ways(place / "ways", str(place / "tools.toml"))))
 
 
 if __name__ == "__main__":

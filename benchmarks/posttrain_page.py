@@ -141,4 +141,10 @@ def predicted_s(phase: Phase, profile: Profile) -> float:
     engine = Engine(
         rates=rates_of(measured), slots=measured.slots, batch_tokens=measured.batch_tokens
     )
-    return float(play(steps, engine).end_s.max())
+    seconds = float(play(steps, engine).end_s.max())
+    # The first evaluation is without an adapter, and so are the answers of the first round.
+    adapted = phase.number > (phase.name == "answer")
+    speed = profile.train.get(asked[0].model or "")
+    if not adapted:
+        return seconds
+    return math.nan if speed is None or speed.served is None else seconds * speed.served.median

@@ -93,6 +93,13 @@ def probe(model: str, threads: int) -> dict[str, Any]:
     return trainer.probe(str(models.pull(model)), Recipe(threads=threads))
 
 
+def blank(model: str, path: str) -> None:
+    """Write an adapter of the usual size that changes nothing; see `trainer.blank`."""
+    from polysilicon.agents.posttrain import trainer  # noqa: PLC0415 - imports PyTorch
+
+    trainer.blank(str(models.pull(model)), Recipe(), path)
+
+
 def train(model: str, lesson: Any, recipe: Any, *, folder: str) -> dict[str, Any]:
     """Train; see `trainer.train`, which takes the model's file in place of its name.
 

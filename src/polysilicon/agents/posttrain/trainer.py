@@ -65,9 +65,9 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
 
     Returns:
         `adapter` (the GGUF file, from the folder), `tokens` computed forward and backward, `scored`
-        (forward only), `startup_s` to read model and vocabulary, `steps` of the optimizer so far, `loss`
-        before (of the first epoch) and `last_loss` (of the last one), in nats a token, or what
-        `grpo.loss` says.
+        (forward only), `startup_s` to read model and vocabulary, `steps` of the optimizer so far,
+        `loss` before (of the first epoch) and `last_loss` (of the last one), in nats a token, or
+        what `grpo.loss` says.
 
     Raises:
         InputError: a checkpoint is missing.
@@ -140,6 +140,19 @@ def probe(model: str, how: Recipe) -> dict[str, Any]:
         "core_s": list(core_s),
         "setup_s": setup_s,
     }
+
+
+def blank(model: str, how: Recipe, path: str) -> None:
+    """Write a new adapter, which changes nothing, to see what it costs to serve one.
+
+    Args:
+        model: path of the GGUF file.
+        how: the recipe.
+        path: of the file to write.
+    """
+    base = _base(model, how.precision)
+    generator = torch.Generator().manual_seed(1)
+    llama.write_adapter(llama.new_adapter(base, how.rank, how.alpha, generator), base, Path(path))
 
 
 def _checkpoint(place: Path, number: int) -> Path | None:
