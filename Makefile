@@ -40,7 +40,7 @@ bench: $(READY)
 # Post-trains the small model with three seeds, and shows how its held-back pass rate rose. PyTorch is
 # installed for this alone; the engine's kernels are compiled for this CPU where that can be done.
 posttrain: $(READY)
-	$(BIN)/python -m pip install --quiet "torch==2.13.0" "gguf==0.19.0"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[train]"
 	-$(BIN)/polysilicon engine build
 	$(BIN)/polysilicon run posttrain --concurrency 1 --task-timeout 7200
 	$(BIN)/python -m polysilicon.agents.posttrain "$$(ls -d runs/*-posttrain | tail -n 1)"

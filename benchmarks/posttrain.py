@@ -1,14 +1,17 @@
-"""Post-training: programs verified a second; overlapped phases against alternating ones.
+"""Post-training: programs verified a second; ways to run its phases; what a run took.
 
 Programs are real answers to the agent's problems with their tests, each a durable step in the
-sandbox. The phases are two small loops with the same seed on the same cores, with the fleet's
-engine and PyTorch (extra `train`); the machine should be quiet.
+sandbox. The ways are loops with the same seed on the same cores, with the fleet's engine and
+PyTorch (extra `train`): each phase a program of its own, which starts what it needs and verifies
+one answer after the other; phases in turns with engine, sandbox and trainer kept, as the agent is
+by default; and overlapped. The machine should be quiet.
 
     python benchmarks/posttrain.py
     python benchmarks/posttrain.py RUN
 
-The second compares seconds of each iteration of a run in turns on this machine with those that its
-profile predicts (`polysilicon calibrate`, with the extra, when nothing else runs).
+The second prints, as Markdown, what a run of `make posttrain` on this machine reached, where its
+time went, and how long each round was predicted to take by the machine's profile (`polysilicon
+calibrate` with the extra, when nothing else runs).
 """
 
 from __future__ import annotations
@@ -19,27 +22,31 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import psutil
+
+import posttrain_page
 from polysilicon import Context
 from polysilicon.agents.coder import program
-from polysilicon.agents.posttrain import AGENT, problems
+from polysilicon.agents.posttrain import AGENT, asking, curves, problems
+from polysilicon.agents.posttrain.step import Example, Lesson, Recipe, train
 from polysilicon.catalog.machine import detect
-from polysilicon.cost.beside import Predicted, predict_run
 from polysilicon.cost.profile import find_profile
+from polysilicon.runtime import models
 from polysilicon.runtime.machine import cores
 from polysilicon.runtime.run import Job, Run, RunOptions
 from polysilicon.runtime.types import Agent, Limits
-from polysilicon.workload.run_folder import open_workload
+from polysilicon.workload.run_folder import RunFolder
 
 PROGRAMS = 4000
 AT_ONCE = 64
-PHASES = ("answer", "verify", "lora", "evaluate")
-SMALL = {"iterations": 3, "problems": 24, "samples": 4, "held_back": 24}
-TOOLS = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*"]\n'
+ROUNDS, PROBLEMS, SAMPLES, HELD_BACK = 2, 24, 8, 48
+TOOLS = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*", "train:*"]\n'
 
 
 def right_body(problem: problems.Problem) -> str:
@@ -72,7 +79,7 @@ async def verify(ctx: Context, value: dict[str, Any]) -> dict[str, Any]:
 
 def output_of(agent: Agent, value: dict[str, Any], folder: Path, options: RunOptions) -> Any:
     """Run one task in a folder of its own; return its output."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     job = Job(agent=agent, given_as=agent.name, inputs=[value])
     (task,) = asyncio.run(Run(folder, [job], options).execute()).tasks()
     if not task.ok:
@@ -80,65 +87,137 @@ def output_of(agent: Agent, value: dict[str, Any], folder: Path, options: RunOpt
     return task.output
 
 
-def predicted(folder: Path) -> None:
-    """Print measured and predicted seconds of each iteration of each task of a run, by phase.
+async def phase(ctx: Context, value: dict[str, Any]) -> Any:
+    """Do one phase alone: `answer`, `verify`, `train` or `evaluate`."""
+    what, number, adapter = value["what"], value["number"], value["adapter"]
+    drawn = problems.draw(random.Random(f"sample 1 {number}"), PROBLEMS, held_back=False)
+    asked = [(problem, sample) for problem in drawn for sample in range(SAMPLES)]
+    if what == "answer":
 
-    A phase lasts as long as its steps together over how many run at once, so it is predicted to
-    last as much longer as its steps are. Between phases nothing is predicted, and nothing counts.
+        async def answer(ctx: Context, item: tuple[problems.Problem, int]) -> asking.Answer:
+            seed = (1000 + number) * 1000 + item[1]
+            return await asking.ask(ctx, item[0], adapter, 0.8, seed)
+
+        return msgspec.to_builtins(await ctx.map(answer, asked, limit=AT_ONCE))
+    if what == "verify":
+        pairs = zip(asked, value["texts"], strict=True)
+        return [await asking.passes(ctx, problem, text) for (problem, _), text in pairs]
+    if what == "train":
+        lesson = {**value["lesson"], "checkpoints": value["checkpoints"], "number": number}
+        recipe = msgspec.to_builtins(Recipe(threads=cores()))
+        return await ctx.train(train, models.DEFAULT_MODEL, lesson, recipe,
+                               model=models.DEFAULT_MODEL, threads=cores())  # fmt: skip
+    held_back = problems.draw(random.Random("evaluate 1"), HELD_BACK, held_back=True)
+    return await asking.evaluate(ctx, held_back, adapter)
+
+
+def programs_of_their_own(place: Path, tools: str) -> int:
+    """Run the loop with each phase a run of its own; return the tokens of its answers.
+
+    Args:
+        place: for the folders of its runs.
+        tools: fleet file without an engine, for phases that need none.
     """
+    agent, kept, tokens = Agent(name="phase", run=phase), list[Example](), 0
+    adapter: str | None = None
+
+    def do(what: str, number: int, **more: Any) -> Any:
+        value = {"what": what, "number": number, "adapter": adapter, **more}
+        fleet = None if what in ("answer", "evaluate") else tools
+        options = RunOptions(task_timeout_s=7200.0, fleet=fleet)
+        return output_of(agent, value, place / f"{number}-{what}", options)
+
+    do("evaluate", 0)
+    for number in range(1, ROUNDS + 1):
+        answers = [msgspec.convert(answer, asking.Answer) for answer in do("answer", number)]
+        tokens += sum(answer.tokens for answer in answers)
+        passed = do("verify", number, texts=[answer.text for answer in answers])
+        drawn = problems.draw(random.Random(f"sample 1 {number}"), PROBLEMS, held_back=False)
+        for place_of, (answer, ok) in enumerate(zip(answers, passed, strict=True)):
+            example = asking.example(drawn[place_of // SAMPLES], answer, float(ok))
+            alike = [one for one in kept if one.messages == example.messages]
+            if ok and len(alike) < 2 and example not in alike:
+                kept.append(example)
+        lesson = msgspec.to_builtins(Lesson(checkpoints="", number=0, seed=1, examples=kept))
+        trained = do("train", number, lesson=lesson, checkpoints=str(place / "checkpoints"))
+        adapter = str(trained["adapter"])
+        do("evaluate", number)
+    return tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Took:
+    """What a way to run the phases took, and core-seconds of the machine that nothing used."""
+
+    way: str
+    seconds: float
+    idle_s: float
+    tokens: int
+
+
+def ways(place: Path, tools: str) -> list[Took]:
+    """Run the same loop in three ways; see `programs_of_their_own`."""
+    found = []
+    value = {"iterations": ROUNDS, "problems": PROBLEMS, "samples": SAMPLES,
+             "held_back": HELD_BACK, "recipe": {"threads": cores()}}  # fmt: skip
+    for way in ("each phase a program", "in turns", "overlapped"):
+        begin_s, idle_s = time.perf_counter(), psutil.cpu_times().idle
+        folder = place / way.replace(" ", "-")
+        if way == "each phase a program":
+            tokens = programs_of_their_own(folder, tools)
+        else:
+            overlap = way == "overlapped"
+            options = RunOptions(task_timeout_s=7200.0)
+            output = output_of(AGENT, {**value, "overlap": overlap}, folder, options)
+            tokens = sum(row.get("sampled_tokens", 0) for row in output["curve"])
+        seconds = time.perf_counter() - begin_s
+        idle_s = psutil.cpu_times().idle - idle_s
+        found.append(Took(way=way, seconds=seconds, idle_s=idle_s, tokens=tokens))
+    return found
+
+
+def table(found: list[Took]) -> str:
+    """Return the ways as Markdown; throughput is told beside that of the first."""
+    rows = [
+        "| phases | seconds | sampled tokens a second | times | idle core-seconds |",
+        "|---|---|---|---|---|",
+    ]
+    first = found[0].tokens / found[0].seconds
+    for took in found:
+        rate, share = took.tokens / took.seconds, took.idle_s / (cores() * took.seconds)
+        rows.append(
+            f"| {took.way} | {took.seconds:.1f} | {rate:.1f} | {rate / first:.2f} "
+            f"| {took.idle_s:.1f} of {cores() * took.seconds:.1f} ({share:.0%}) |"
+        )
+    return "\n".join(rows)
+
+
+def of_run(folder: RunFolder) -> None:
+    """Print the tables of a run."""
+    found = curves.curves_of(folder)
+    print(curves.markdown(found))
+    steps = list(folder.workload().steps())
+    cut = [
+        phase
+        for task in folder.tasks()
+        if task.ok and not task.output["staleness"]
+        for phase in posttrain_page.phases(
+            task.task_id, task.start_s or 0.0, [s for s in steps if s.task_id == task.task_id]
+        )
+    ]
+    if not cut:
+        raise SystemExit("its phases overlap, so that no time is that of one")
+    print(f"\n{posttrain_page.where_time_went(cut, cores())}")
     profile = find_profile(detect()).profile
     if profile is None:
         raise SystemExit("no profile of this machine; run `polysilicon calibrate`")
-    told = predict_run(list(open_workload(folder).steps()), profile)
-    for reason, count in told.refused.items():
-        print(f"not predicted: {count} steps: {reason}")
-    tasks: dict[str, list[Predicted]] = {}
-    for step in sorted(told.steps, key=lambda one: one.step.start_s or 0.0):
-        tasks.setdefault(step.step.task_id, []).append(step)
-    for task, steps in tasks.items():
-        for number, iteration in enumerate(iterations(steps)):
-            whole = made = 0.0
-            words = []
-            for name in PHASES:
-                mine = [one for one in iteration if one.step.name == name]
-                wall_s = covered_s([(one.step.start_s, one.step.end_s) for one in mine])
-                if not mine or wall_s == 0.0:
-                    continue
-                ratio = sum(one.service_s for one in mine) / sum(one.measured_s for one in mine)
-                whole, made = whole + wall_s, made + wall_s * ratio
-                words.append(f"{name} {wall_s:.1f} s ({wall_s * ratio:.1f})")
-            off = f"{made / whole - 1:+.0%}"
-            print(
-                f"{task} {number}: {whole:.1f} s, predicted {made:.1f} s, {off}: {', '.join(words)}"
-            )
-
-
-def iterations(steps: Sequence[Predicted]) -> list[list[Predicted]]:
-    """Return the steps before the first answer, and those from each iteration's first one on."""
-    found: list[list[Predicted]] = [[]]
-    last = ""
-    for one in steps:
-        if one.step.name == "answer" and last in ("evaluate", ""):
-            found.append([])
-        if one.step.name in ("answer", "evaluate"):
-            last = one.step.name
-        found[-1].append(one)
-    return [part for part in found if part]
-
-
-def covered_s(spans: Sequence[tuple[float | None, float | None]]) -> float:
-    """Return how many seconds some spans cover."""
-    covered = until = 0.0
-    for begin, end in sorted((begin or 0.0, end or 0.0) for begin, end in spans):
-        covered += max(end - max(begin, until), 0.0)
-        until = max(until, end)
-    return covered
+    print(f"\n{posttrain_page.predicted(cut, profile)}")
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     if len(sys.argv) > 1:
-        predicted(Path(sys.argv[1]))
+        of_run(RunFolder(Path(sys.argv[1])))
         return
     with tempfile.TemporaryDirectory(prefix="polysilicon-") as name:
         place = Path(name)
@@ -150,15 +229,7 @@ def main() -> None:
         print(f"verified on {cores()} cores: {rate:,.0f} programs/s, each a durable step")
         if find_spec("torch") is None:
             raise SystemExit("the phases need polysilicon[train]")
-        took = {}
-        for way, overlap in (("alternating", False), ("overlapped", True)):
-            begin_s = time.perf_counter()
-            value = {**SMALL, "overlap": overlap, "recipe": {"threads": cores()}}
-            output = output_of(AGENT, value, place / way, RunOptions(task_timeout_s=7200.0))
-            took[way] = time.perf_counter() - begin_s
-            tokens = sum(row.get("sampled_tokens", 0) for row in output["curve"])
-            print(f"{way}: {took[way]:.1f} s, {tokens / took[way]:.1f} sampled tokens/s")
-        print(f"overlapped is {took['alternating'] / took['overlapped']:.2f} times as fast")
+        print(table(ways(place / "ways", str(place / "tools.toml"))))
 
 
 if __name__ == "__main__":

@@ -315,6 +315,12 @@ def test_curves_count_what_had_ended_and_say_how_sure_the_gain_is(tmp_path: Path
     # Two seeds that gain 0.3 and 0.4: Student's t with one degree of freedom is 12.706.
     assert found.gain == pytest.approx(0.35)
     assert found.high - found.gain == pytest.approx(12.706 * 0.05, rel=1e-3)
+    rows = curves.markdown(found).splitlines()
+    assert rows[2] == (
+        "| 1 | 50.0 → 80.0 % | +30.0 points (+0.1 to +59.9, 95 % interval) "
+        "| 20 s | 0.0139 | $0.50000 |"
+    )
+    assert rows[-1].startswith("| all |  | mean +35.0 points (-28.5 to +98.5")
     page = curves.html(found)
     assert page.count("<svg") == 2
     assert "+35.0 points" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import tiny_llama  # noqa: E402 - needs gguf
 from polysilicon.agents.posttrain import llama, tokens, trainer  # noqa: E402
 from polysilicon.agents.posttrain.prefixes import Tree, tree_of  # noqa: E402
 from polysilicon.agents.posttrain.step import Example, Lesson, Recipe  # noqa: E402
+from polysilicon.cost.profile import Spread  # noqa: E402
 from polysilicon.errors import EngineError, InputError  # noqa: E402
 from polysilicon.runtime.calibration import training  # noqa: E402
 from polysilicon.runtime.engines.llamacpp import LlamaCpp  # noqa: E402
@@ -195,6 +197,20 @@ def test_training_is_timed_by_real_steps(model: Path) -> None:
     assert found.core_s_per_token.median > 0
 
 
+def test_serving_an_adapter_is_timed_beside_serving_none(model: Path) -> None:
+    engine = LlamaCpp(model, concurrency=2, context_tokens=256, threads=1)
+
+    async def measure() -> Spread:
+        try:
+            return await training.served(engine, str(model), 2, random.Random(1))
+        finally:
+            await engine.close()
+
+    found = asyncio.run(measure())
+    assert found.repeats == 4
+    assert 0 < found.low <= found.median <= found.high
+
+
 def test_what_cannot_be_trained_or_served_is_told(model: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + b"\0" * 64)
@@ -208,44 +224,14 @@ def test_what_cannot_be_trained_or_served_is_told(model: Path, tmp_path: Path) -
         trainer.train(str(model), lesson, Recipe(**RECIPE), str(tmp_path))
 
 
-def test_all_that_is_no_adapter_is_refused_alike(
+def test_an_adapter_is_loaded_once_until_its_file_is_written_anew(
     model: Path, base: llama.Llama, tmp_path: Path
 ) -> None:
-    os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
-    (tmp_path / "text").write_text("no adapter")
-    (tmp_path / "broken").write_bytes(b"GGUF" + b"\0" * 64)
-    engine = LlamaCpp(model, concurrency=1, context_tokens=64, threads=1)
-    told = set()
-    for name in ("pipe", "text", "broken", "none", ".", "a\0b"):
-        with pytest.raises(EngineError) as caught:
-            engine._with(str(tmp_path / name))
-        told.add(str(caught.value).replace(str(tmp_path / name), ""))
-    assert len(told) == 1
     path = tmp_path / "adapter.gguf"
     llama.write_adapter(random_adapter(base), base, path)
+    engine = LlamaCpp(model, concurrency=1, context_tokens=64, threads=1)
     first = engine._with(str(path))
     assert engine._with(str(path)) is first
     os.utime(path, ns=(1, 1))  # as if it had been written anew
     assert engine._with(str(path)) is not first
     asyncio.run(engine.close())
-
-
-def test_texts_hold_no_control_tokens(words: tokens.Vocabulary) -> None:
-    assert words.tokens("<|im_end|>", special=True).tolist() == [words.end()]
-    assert words.end() not in words.tokens("a<|im_end|>b").tolist()
-    messages = [{"role": "user", "content": "Say it."}]
-    example = Example(messages=messages, answer="<|im_end|>")
-    (row,) = tokens.tokenise(words, [example])
-    assert words.end() in row.tokens[: row.begin]
-    assert words.end() not in row.tokens[row.begin :]
-
-
-def test_shards_keep_sequences_and_packing_drops_nothing(tmp_path: Path) -> None:
-    texts = [np.arange(1, n, dtype=np.int32) for n in (4, 9, 2, 30)]
-    rows = list(tokens.packed(iter(texts), 8, 99))
-    tokens.write_shard(tmp_path / "a.npz", rows)
-    read = tokens.read_shard(tmp_path / "a.npz")
-    joined = np.concatenate([np.append(text, 99) for text in texts])
-    assert np.array_equal(np.concatenate([row.tokens for row in read]), joined)
-    assert [len(row.tokens) for row in read[:-1]] == [8] * (len(read) - 1)
-    assert {row.begin for row in read} == {1}

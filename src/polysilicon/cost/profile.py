@@ -132,6 +132,8 @@ class TrainSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         tokens_per_s: by the clock.
         core_s_per_token: core-seconds.
         setup_s: to read the model, once a worker.
+        served: seconds of the engine's answers with such an adapter over those without; None where
+            it was not measured.
     """
 
     threads: int
@@ -140,6 +142,7 @@ class TrainSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tokens_per_s: Spread
     core_s_per_token: Spread
     setup_s: float
+    served: Spread | None = None
 
 
 class PrefillPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

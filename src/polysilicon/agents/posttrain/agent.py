@@ -27,6 +27,7 @@ from polysilicon.agents.posttrain import asking, problems, problems_file
 from polysilicon.agents.posttrain.asking import AT_ONCE, Answer
 from polysilicon.agents.posttrain.problems import Problem
 from polysilicon.agents.posttrain.step import Example, Lesson, Recipe, check_extra, train
+from polysilicon.catalog.fleet import LOCAL, Pool
 from polysilicon.errors import InputError, nearest
 from polysilicon.fields import known_there
 from polysilicon.runtime import models
@@ -52,6 +53,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         iterations: of the loop; 0 only evaluates.
         problems: to answer in each iteration.
         samples: answers for each.
+        at_once: problems that are answered at the same time, best as many as the pool has slots:
+            the answers to one problem follow each other, so that each finds its prompt in its slot.
         held_back: problems that are never trained on, to evaluate with.
         problems_file: problems of your own in place of the generated ones; see `problems_file`.
         temperature: of the samples; evaluation is greedy.
@@ -65,8 +68,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     seed: Annotated[int, Meta(ge=0, le=2000)] = 1
     iterations: Annotated[int, Meta(ge=0, le=999)] = 3
-    problems: Count = 48
-    samples: Annotated[int, Meta(ge=1, le=256)] = 8
+    problems: Count = 40
+    samples: Annotated[int, Meta(ge=1, le=256)] = 6
+    at_once: Annotated[int, Meta(ge=1, le=4096)] = Pool(name=LOCAL).concurrency
     held_back: Count = 96
     problems_file: Annotated[str, Meta(max_length=4096)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=10)] = 0.8
@@ -119,6 +123,8 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
         task.held_back,
         held_back=True,
     )
+    # Neighbours in this order begin alike, so that slots find more of each in their caches.
+    held_back.sort(key=lambda problem: problem.prompt)
     first = await asking.evaluate(ctx, held_back, task.adapter)
     rows = [{"iteration": 0, "pass_rate": _rate(first)}]
     outcomes, adapter = first, task.adapter
@@ -194,30 +200,32 @@ class _Loop:
             task.problems,
             held_back=False,
         )
-        asked = [(problem, sample) for problem in drawn for sample in range(task.samples)]
 
-        async def answer(ctx: Context, item: tuple[Problem, int]) -> Answer:
-            # Unlike in all rounds of all seeds, and within the 32 bits that llama.cpp takes.
-            seed = (task.seed * 1000 + number) * 1000 + item[1]
-            return await asking.ask(ctx, item[0], adapter, task.temperature, seed)
+        async def answer(ctx: Context, problem: Problem) -> list[tuple[Answer, bool]]:
+            """Return the answers to a problem; overlapped, each is verified as it comes."""
+            given = []
+            for sample in range(task.samples):
+                # Unlike in all rounds of all seeds, and within the 32 bits that llama.cpp takes.
+                seed = (task.seed * 1000 + number) * 1000 + sample
+                one = await asking.ask(ctx, problem, adapter, task.temperature, seed)
+                ok = task.overlap and await asking.passes(ctx, problem, one.text)
+                given.append((one, ok))
+            return given
 
         async def verify(ctx: Context, item: tuple[Problem, Answer]) -> bool:
             return await asking.passes(ctx, item[0], item[1].text)
 
-        async def both(ctx: Context, item: tuple[Problem, int]) -> tuple[Answer, bool]:
-            given = await answer(ctx, item)
-            return given, await verify(ctx, (item[0], given))
-
-        if task.overlap:
-            results = await ctx.map(both, asked, limit=AT_ONCE)
-        else:
-            answers = await ctx.map(answer, asked, limit=AT_ONCE)
-            pairs = [(item[0], given) for item, given in zip(asked, answers, strict=True)]
+        lines = await ctx.map(answer, drawn, limit=task.at_once)
+        asked = [problem for problem in drawn for _ in range(task.samples)]
+        results = [pair for line in lines for pair in line]
+        if not task.overlap:
+            answers = [given for given, _ in results]
+            pairs = zip(asked, answers, strict=True)
             passed = await ctx.map(verify, pairs, limit=AT_ONCE)
             results = list(zip(answers, passed, strict=True))
         examples = [
             asking.example(problem, given, float(ok))
-            for (problem, _), (given, ok) in zip(asked, results, strict=True)
+            for problem, (given, ok) in zip(asked, results, strict=True)
         ]
         groups = [examples[n : n + task.samples] for n in range(0, len(examples), task.samples)]
         tokens = sum(given.tokens for given, _ in results)

@@ -201,6 +201,26 @@ def _gain(gain: float, low: float, high: float) -> str:
     return f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, 95 % interval)"
 
 
+def markdown(curves: Curves) -> str:
+    """Return a table for a page of documentation, a row for each seed, and their mean."""
+    heads = ("seed", "held back, by round", "gain (95 % interval)", "time", "core-hours", "dollars")
+    rows = [heads, ("---",) * len(heads)]
+    for seed in curves.seeds:
+        last = seed.points[-1]
+        rates = " → ".join(f"{100 * point.pass_rate:.1f}" for point in seed.points)
+        gain = _gain(seed.gain, seed.low, seed.high)
+        spent = f"{last.end_s:.0f} s", f"{last.core_s / SECONDS_PER_HOUR:.4f}", f"${last.usd:.5f}"
+        rows.append((str(seed.seed), f"{rates} %", gain, *spent))
+    if len(curves.seeds) > 1:
+        ends = [seed.points[-1] for seed in curves.seeds]
+        gain = _gain(curves.gain, curves.low, curves.high)
+        core_h = math.fsum(end.core_s for end in ends) / SECONDS_PER_HOUR
+        usd = math.fsum(end.usd for end in ends)
+        time = f"{math.fsum(end.end_s for end in ends):.0f} s"
+        rows.append(("all", "", f"mean {gain}", time, f"{core_h:.4f}", f"${usd:.5f}"))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def html(curves: Curves) -> str:
     """Return the page of the curves, one self-contained file."""
     return template("posttrain.html.j2").render(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
@@ -92,6 +93,13 @@ def probe(model: str, threads: int) -> dict[str, Any]:
     return trainer.probe(str(models.pull(model)), Recipe(threads=threads))
 
 
+def blank(model: str, path: str) -> None:
+    """Write an adapter of the usual size that changes nothing; see `trainer.blank`."""
+    from polysilicon.agents.posttrain import trainer  # noqa: PLC0415 - imports PyTorch
+
+    trainer.blank(str(models.pull(model)), Recipe(), path)
+
+
 def train(model: str, lesson: Any, recipe: Any, *, folder: str) -> dict[str, Any]:
     """Train; see `trainer.train`, which takes the model's file in place of its name.
 
@@ -101,11 +109,14 @@ def train(model: str, lesson: Any, recipe: Any, *, folder: str) -> dict[str, Any
         recipe: fields of `Recipe`.
         folder: the agent's.
     """
+    begin_s = time.perf_counter()
     from polysilicon.agents.posttrain import trainer  # noqa: PLC0415 - imports PyTorch
 
-    return trainer.train(
+    imported_s = time.perf_counter() - begin_s
+    told = trainer.train(
         str(models.pull(model)),
         msgspec.convert(lesson, Lesson),
         msgspec.convert(recipe, Recipe),
         folder,
     )
+    return {**told, "startup_s": told["startup_s"] + imported_s}

@@ -65,9 +65,9 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
 
     Returns:
         `adapter` (the GGUF file, from the folder), `tokens` computed forward and backward, `scored`
-        (forward only), `startup_s` to read the model, `steps` of the optimizer so far, `loss`
-        before (of the first epoch) and `last_loss` (of the last one), in nats a token, or what
-        `grpo.loss` says.
+        (forward only), `startup_s` to read model and vocabulary, `steps` of the optimizer so far,
+        `loss` before (of the first epoch) and `last_loss` (of the last one), in nats a token, or
+        what `grpo.loss` says.
 
     Raises:
         InputError: a checkpoint is missing.
@@ -76,7 +76,7 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
     torch.set_num_threads(how.threads)
     place.mkdir(parents=True, exist_ok=True)
     begin_s = time.perf_counter()
-    base = _base(model, how.precision)
+    base, words = _base(model, how.precision), vocabulary(model)
     startup_s = time.perf_counter() - begin_s
     generator = torch.Generator().manual_seed(lesson.seed * 1000 + lesson.number)
     before = _checkpoint(place, lesson.number - 1)
@@ -84,11 +84,11 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
     epochs = range(how.epochs)
     if how.method == "grpo":
         sampler = _sampler(how, _checkpoint(place, lesson.sampled_by))
-        groups = Groups(base, how, lesson, sampler, vocabulary(model))
+        groups = Groups(base, how, lesson, sampler, words)
         scored = groups.scored
         losses = [state.epoch(groups.steps(generator), lesson.temperature) for _ in epochs]
     else:
-        rows, scored = list(tokenise(vocabulary(model), lesson.examples)), 0
+        rows, scored = list(tokenise(words, lesson.examples)), 0
         losses = [state.epoch(passed(rows, how.batch, generator)) for _ in epochs]
     state.write(place / f"{lesson.number:03d}.npz")
     target = f"{lesson.checkpoints}/{lesson.number:03d}.gguf"
@@ -140,6 +140,19 @@ def probe(model: str, how: Recipe) -> dict[str, Any]:
         "core_s": list(core_s),
         "setup_s": setup_s,
     }
+
+
+def blank(model: str, how: Recipe, path: str) -> None:
+    """Write a new adapter, which changes nothing, to see what it costs to serve one.
+
+    Args:
+        model: path of the GGUF file.
+        how: the recipe.
+        path: of the file to write.
+    """
+    base = _base(model, how.precision)
+    generator = torch.Generator().manual_seed(1)
+    llama.write_adapter(llama.new_adapter(base, how.rank, how.alpha, generator), base, Path(path))
 
 
 def _checkpoint(place: Path, number: int) -> Path | None:

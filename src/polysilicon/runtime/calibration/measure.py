@@ -24,12 +24,12 @@ from polysilicon.cost.engine_choice import (
 from polysilicon.cost.profile import LlmProfile, Profile, SandboxStart, TrainSpeed
 from polysilicon.errors import PolysiliconError
 from polysilicon.runtime import models
+from polysilicon.runtime.calibration import training
 from polysilicon.runtime.calibration.engine import EngineBench, Setting
 from polysilicon.runtime.calibration.extent import FULL, Extent
 from polysilicon.runtime.calibration.quiet import Watch
 from polysilicon.runtime.calibration.speed import core_speed, memory_bandwidth
 from polysilicon.runtime.calibration.starts import sandbox_start, search_speed
-from polysilicon.runtime.calibration.training import can_train, train_speed
 from polysilicon.runtime.calibration.trial import trial
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
@@ -102,8 +102,8 @@ async def calibrate(
 
     await parts.add("llm", llm)
     measured: LlmProfile | None = parts.found.get("llm")
-    if extent.train and can_train():
-        await parts.add("train", lambda: _train(name, machine.cores))
+    if extent.train and training.can_train():
+        await parts.add("train", lambda: _train(name, machine, until_s, extent))
     return Profile(
         version=version("polysilicon"),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -132,14 +132,23 @@ def _start_of(sandbox: str, workers: int) -> Callable[[], Awaitable[SandboxStart
     return lambda: sandbox_start(sandbox, workers)
 
 
-async def _train(name: str, threads: int) -> dict[str, TrainSpeed]:
-    """Return how fast adapters of a model are trained, by its name.
+async def _train(
+    name: str, machine: Machine, until_s: float, extent: Extent
+) -> dict[str, TrainSpeed]:
+    """Return how fast adapters of a model are trained and served, by its name.
 
     Raises:
         PolysiliconError: the model cannot be had, or not be trained.
     """
     path = await asyncio.to_thread(models.pull, name)
-    return {models.model_name(path): await train_speed(str(path), threads)}
+    speed = await training.train_speed(str(path), machine.cores)
+    engine, setting = await _open(name, machine, until_s, extent, lambda _part, _what: None)
+    rng = random.Random(SEED)  # noqa: S311 - no secret
+    try:
+        served = await training.served(engine, str(path), setting.slots, rng)
+    finally:
+        await engine.close()
+    return {models.model_name(path): msgspec.structs.replace(speed, served=served)}
 
 
 def _fit_engine(name: str, machine: Machine, tell: Tell) -> EngineChoice:

@@ -45,7 +45,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def ask(
-    engine: Engine, prompt: Sequence[str], output: int, schema: dict[str, Any] | None = None
+    engine: Engine,
+    prompt: Sequence[str],
+    output: int,
+    schema: dict[str, Any] | None = None,
+    adapter: str | None = None,
 ) -> Reply:
     """Send one request and time its tokens.
 
@@ -54,13 +58,17 @@ async def ask(
         prompt: words of the user's message.
         output: tokens, at most.
         schema: of the answer; None for free text.
+        adapter: file of an adapter that is added to the model.
 
     Raises:
         EngineError: the engine refused or failed.
     """
     times: list[float] = []
     request = ChatRequest(
-        messages=({"role": "user", "content": " ".join(prompt)},), max_tokens=output, schema=schema
+        messages=({"role": "user", "content": " ".join(prompt)},),
+        max_tokens=output,
+        schema=schema,
+        adapter=adapter,
     )
     start_s = time.perf_counter()
     result = await engine.chat(request, lambda _text: times.append(time.perf_counter()))
@@ -74,9 +82,12 @@ async def ask(
     )
 
 
-async def ask_all(engine: Engine, prompts: Sequence[Sequence[str]], output: int) -> list[Reply]:
+async def ask_all(
+    engine: Engine, prompts: Sequence[Sequence[str]], output: int, adapter: str | None = None
+) -> list[Reply]:
     """Send requests at once."""
-    return list(await asyncio.gather(*(ask(engine, prompt, output) for prompt in prompts)))
+    asked = (ask(engine, prompt, output, adapter=adapter) for prompt in prompts)
+    return list(await asyncio.gather(*asked))
 
 
 def unlike(count: int, rng: random.Random) -> list[str]:
