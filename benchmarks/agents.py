@@ -36,7 +36,7 @@ from contenders import SLOTS, Pool, Task, ours, tasks_of
 SEARCH = ("search_agent:ANSWER",)
 BUNDLED = ("support", "coder", "researcher", "pipeline")
 AGENTS = {"search": SEARCH, "bundled": BUNDLED, "poisson": SEARCH}
-NEAR = 0.9
+NEAR, BEST_OF = 0.9, 2
 Cell = tuple[str, int, str, int]
 """Load, tasks, who, and the number of the turn."""
 
@@ -61,16 +61,18 @@ def read(path: Path) -> list[Turn]:
     return [msgspec.json.decode(line, type=Turn) for line in lines if line.endswith(b"\n")]
 
 
-def rate_per_s(known: list[Turn]) -> float:
-    """Return at what rate tasks arrive: that of before, or near what the pool of 8 can do."""
+def rate_per_s(known: list[Turn], tasks: list[Task]) -> float:
+    """Return at what rate tasks arrive: that of before, or near what the pool of 8 can do.
+
+    It is asked for these very tasks: the more of them are alike, the more it finds in its cache.
+    """
     before = [turn.rate_per_s for turn in known if turn.rate_per_s]
     if before:
         return before[0]
-    rates = [t.tasks / t.last_s for t in known if (t.load, t.who) == ("search", OF_SLOTS)]
-    if not rates:
+    rates = []
+    for _ in range(BEST_OF):
         print("how many a pool of 8 ends in a second", file=sys.stderr, flush=True)
-        each_s = Pool(SEARCH, SLOTS).run(tasks_of(SEARCH, 4 * SLOTS))
-        rates = [len(each_s) / max(each_s)]
+        rates.append(len(tasks) / max(Pool(SEARCH, SLOTS).run(tasks)))
     return NEAR * max(rates)
 
 
@@ -80,7 +82,7 @@ def measured(cell: Cell, known: list[Turn]) -> Turn:
     tasks: list[Task] = tasks_of(AGENTS[load], count)
     gaps_s, rate = None, None
     if load == "poisson":
-        rate, rng = rate_per_s(known), random.Random(7)
+        rate, rng = rate_per_s(known, tasks), random.Random(7)
         gaps_s = [rng.expovariate(rate) for _ in tasks]
     if who == OURS:
         each_s = ours(tasks, gaps_s)

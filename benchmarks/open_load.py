@@ -33,7 +33,7 @@ class Load:
         self.cores = cores()
 
     async def __aenter__(self) -> Self:
-        self._machine = await open_machine(None, None)
+        self._machine = await open_machine(None, None, agents=self._agents)
         self._journal = open_journal(self._folder, None)
         begin_s = time.monotonic()
         self._clock = lambda: time.monotonic() - begin_s

@@ -57,7 +57,14 @@ def sleeping() -> Iterator[int]:
 
 
 @needs_idle
-def test_processes_stand_back_for_a_stretch_and_come_back() -> None:
+def test_processes_stand_back_for_a_stretch_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def policies_of(pid: int) -> list[int]:
+        found = []
+        for _ in range(40):
+            found.append(os.sched_getscheduler(pid))
+            await asyncio.sleep(priority._MOST_S / 20)
+        return found
+
     async def main(pid: int) -> None:
         others = StandingBack(lambda: [pid, 2**22 - 1])  # one of them is gone
         with others.while_this_runs():
@@ -71,10 +78,11 @@ def test_processes_stand_back_for_a_stretch_and_come_back() -> None:
         assert os.sched_getscheduler(pid) == os.SCHED_OTHER
         assert os.getpriority(os.PRIO_PROCESS, pid) == max(os.nice(0), TOOL_NICE)
         with others.while_this_runs():
-            policies = []
-            for _ in range(40):
-                policies.append(os.sched_getscheduler(pid))
-                await asyncio.sleep(priority._MOST_S / 20)
+            assert set(await policies_of(pid)) == {os.SCHED_IDLE}  # it sleeps, and misses nothing
+        await asyncio.sleep(priority._MOST_S + 2 * priority._LINGER_S)  # else it counts together
+        monkeypatch.setattr(priority, "_ready", lambda thread: thread == pid)
+        with others.while_this_runs():
+            policies = await policies_of(pid)
         # For the longest stretch, then not for as long, whoever goes before it still.
         assert set(policies[:10]) == {os.SCHED_IDLE}
         assert os.SCHED_OTHER in policies
@@ -140,14 +148,23 @@ class Played(StandingBack):
                 then()
 
 
-@pytest.mark.parametrize(("job_s", "gap_s", "least", "most"), [
-    (0.43, 0.06, 0.4, 0.55),  # the timer that ends a stretch comes between, again and again
-    (5.0, 0.06, 0.4, 0.55),
-    (0.1, 0.3, 0.37, 0.38),  # the job and the lingering after it, every time
+@pytest.mark.parametrize(("job_s", "gap_s", "gets", "least", "most"), [
+    (0.43, 0.06, 0.01, 0.4, 0.55),  # the timer that ends a stretch comes between, again and again
+    (5.0, 0.06, 0.01, 0.4, 0.55),
+    (5.0, 0.06, 0.4, 0.4, 0.55),
+    (0.1, 0.3, 0.01, 0.37, 0.38),  # the job and the lingering after it, every time
+    (5.0, 0.06, 0.6, 0.97, 1.0),  # they get on: there is nothing to come back for
+    (0.43, 0.06, 0.6, 0.97, 1.0),
 ])  # fmt: skip
 def test_others_are_not_starved_by_jobs_with_short_pauses(
-    monkeypatch: pytest.MonkeyPatch, job_s: float, gap_s: float, least: float, most: float
+    monkeypatch: pytest.MonkeyPatch,
+    job_s: float,
+    gap_s: float,
+    gets: float,
+    least: float,
+    most: float,
 ) -> None:
+    """Others get some share of a core while they stand back, and a tenth when they do not."""
     others = Played()
 
     def scheduled(_threads: list[int], policy: str) -> None:
@@ -159,6 +176,12 @@ def test_others_are_not_starved_by_jobs_with_short_pauses(
     monkeypatch.setattr(priority, "_family", lambda pid: [pid])
     monkeypatch.setattr(priority, "_idle", lambda _: others.idle)
     monkeypatch.setattr(priority, "_schedule", scheduled)
+    monkeypatch.setattr(priority, "_ready", lambda _: True)
+    monkeypatch.setattr(
+        priority,
+        "_core_s",
+        lambda _: gets * others.idle_s + 0.1 * (others.now_s - 100.0 - others.idle_s),
+    )
     while others.now_s < 200.0:
         with others.while_this_runs():
             others.play(job_s)

@@ -142,7 +142,8 @@ async def run(
     scope = gateway.outside.scope(asked, gateway.policy, now_s, named=named)
     placed = Placed(scope.task.task_id)
     refused: list[Exception] = []
-    metered = _metered(gateway, caller, placed, work, refused)
+    front = scope.task.waited_for
+    metered = _metered(gateway, caller, placed, work, refused, front=front)
     caller.running += 1
     try:
         if prepare is not None:
@@ -159,7 +160,13 @@ async def run(
 
 
 def _metered(
-    gateway: Gateway, caller: Caller, placed: Placed, work: Work, refused: list[Exception]
+    gateway: Gateway,
+    caller: Caller,
+    placed: Placed,
+    work: Work,
+    refused: list[Exception],
+    *,
+    front: bool,
 ) -> Callable[[RunningPool, Usage], Awaitable[None]]:
     """Return a call's work, which notes where it went in `placed`, and a refusal in `refused`."""
     ready_s = time.monotonic()
@@ -169,7 +176,7 @@ def _metered(
         placed.queued_s = time.monotonic() - ready_s
         try:
             caller.check_budget()  # others may have spent it while this call waited
-            async with gateway.resources.engine_cpu(pool, usage):
+            async with gateway.resources.engine_cpu(pool, usage, front=front):
                 await work(pool, placed)
         except EngineError as error:
             error.doubtful = not isinstance(error, UnreachedError)

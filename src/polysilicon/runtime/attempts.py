@@ -180,7 +180,9 @@ class Attempts:
             gate = choice.pool.gates[call.resource]
             entered = False
             try:
-                await gate.enter(task)
+                is_tool = call.resource == "cpu" and call.kind != "train"
+                quick = is_tool and choice.pool.cores.may_be_quick(call.name)
+                await gate.enter(task, call.width, quick=quick)
                 entered = True
                 now_s = time.monotonic()
                 if gate.health.up(now_s):
@@ -194,9 +196,9 @@ class Attempts:
             except BaseException:
                 self.dispatcher.settle(choice, None)
                 if entered:
-                    gate.leave()
+                    gate.leave(width=call.width)
                 raise
-            gate.leave()
+            gate.leave(width=call.width)
             self.dispatcher.settle(choice, None)
             choice = other
 
@@ -251,10 +253,10 @@ class Attempts:
         if other is None:
             return None
         gate = other.pool.gates[job.call.resource]
-        if not gate.has_room(job.task) or not gate.health.up(time.monotonic()):
+        if not gate.has_room(job.task, job.call.width) or not gate.health.up(time.monotonic()):
             self.dispatcher.settle(other, None)
             return None
-        await gate.enter(job.task)
+        await gate.enter(job.task, job.call.width)
         return other
 
     async def _attempt(self, job: _Job, choice: Choice) -> Outcome:
@@ -286,7 +288,8 @@ class Attempts:
             self.dispatcher.settle(choice, cost_usd)
             # One that lost took longer than this: that tells something where it is long.
             tells = tells or (beaten and served_s > gate.service_s(call.name))
-            gate.leave(served_s if tells else None, call.name, None if beaten else task)
+            kept_for = None if beaten else task
+            gate.leave(served_s if tells else None, call.name, kept_for, call.width)
 
     async def _watched(self, job: _Job, pool: RunningPool) -> Any:
         """Do the work, and note what that tells of the pool's engine.

@@ -117,7 +117,7 @@ class Context:
             if request.adapter is not None:
                 path = str(self.folder.resolve() / request.adapter)
                 asked = msgspec.structs.replace(request, adapter=path)
-            async with self._resources.engine_cpu(pool, usage):
+            async with self._resources.engine_cpu(pool, usage, front=self._scope.task.waited_for):
                 result = await pool.engine.chat(asked, first_token)
             usage.prompt_tokens = result.prompt_tokens
             usage.cached_tokens = result.cached_tokens
@@ -136,11 +136,16 @@ class Context:
         )
         return await self._resources.runner.run(self._scope, call, work, ChatResult)
 
-    async def _do(self, pool: RunningPool, job: Job, usage: Usage) -> Any:
+    async def _do(self, pool: RunningPool, name: str, job: Job, usage: Usage) -> Any:
         """Have a job done by the pool, and meter it; return its result."""
-        executor, front = self._resources.executor(pool), self._scope.task.waited_for
+        front = self._scope.task.waited_for
         usage.cores = 1
-        done = await executor.run(job, front=front)
+        if pool.executor is None:
+            quick = pool.cores.quick(name)
+            done = await self._resources.here.run(job, front=front, quick=quick)
+            pool.cores.took(name, done.cpu_s)
+        else:
+            done = await pool.executor.run(job, front=front)
         usage.cpu_s = (usage.cpu_s or 0.0) + done.cpu_s
         if done.wait_s is not None:
             usage.wait_s = (usage.wait_s or 0.0) + done.wait_s
@@ -177,9 +182,9 @@ class Context:
 
         async def work(pool: RunningPool, usage: Usage) -> EmbedResult:
             if lexical:
-                return cast("EmbedResult", await self._do(pool, Words(texts), usage))
+                return cast("EmbedResult", await self._do(pool, name, Words(texts), usage))
             assert pool.engine is not None
-            async with self._resources.engine_cpu(pool, usage):
+            async with self._resources.engine_cpu(pool, usage, front=self._scope.task.waited_for):
                 result = await pool.engine.embed(texts)
             usage.prompt_tokens = result.prompt_tokens or None
             return result
@@ -216,7 +221,7 @@ class Context:
         job = Code(sandbox or DEFAULT_SANDBOX, code, inputs or {}, bounds)
 
         async def work(pool: RunningPool, usage: Usage) -> CodeResult:
-            return cast("CodeResult", await self._do(pool, job, usage))
+            return cast("CodeResult", await self._do(pool, name, job, usage))
 
         call = StepCall(
             kind="tool",
@@ -238,7 +243,7 @@ class Context:
         job = Search(self.folder / "indexes" / index, query, k)
 
         async def work(pool: RunningPool, usage: Usage) -> list[Hit]:
-            return cast("list[Hit]", await self._do(pool, job, usage))
+            return cast("list[Hit]", await self._do(pool, name, job, usage))
 
         call = StepCall(
             kind="tool", name=name, arguments=[index, query, k], timeout_s=_TOOL_TIMEOUT_S
@@ -270,16 +275,17 @@ class Context:
         module, function = importable_name(fn)
         waits = asyncio.iscoroutinefunction(fn)
         effects = has_effects(fn)
+        step = name or fn.__name__
 
         async def work(pool: RunningPool, usage: Usage) -> Any:
             given = ({IDEMPOTENCY_KEY: usage.idempotency_key} if effects else {}) | kwargs
             if waits:
                 return await self._waited(pool, Await(fn, args, given), usage)
-            return await self._do(pool, Call(fn, args, given, timeout_s), usage)
+            return await self._do(pool, step, Call(fn, args, given, timeout_s), usage)
 
         call = StepCall(
             kind="tool",
-            name=name or fn.__name__,
+            name=step,
             resource="wait" if waits else "cpu",
             arguments=[module, function, args, kwargs],
             timeout_s=timeout_s + _SANDBOX_GRACE_S,
@@ -329,7 +335,7 @@ class Context:
         where = {_FOLDER: str(self.folder.resolve())} if has_parameter(fn, _FOLDER) else {}
 
         async def work(pool: RunningPool, usage: Usage) -> Any:
-            result = await self._do(pool, Call(fn, args, where, timeout_s), usage)
+            result = await self._do(pool, name, Call(fn, args, where, timeout_s), usage)
             usage.cores = threads
             try:
                 told = msgspec.msgpack.decode(result, type=Trained)
@@ -344,6 +350,7 @@ class Context:
             model=model,
             arguments=[module, function, args],
             timeout_s=timeout_s + _SANDBOX_GRACE_S,
+            width=max(threads, 1),
         )
         return await self._resources.runner.run(self._scope, call, work, dict[str, Any])
 

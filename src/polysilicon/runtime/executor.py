@@ -12,13 +12,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import CancelledError as FutureCancelledError
 from contextlib import suppress
 from functools import lru_cache
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -56,10 +57,12 @@ class Workers:
     Args:
         count: processes; as many as cores, so that functions never fight over them.
         yields: to the engine and to whatever somebody waits for.
+        modules: that each imports when it begins, so that no call waits for that.
     """
 
-    def __init__(self, count: int, *, yields: bool = True) -> None:
+    def __init__(self, count: int, *, yields: bool = True, modules: Sequence[str] = ()) -> None:
         self.count = count
+        self._modules = tuple(modules)
         self._yields = yields
         self._pool: Any = None
         self._starting = threading.Lock()
@@ -79,7 +82,7 @@ class Workers:
                 max_workers=self.count,
                 context=context,
                 initializer=_begin,
-                initargs=(self._yields,),
+                initargs=(self._yields, self._modules),
             )
             _ = pool.active  # which starts it
             self._pool = pool
@@ -186,14 +189,22 @@ def has_parameter(fn: Callable[..., Any], name: str) -> bool:
         return False
 
 
-def _begin(yields: bool) -> None:  # noqa: FBT001 - pebble passes it
-    """Make this worker yield where it should, and end when the run ends, however that comes about.
+def _begin(yields: bool, modules: tuple[str, ...]) -> None:  # noqa: FBT001 - pebble passes it
+    """Make this worker yield where it should, end when the run ends, and import modules."""
+    if yields:
+        yield_to_engine()
+    _end_when_the_run_ends()
+    for name in modules:
+        with suppress(Exception):  # foreign code; the call that needs it says what is wrong
+            _module_named(name)
+
+
+def _end_when_the_run_ends() -> None:
+    """End this process when the run's ends, however that comes about.
 
     The fork server cannot be waited for instead: it lives as long as one of its workers. On Linux
     the kernel kills this process, whatever it is at; elsewhere a thread does, when it has its turn.
     """
-    if yields:
-        yield_to_engine()
     run = multiprocessing.parent_process()
     if run is None:
         return
@@ -251,9 +262,13 @@ def _queued_s() -> float | None:
 
 
 def function_named(module: str, name: str) -> Callable[..., Any]:
-    """Import a function's module, or agent file by the name that `load_file` gave it; return it."""
+    """Import a function's module; return the function."""
+    function: Callable[..., Any] = getattr(_module_named(module), name)
+    return function
+
+
+def _module_named(name: str) -> ModuleType:
+    """Import a module, or an agent's file by the name that `load_file` gave it."""
     from polysilicon.runtime.loader import FILE_PREFIX, load_file  # noqa: PLC0415 - a cycle otherwise
 
-    found = load_file(module) if module.startswith(FILE_PREFIX) else importlib.import_module(module)
-    function: Callable[..., Any] = getattr(found, name)
-    return function
+    return load_file(name) if name.startswith(FILE_PREFIX) else importlib.import_module(name)

@@ -21,6 +21,9 @@ _smoothed, _admits = plain(schedule.smoothed), plain(schedule.admit)
 _MOST_NAMES = 1000
 """Names of steps whose mean service is kept; those of others is that of all."""
 
+RECENT_S = 60.0
+"""Somebody who was there so long ago may come again."""
+
 _TIMES = 64
 """Services of a name that are kept, to tell its tail by."""
 
@@ -66,12 +69,20 @@ class Gate:
         cached: what of a task's prompts is in the prefix cache, in any unit, by which tasks that
             wait are ordered; None where there is none.
         batch: learns how many at once still pay; None where each has a core of its own.
+        room: how many of the slots those may fill now that nobody waits for; None for all.
         holds: slots have a cache that is lost to whoever takes them, so that one may be kept for
             a task that paused.
         front: so many steps that somebody waits for enter beyond the cap: what they run on goes
             before whatever is under way, and that does not go on until they have ended. None does
             while one that nobody waits for has waited for `STARVE_S`, unless such a one entered
             within that time.
+        reserve: so many slots stay free of steps that nobody waits for, where there are more, as
+            long as one that somebody waits for came within `RECENT_S`.
+
+    Attributes:
+        changed: called when what queues go by may have changed.
+        busy: called when the first step enters, and when the last one has left.
+        running: slots that are taken; by a step one, or as many as it has threads.
     """
 
     def __init__(
@@ -83,10 +94,14 @@ class Gate:
         cached: Callable[[Mapping[str, int]], float] | None = None,
         holds: bool = False,
         front: int = 0,
+        reserve: int = 0,
+        room: Callable[[], int] | None = None,
     ) -> None:
         self.changed: Callable[[], None] = _nobody
+        self.busy: Callable[[bool], None] = _nobody
         self.cap = cap
-        self._front = front
+        self._front, self._reserve, self._room = front, reserve, room
+        self._front_at_s = -math.inf
         self.running = 0
         self.mean_s = 0.0
         self.held = 0
@@ -120,14 +135,24 @@ class Gate:
         return len(self._waiting)
 
     @property
-    def limit(self) -> int:
+    def most(self) -> int:
         """How many may run at once: the slots, or as many as still pay."""
         return min(self.cap, self.batch.most)
 
-    def _limit_of(self, task: Waiter) -> int:
-        if self._front == 0 or task.klass != schedule.INTERACTIVE:
+    @property
+    def limit(self) -> int:
+        """How many of these may be taken where nobody waits for the next one."""
+        if self._room is not None:
+            return min(self.most, self._room())
+        if self._reserve and time.monotonic() - self._front_at_s < RECENT_S:
+            return max(self.most - self._reserve, 1)
+        return self.most
+
+    def _limit_of(self, task: Waiter, *, quick: bool = False) -> int:
+        if task.klass != schedule.INTERACTIVE and not quick:
             return self.limit
-        return self.limit + (0 if self._starving(time.monotonic()) else self._front)
+        starving = self._front > 0 and self._starving(time.monotonic())
+        return self.most + (0 if starving else self._front)
 
     def _starving(self, now_s: float) -> bool:
         """Tell whether batch work has stood still for too long."""
@@ -140,32 +165,43 @@ class Gate:
             "starved", now_s, self.mean_s
         )
 
-    def _begin(self, task: Waiter) -> None:
-        self.running += 1
+    def _begin(self, task: Waiter, width: int) -> None:
+        self.running += width
         self.changed()
+        if self.running == width:
+            self.busy(self.running > 0)
         if task.klass != schedule.INTERACTIVE:
             self._batch_at_s = time.monotonic()
 
-    def has_room(self, task: Waiter) -> bool:
-        """Tell whether a step of a task would enter at once."""
-        taken = self.running + len(self._kept)
-        return taken < self._limit_of(task) and (taken >= self.limit or not self._waiting)
+    def has_room(self, task: Waiter, width: int = 1, *, quick: bool = False) -> bool:
+        """Tell whether a step of a task would enter at once; see `enter`."""
+        taken, most = self.running + len(self._kept), self._limit_of(task, quick=quick)
+        fits = taken + width <= most or (taken == 0 and most > 0)
+        return fits and (taken >= self.limit or not self._waiting)
 
-    async def enter(self, task: Waiter) -> None:
-        """Wait for room; whoever enters must call `leave`."""
+    async def enter(self, task: Waiter, width: int = 1, *, quick: bool = False) -> None:
+        """Wait for room; whoever enters must call `leave`.
+
+        Args:
+            task: of the step.
+            width: slots that the step takes; one that takes more than there may be enters alone.
+            quick: it enters at once where one would that somebody waits for.
+        """
         now_s, freed = time.monotonic(), False
+        if task.klass == schedule.INTERACTIVE:
+            self._front_at_s = now_s
         if self._pauses is not None:
             self._pauses.returned(task, now_s)
             freed = self._free(id(task))
-            if freed and self.running < self.limit and not self._pressed(now_s):
+            if freed and self.running < self._limit_of(task) and not self._pressed(now_s):
                 self.held += 1
-                self._begin(task)
+                self._begin(task, width)
                 return
-        if self.has_room(task):
-            self._begin(task)
+        if self.has_room(task, width, quick=quick):
+            self._begin(task, width)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = self._waiting.add(turn, task, now_s)
+        entry = self._waiting.add(turn, task, now_s, width)
         self.changed()
         if freed or self._kept:
             self._admit()
@@ -173,14 +209,18 @@ class Gate:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave()  # its turn came, but it cannot take it
+                self.leave(width=width)  # its turn came, but it cannot take it
             else:
                 self._waiting.remove(entry)
                 self.changed()
             raise
 
     def leave(
-        self, service_s: float | None = None, name: str = "", task: Waiter | None = None
+        self,
+        service_s: float | None = None,
+        name: str = "",
+        task: Waiter | None = None,
+        width: int = 1,
     ) -> None:
         """Make room.
 
@@ -188,9 +228,12 @@ class Gate:
             service_s: updates what queues, and steps of `name`, go by; None where it tells nothing.
             name: of the step.
             task: of the step, for which the room may be kept.
+            width: slots that it took.
         """
-        self.running -= 1
+        self.running -= width
         self.changed()
+        if self.running == 0:
+            self.busy(self.running > 0)
         if service_s is not None:
             self._learn(service_s, name)
             if task is not None and self._pauses is not None:
@@ -256,17 +299,28 @@ class Gate:
         self.changed()
         self._admit()
 
+    def admit(self) -> None:
+        """Let in as many as there is room for: more than before, maybe."""
+        self.changed()
+        self._admit()
+
     def _admit(self) -> None:
         """Let as many in as there is room for."""
-        while len(self._waiting) and (which := self._entering()) is not None:
-            entry = self._waiting.pop(which, time.monotonic(), self.mean_s)
+        while len(self._waiting) and (entering := self._entering()) is not None:
+            which, most = entering
+            taken = self.running + len(self._kept)
+            room = most - taken if taken else self.cap
+            entry = self._waiting.pop(which, time.monotonic(), self.mean_s, room)
             if entry is None:
                 return
-            self._begin(entry.task)
+            self._begin(entry.task, entry.width)
             entry.turn.set_result(None)
 
-    def _entering(self) -> Which | None:
-        """Return which of those that wait may enter; room that is kept goes to who presses."""
+    def _entering(self) -> tuple[Which, int] | None:
+        """Return which of those that wait may enter, and how many slots may be taken then.
+
+        Room that is kept goes to who presses.
+        """
         now_s = time.monotonic()
         full = self.running < self.limit <= self.running + len(self._kept)
         if full and self._pressed(now_s):  # only those that are kept fill it
@@ -274,9 +328,9 @@ class Gate:
         starving = self._front > 0 and self._starving(now_s)
         taken, count = self.running + len(self._kept), len(self._waiting)
         if _admits(taken, count, self.limit):
-            return "starved" if starving else "all"
-        front = 0 if starving else self._front
-        return "interactive" if _admits(taken, count, self.limit + front) else None
+            return "starved" if starving else "all", self.limit
+        most = self.most + (0 if starving else self._front)
+        return ("interactive", most) if _admits(taken, count, most) else None
 
     def service_s(self, name: str) -> float:
         """Return the mean service of steps of a name; of all steps, or a guess, where none is."""
@@ -287,5 +341,5 @@ class Gate:
         return np.array((self._times or {}).get(name, ()), np.float64)
 
 
-def _nobody() -> None:
+def _nobody(*_: object) -> None:
     """Nobody looks."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from polysilicon.runtime.types import EmbedResult, Sandbox
 class Here:
     """The executor `local`.
 
-    Jobs that somebody waits for have workers and sandboxes of their own, which start when first
-    used and do not yield: those of the others may all be taken.
+    Jobs that somebody waits for, and quick ones, have workers and sandboxes of their own, which do
+    not yield: those of the others may all be taken.
 
     Attributes:
         cores: of this machine, hence jobs that compute at once.
@@ -51,27 +51,44 @@ class Here:
         self._others = StandingBack(self._in_the_back)
 
     @classmethod
-    def opened(cls, cores: int) -> Here:
-        """Return one whose processes start when first used."""
-        return cls(cores, SharedCpu(), Workers(cores), Workers(cores, yields=False))
+    def opened(cls, cores: int, modules: Sequence[str] = ()) -> Here:
+        """Return one whose processes start when first used; its workers import modules then."""
+        front = Workers(cores, yields=False, modules=modules)
+        return cls(cores, SharedCpu(), Workers(cores, modules=modules), front)
 
-    async def run(self, job: Job, *, front: bool = False) -> Done:
-        """Do a job; see `Executor.run`. Those that nobody waits for stand back meanwhile."""
+    async def run(self, job: Job, *, front: bool = False, quick: bool = False) -> Done:
+        """Do a job; see `Executor.run`. Those that nobody waits for stand back where `front`.
+
+        A `quick` one does not yield either, but nothing stands back for it.
+        """
         if isinstance(job, Await):
             return await _awaited(job)
         if isinstance(job, Call):
             module, name = importable_name(job.fn)
             arguments = msgspec.msgpack.encode([job.args, job.kwargs])
-            return await self.named(module, name, arguments, job.timeout_s, front=front)
-        with self._others.while_this_runs() if front else nullcontext():
-            return await self._computed(job, front=front)
+            return await self.named(
+                module, name, arguments, job.timeout_s, front=front, quick=quick
+            )
+        with self.ahead(front=front):
+            return await self._computed(job, front=front or quick)
+
+    def ahead(self, *, front: bool) -> AbstractContextManager[None]:
+        """Let those that nobody waits for stand back meanwhile, where somebody does."""
+        return self._others.while_this_runs() if front else nullcontext()
 
     async def named(
-        self, module: str, name: str, arguments: bytes, timeout_s: float, *, front: bool
+        self,
+        module: str,
+        name: str,
+        arguments: bytes,
+        timeout_s: float,
+        *,
+        front: bool,
+        quick: bool = False,
     ) -> Done:
         """Do what a `Call` asks, told by the function's name; see `Workers.call_named`."""
-        workers = self.front if front else self.workers
-        with self._others.while_this_runs() if front else nullcontext():
+        workers = self.front if front or quick else self.workers
+        with self.ahead(front=front):
             found = await workers.call_named(module, name, arguments, timeout_s)
         data, waited_s = msgspec.Raw(found.data), found.wait_s
         return Done(data, found.cpu_s, waited_s, found.begin_s, found.end_s)

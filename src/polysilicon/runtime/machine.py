@@ -24,7 +24,7 @@ from polysilicon.runtime.pools import Price, RunningPool
 from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.together import together
-from polysilicon.runtime.types import Engine
+from polysilicon.runtime.types import Agent, Engine
 from polysilicon.units import SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
@@ -85,7 +85,10 @@ def fleet_of(model: str | None, fleet_path: str | None, *, cluster: bool) -> Fle
 
 
 async def open_machine(
-    model: str | None, fleet_path: str | None, ray: str | None = None
+    model: str | None,
+    fleet_path: str | None,
+    ray: str | None = None,
+    agents: Iterable[Agent] = (),
 ) -> Machine:
     """Open the fleet of `fleet_path`, or this machine alone with `model` (or the default one).
 
@@ -93,11 +96,12 @@ async def open_machine(
         model: of this machine, or the default one of the fleet.
         fleet_path: a fleet file; None is this machine alone.
         ray: address of a Ray cluster that has machines of the fleet, or `local` for one here.
+        agents: whose modules the worker processes import while the model is loaded.
 
     Raises:
         InputError: the model, the fleet or the cluster cannot be had.
     """
-    here = Here.opened(cores())
+    here = Here.opened(cores(), list(dict.fromkeys(agent.run.__module__ for agent in agents)))
     offer = local_offer(catalog.load(), detect())
     fleet = fleet_of(model, fleet_path, cluster=ray is not None)
     cluster = None
@@ -112,6 +116,7 @@ async def open_machine(
                 group.create_task(asyncio.to_thread(load_rules))
             if any(_is_local_engine(pool) for pool in fleet.pool):
                 group.create_task(here.workers.start())
+                group.create_task(here.front.start())
             pools = await _open_pools(fleet, here.cores, offer, cluster)
         default = _default_model(pools, model if fleet_path else None)
     except BaseException:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL, Pool
 from polysilicon.runtime.batches import Batch
+from polysilicon.runtime.cores import Cores
 from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.jobs import Executor
 from polysilicon.runtime.scope import ANY_MODEL, StepCall
@@ -69,14 +70,20 @@ class RunningPool:
         here = executor is None
         self.in_process = here and engine is not None and pool.engine == "llama.cpp"
         self.gates: dict[str, Gate] = {}
+        self.cores = Cores(cores, getattr(engine, "threads", cores) if self.in_process else 0)
         self._serves: dict[tuple[str | None, ...], bool] = {}
         if engine is not None:
             slots = pool.concurrency * pool.units
             self.gates["engine"] = Gate(
-                slots, self.saved_s, Batch(slots), cached=self._cached, holds=self.in_process
-            )
+                slots, self.saved_s, Batch(slots), cached=self._cached, holds=self.in_process,
+                reserve=1,
+            )  # fmt: skip
         if cores:
-            self.gates["cpu"] = Gate(cores, front=cores)
+            room = (lambda: self.cores.for_tools) if self.in_process else None
+            self.gates["cpu"] = Gate(cores, front=cores, room=room)
+            if self.in_process:
+                self.gates["engine"].busy = self.cores.computes
+                self.cores.freed = self.gates["cpu"].admit
         if cores and sandboxes is None:
             self.gates["wait"] = Gate(MOST_WAITING)
 
@@ -119,7 +126,7 @@ class RunningPool:
     def load(self, resource: str, name: str = "") -> tuple[float, float, float]:
         """Return dollars a second of one step's share, mean service and queue in seconds."""
         gate = self.gates[resource]
-        queue_s = _queued_s(gate.mean_s, gate.running + gate.waiting, gate.limit)
+        queue_s = _queued_s(gate.mean_s, gate.running + gate.waiting, max(gate.limit, 1))
         told = self.as_given.usd_per_s
         usd_per_s = self.usd_per_s / gate.cap if told is None else told
         return usd_per_s, gate.service_s(name), queue_s

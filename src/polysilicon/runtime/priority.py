@@ -14,6 +14,7 @@ left of the cores all the same.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -29,9 +30,11 @@ _LINGER_S = 0.05
 """A task that somebody waits for has its next step soon, mostly."""
 
 _MOST_S = 0.5
-"""Nobody stands back for longer on end, and as long must pass before again for as long, so that it
-is half of the time at most: an idle process gets next to nothing beside others, and what it runs
-has a time limit."""
+"""After so long it is looked whether one that stands back is ready, and had a core for less than
+half of the time. If so they come back, and as long must pass before again for as long: an idle
+process gets next to nothing beside others, and what it runs has a time limit."""
+
+_LEAST = 0.5
 
 _ROUNDS = 3
 """What a thread starts while it stands back does so, too, even between the look and the return."""
@@ -66,6 +69,7 @@ class StandingBack:
         self._back: list[int] = []
         self._next: asyncio.TimerHandle | None = None
         self._since_s = self._came_s = self._not_before_s = 0.0
+        self._had_s: dict[int, float] = {}
 
     @contextmanager
     def while_this_runs(self) -> Iterator[None]:
@@ -96,15 +100,38 @@ class StandingBack:
             # As if since before, by what has not been made up for of the stretch before.
             unpaid_s = (self._came_s - self._since_s) - (now_s - self._came_s)
             self._since_s = now_s - max(unpaid_s, 0.0)
-            _schedule([t for pid in self._back for t in _threads(pid)], "SCHED_IDLE")
+            threads = [thread for pid in self._back for thread in _threads(pid)]
+            known = self._had_s if unpaid_s > 0.0 else {}
+            self._had_s = {thread: known.get(thread, _core_s(thread)) for thread in threads}
+            _schedule(threads, "SCHED_IDLE")
         self._at(self._since_s + _MOST_S, self._lapse)
 
     def _lapse(self) -> None:
-        """Come back after the longest stretch, and stand back again after as long."""
+        """Come back after the longest stretch, and stand back again after as long.
+
+        Not where all of them got on: they stand back for another stretch.
+        """
+        now_s = time.monotonic()
+        if self._back and not self._starved(now_s - self._since_s):
+            self._since_s = now_s
+            self._had_s = {
+                thread: _core_s(thread) for pid in self._back for thread in _threads(pid)
+            }
+            self._at(now_s + _MOST_S, self._lapse)
+            return
         self._come_back()
         self._not_before_s = time.monotonic() + _MOST_S
         if self._before:
             self._at(self._not_before_s, self._stand_back)
+
+    def _starved(self, seconds: float) -> bool:
+        """Tell whether a thread is ready that had a core for too little of the last seconds."""
+        return any(
+            _ready(thread)
+            and not _core_s(thread) - self._had_s.get(thread, 0.0) >= _LEAST * seconds
+            for pid in self._back
+            for thread in _threads(pid)
+        )
 
     def _come_back(self) -> None:
         if self._back:
@@ -122,6 +149,24 @@ def _threads(pid: int) -> list[int]:
     with suppress(OSError):
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208 - quicker
     return []
+
+
+def _core_s(thread: int) -> float:
+    """Return for how long a thread has had a core; NaN where the system does not tell.
+
+    Source: the first field of schedstat, linux/Documentation/scheduler/sched-stats.rst.
+    """
+    try:
+        return int(Path(f"/proc/{thread}/schedstat").read_text().split()[0]) * 1e-9
+    except (OSError, ValueError, IndexError):
+        return math.nan
+
+
+def _ready(thread: int) -> bool:
+    """Tell whether a thread has a core or waits for one."""
+    with suppress(OSError):
+        return Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    return False
 
 
 def _family(pid: int) -> Iterator[int]:

@@ -46,12 +46,13 @@ class Waiter(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A step: its turn, its task, since when it waits, its number, and whether it still does."""
+    """A step: its turn, its task, since when it waits, its number, its slots, whether it waits."""
 
     turn: asyncio.Future[None]
     task: Waiter
     since_s: float
     number: int
+    width: int
     waits: bool = True
 
 
@@ -116,9 +117,9 @@ class Queue:
         """Tell whether steps of a task wait."""
         return id(task) in self._groups
 
-    def add(self, turn: asyncio.Future[None], task: Waiter, now_s: float) -> Entry:
-        """Let a step wait."""
-        entry = Entry(turn, task, now_s, self._numbers)
+    def add(self, turn: asyncio.Future[None], task: Waiter, now_s: float, width: int = 1) -> Entry:
+        """Let a step wait for so many slots."""
+        entry = Entry(turn, task, now_s, self._numbers, width)
         self._numbers += 1
         self._length += 1
         group = self._groups.get(id(task))
@@ -153,17 +154,25 @@ class Queue:
         self._advance(now_s, mean_s)
         return self._length > 0 if which == "all" else self._there[which] > 0
 
-    def pop(self, which: Which, now_s: float, mean_s: float) -> Entry | None:
-        """Take out the step that runs next, of those asked for; None where there is none.
+    def pop(
+        self, which: Which, now_s: float, mean_s: float, room: float = math.inf
+    ) -> Entry | None:
+        """Take out the step that runs next, of those asked for.
+
+        None where there is none, or the next one needs more slots than there is room for: no other
+        goes before it.
 
         Args:
             which: of all, of tasks that somebody waits for, or of those others that starve.
             now_s: the moment.
             mean_s: service that a step is expected to take, for its deadline.
+            room: slots.
         """
         self._advance(now_s, mean_s)
         while (group := self._first(which)) is not None:
             entry = group.head
+            if entry.width > room and not entry.turn.done():
+                return None
             self.remove(entry)
             if not entry.turn.done():  # who was cancelled may not have taken itself out yet
                 return entry

@@ -35,8 +35,13 @@ class Resources:
         return pool.executor or self.here
 
     @asynccontextmanager
-    async def engine_cpu(self, pool: RunningPool, usage: Usage) -> AsyncIterator[None]:
-        """Meter the core-seconds of an engine: of one in this process, or as another tells them."""
+    async def engine_cpu(
+        self, pool: RunningPool, usage: Usage, *, front: bool = False
+    ) -> AsyncIterator[None]:
+        """Meter the core-seconds of an engine: of one in this process, or as another tells them.
+
+        Tools that nobody waits for stand back from one here where `front`, as from tools.
+        """
         if not pool.in_process:
             told = TOLD.set(usage)
             try:
@@ -46,7 +51,8 @@ class Resources:
             return
         mark_s = self.here.cpu.begin()
         try:
-            yield
+            with self.here.ahead(front=front):
+                yield
         finally:
             usage.cpu_s = (usage.cpu_s or 0.0) + self.here.cpu.end(mark_s)
-            usage.cores = self.here.cores
+            usage.cores = pool.cores.threads

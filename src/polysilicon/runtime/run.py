@@ -141,7 +141,9 @@ class Run:
         try:
             self.progress.phase = "loading the model"
             options = self._options
-            machine = await open_machine(options.model, options.fleet, options.ray)
+            machine = await open_machine(
+                options.model, options.fleet, options.ray, self._agents.values()
+            )
             self._info = msgspec.structs.replace(
                 self._info,
                 offer=machine.priced_as,

@@ -163,6 +163,7 @@ class StepCall:
         once: whoever asked for it will not ask again, so that it is journaled also where it is
             cancelled.
         hedge: where that pays a second pool may be asked, too; not where tokens are handed on.
+        width: slots, or cores, that it takes of its resource.
     """
 
     kind: Kind
@@ -178,3 +179,4 @@ class StepCall:
     objective: Objective | None = None
     once: bool = False
     hedge: bool = False
+    width: int = 1

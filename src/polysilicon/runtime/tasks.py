@@ -64,6 +64,9 @@ class TaskRunner:
         Raises:
             PolysiliconError: it cannot be built.
         """
+        slo = self.resources.runner.policy.slo_of(agent.name)
+        if slo is not None and slo.interactive:
+            await self.resources.here.front.start()
         if agent.prepare is None:
             return
         try:

@@ -122,6 +122,11 @@ class LlamaCpp:
             ) from error
 
     @property
+    def threads(self) -> int:
+        """Threads that compute while there are requests."""
+        return self._setup.threads
+
+    @property
     def address(self) -> str:
         """Base URL of the engine's own OpenAI-compatible endpoint on loopback."""
         return f"{self._server.listening_address}/v1"

@@ -1,0 +1,77 @@
+"""One budget of a machine's cores, which its engine's threads and its tools share."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from statistics import median_low
+
+LEAST = 0.5
+"""Share of the cores that tools which nobody waits for may fill whatever the engine does."""
+
+QUICK_S = 0.05
+"""A tool that uses a core for less than this holds an engine up for about as long as one pass."""
+
+_MOST_NAMES = 1000
+"""Tools whose core-seconds are kept; others are not quick."""
+
+_TIMES = 5
+"""Of which the median counts: the first of a worker imports what it needs."""
+
+
+class Cores:
+    """Who has which part of the cores.
+
+    An engine that computes takes as many as it has threads; tools that nobody waits for may fill
+    what is left, or `LEAST` of the cores where that is more. They yield to the engine; without that
+    share tasks of nothing but tools would stand still while the engine has requests.
+
+    Quick tools do not ask it, and do not yield: behind one that yields for seconds they would wait
+    many times as long as they take. One of a name that is not known yet enters, too, but yields.
+
+    Args:
+        count: cores.
+        threads: that the engine computes with; 0 without one.
+    """
+
+    def __init__(self, count: int, threads: int = 0) -> None:
+        self.count = count
+        self.threads = min(threads, count)
+        self.freed: Callable[[], None] = _nobody
+        self._computing = False
+        self._took_s: dict[str, deque[float]] = {}
+
+    @property
+    def engine(self) -> int:
+        """Cores that the engine's threads have now."""
+        return self.threads if self._computing else 0
+
+    @property
+    def for_tools(self) -> int:
+        """Cores that tools which nobody waits for may fill now."""
+        return max(self.count - self.engine, math.ceil(LEAST * self.count))
+
+    def took(self, name: str, cpu_s: float) -> None:
+        """Note for how long a tool of a name used a core."""
+        if name in self._took_s or len(self._took_s) < _MOST_NAMES:
+            self._took_s.setdefault(name, deque(maxlen=_TIMES)).append(cpu_s)
+
+    def quick(self, name: str) -> bool:
+        """Tell whether tools of a name are known to be quick, beside an engine's threads."""
+        took_s = self._took_s.get(name)
+        return self.threads > 0 and took_s is not None and median_low(took_s) < QUICK_S
+
+    def may_be_quick(self, name: str) -> bool:
+        """Tell whether they are, or are not known yet."""
+        known = name in self._took_s or len(self._took_s) >= _MOST_NAMES
+        return self.quick(name) if known else self.threads > 0
+
+    def computes(self, computing: bool) -> None:  # noqa: FBT001 - it is told nothing else
+        """Note that the engine has requests from now on, or has none."""
+        self._computing = computing
+        self.freed()
+
+
+def _nobody() -> None:
+    """Nobody looks."""
