@@ -15,12 +15,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands() -> list[tuple[str, str]]:
-    """Return page and command of every `$ …` line in the pages' console blocks."""
-    found = []
+    """Return commands of the `$ …` lines in the pages' console blocks, and the first page of each."""
+    found: dict[str, str] = {}
     for page in PAGES:
         for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL):
-            found += [(page.name, line[2:]) for line in block.splitlines() if line.startswith("$ ")]
-    return list(dict.fromkeys(found))
+            for line in block.splitlines():
+                if line.startswith("$ "):
+                    found.setdefault(line[2:], page.name)
+    return [(page, command) for command, page in found.items()]
 
 
 def test_there_are_commands() -> None:

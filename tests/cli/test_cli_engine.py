@@ -105,7 +105,12 @@ class Timed:
         return Speed(
             prompts=tuple(Prompt(words=w, tokens=20, seconds=0.1) for w in job.extent.prompt_words),
             batches=tuple(
-                Batch(sequences=n, context_tokens=30.0, seconds=1e-4 if n == 1 else 4e-4)
+                Batch(
+                    sequences=n,
+                    context_tokens=30.0,
+                    seconds=1e-4 if n == 1 else 4e-4,
+                    prompt_tokens_per_s=200.0,
+                )
                 for n in job.extent.sequences
             ),
         )

@@ -305,7 +305,7 @@ def test_a_resumed_run_that_had_ended_changes_nothing(tmp_path: Path) -> None:
 def test_mistakes_are_one_line_with_exit_code_2(
     tmp_path: Path, arguments: list[str], text: str, local_model: Path
 ) -> None:
-    (tmp_path / "bad.jsonl").write_text('{"a": 1}\n{"a": \n')
+    (tmp_path / "bad.jsonl").write_text('{"from": "a@b.example", "text": "hello"}\n{"from": \n')
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "bad.gguf").write_text("hello")
     with local_model.open("rb") as source:

@@ -29,13 +29,15 @@ def _both(work: Workload, fleet: Fleet, policy: Policy | None = None) -> tuple[R
     return one, two
 
 
-def _tools(count: int, rate_per_s: float, *, alike: bool = False) -> Workload:
-    """Return tasks of nobody, of which nothing is expected: they go first come, first served."""
+def _tools(
+    count: int, rate_per_s: float, *, alike: bool = False, agent: str | None = None
+) -> Workload:
+    """Return tasks; of those of nobody nothing is expected: they go first come, first served."""
     rng = np.random.default_rng(2)
     arrivals = np.cumsum(rng.exponential(1.0 / rate_per_s, count))
     work_s = np.ones(count) if alike else rng.exponential(1.0, count)
     return Workload.from_records(
-        tool(f"t{n:06d}", "1", at, cpu_s=cpu, agent=None)
+        tool(f"t{n:06d}", "1", at, cpu_s=cpu, agent=agent)
         for n, (at, cpu) in enumerate(zip(arrivals.tolist(), work_s.tolist(), strict=True))
     )
 
@@ -80,12 +82,16 @@ def test_steps_spill_to_the_dear_pool_where_the_cheap_one_is_late() -> None:
     cheap = _with(TOOLS, name="cheap", units=8, price=OwnPrice(usd_per_hour=0.1))
     dear = _with(TOOLS, name="dear", units=12, price=OwnPrice(usd_per_hour=1.0))
     policy = Policy(slo=(Slo(agent="a", p99_s=2.0),))
-    one, two = _both(_tools(20_000, 200.0, alike=True), Fleet(pool=(cheap, dear)), policy)
+    one, two = _both(
+        _tools(20_000, 200.0, alike=True, agent="a"), Fleet(pool=(cheap, dear)), policy
+    )
     for name in ("cheap", "dear"):
         assert two.pools[name].steps == pytest.approx(one.pools[name].steps, rel=0.1)
         assert two.utilisation[name] == pytest.approx(one.utilisation[name], rel=0.1)
     assert min(pool.steps for pool in two.pools.values()) > 2000
-    idle = simulate(_tools(2000, 10.0), Fleet(pool=(cheap, dear)), policy=policy, mode="fluid")
+    idle = simulate(
+        _tools(2000, 10.0, agent="a"), Fleet(pool=(cheap, dear)), policy=policy, mode="fluid"
+    )
     assert idle.pools["dear"].steps == 0
 
 

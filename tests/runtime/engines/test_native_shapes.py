@@ -20,7 +20,7 @@ def test_a_shape_is_a_model_that_can_be_timed(local_model, tmp_path):
     of_layer = 2 * 128 + 2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 256
     assert weights == 49152 * 128 + 128 + 2 * of_layer
     assert child.run(child.Count(weights=str(target)), int) == weights
-    extent = Extent(prompt_words=(4,), together=(), sequences=(), repeats=1)
+    extent = Extent(prompt_words=(4,), sequences=(), repeats=1)
     time = child.Time(model=str(target), setup=Setup(threads=1), extent=extent)
     assert child.run(time, Speed).prompts[0].seconds > 0
 
