@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands() -> list[tuple[str, str]]:
-    """Return commands of the `$ …` lines in the pages' console blocks, and the first page of each."""
+    """Return the commands of `$ …` lines in the pages, and the first page of each."""
     found: dict[str, str] = {}
     for page in PAGES:
         for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL):
