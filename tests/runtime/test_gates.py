@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from polysilicon import schedule
+from polysilicon.runtime import gates
 from polysilicon.runtime.batches import Batch
 from polysilicon.runtime.gates import Gate
 from polysilicon.schedule import BATCH, INTERACTIVE
@@ -273,3 +274,75 @@ def test_a_gate_that_grows_lets_in_who_waits() -> None:
         return before, grown, gate.running
 
     assert asyncio.run(scenario()) == (1, 3, 2)
+
+
+def test_a_step_wider_than_the_cap_enters_when_it_is_alone() -> None:
+    async def scenario() -> None:
+        gate = Gate(2, front=2)
+        await gate.enter(waiter())
+        wide = asyncio.create_task(gate.enter(waiter(), 4))
+        await asyncio.sleep(0)
+        assert not wide.done()
+        gate.leave()
+        await asyncio.wait_for(wide, 1.0)
+        assert gate.running == 4
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("less", [{"front": 4, "room": lambda: 2}, {"reserve": 2}])
+def test_who_starves_goes_before_those_that_may_take_more(
+    monkeypatch: pytest.MonkeyPatch, less: dict[str, Any], quick: bool
+) -> None:
+    async def scenario() -> None:
+        now_s = 1000.0
+        monkeypatch.setattr(gates, "time", SimpleNamespace(monotonic=lambda: now_s))
+        gate = Gate(4, **less)
+        await gate.enter(waiter(INTERACTIVE))
+        gate.leave()
+        for _ in range(3):
+            await gate.enter(waiter(BATCH if quick else INTERACTIVE), quick=quick)
+        late = asyncio.create_task(gate.enter(waiter()))
+        await asyncio.sleep(0)
+        more = waiter(BATCH if quick else INTERACTIVE)
+        for _ in range(50):
+            now_s += 1.0
+            await asyncio.wait_for(gate.enter(more, quick=quick), 1.0)
+            gate.leave()
+        assert not late.done()
+        now_s += 10.0
+        assert not gate.has_room(more, quick=quick)
+        others = [asyncio.create_task(gate.enter(more, quick=quick)) for _ in range(3)]
+        for _ in range(2):
+            gate.leave()
+        await asyncio.wait_for(late, 1.0)
+        for other in others:
+            other.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_quick_steps_stay_below_the_cap() -> None:
+    async def scenario() -> None:
+        gate = Gate(4, front=4, room=lambda: 2)
+        for _ in range(4):
+            await asyncio.wait_for(gate.enter(waiter(), quick=True), 1.0)
+        assert not gate.has_room(waiter(), quick=True)
+        assert gate.has_room(waiter(INTERACTIVE))
+
+    asyncio.run(scenario())
+
+
+def test_a_kept_slot_is_no_obstacle_beside_a_reserved_one() -> None:
+    async def scenario() -> None:
+        gate = Gate(4, lambda prompts: 30.0, holds=True, reserve=1)
+        task = await returns(gate, 0.001)
+        for _ in range(2):
+            await gate.enter(waiter())
+        await gate.enter(waiter(INTERACTIVE))
+        gate.leave(0.01, "plan", task)  # a slot is kept, three are taken
+        await asyncio.wait_for(gate.enter(waiter(INTERACTIVE)), 1.0)
+        assert gate.running == 4
+
+    asyncio.run(scenario())

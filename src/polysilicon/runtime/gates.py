@@ -73,9 +73,9 @@ class Gate:
         holds: slots have a cache that is lost to whoever takes them, so that one may be kept for
             a task that paused.
         front: so many steps that somebody waits for enter beyond the cap: what they run on goes
-            before whatever is under way, and that does not go on until they have ended. None does
-            while one that nobody waits for has waited for `STARVE_S`, unless such a one entered
-            within that time.
+            before whatever is under way, and that does not go on until they have ended. While one
+            that nobody waits for has waited for `STARVE_S`, unless such a one entered within that
+            time, no step takes more than those may.
         reserve: so many slots stay free of steps that nobody waits for, where there are more, as
             long as one that somebody waits for came within `RECENT_S`.
 
@@ -149,15 +149,16 @@ class Gate:
         return self.most
 
     def _limit_of(self, task: Waiter, *, quick: bool = False) -> int:
-        if task.klass != schedule.INTERACTIVE and not quick:
+        interactive = task.klass == schedule.INTERACTIVE
+        if not (interactive or quick) or self._starving(time.monotonic()):
             return self.limit
-        starving = self._front > 0 and self._starving(time.monotonic())
-        return self.most + (0 if starving else self._front)
+        return self.most + (self._front if interactive else 0)
 
     def _starving(self, now_s: float) -> bool:
-        """Tell whether batch work has stood still for too long."""
+        """Tell whether batch work has stood still for too long, where others may take more."""
         stood_still = now_s - self._batch_at_s >= schedule.STARVE_S
-        return stood_still and self._waiting.has("starved", now_s, self.mean_s)
+        fewer = self.limit < self.most + self._front
+        return fewer and stood_still and self._waiting.has("starved", now_s, self.mean_s)
 
     def _pressed(self, now_s: float) -> bool:
         """Tell whether one waits that goes before all others, so that no room is kept from it."""
@@ -165,12 +166,12 @@ class Gate:
             "starved", now_s, self.mean_s
         )
 
-    def _begin(self, task: Waiter, width: int) -> None:
+    def _begin(self, task: Waiter, width: int, *, quick: bool = False) -> None:
         self.running += width
         self.changed()
         if self.running == width:
             self.busy(self.running > 0)
-        if task.klass != schedule.INTERACTIVE:
+        if task.klass != schedule.INTERACTIVE and not quick:
             self._batch_at_s = time.monotonic()
 
     def has_room(self, task: Waiter, width: int = 1, *, quick: bool = False) -> bool:
@@ -185,7 +186,7 @@ class Gate:
         Args:
             task: of the step.
             width: slots that the step takes; one that takes more than there may be enters alone.
-            quick: it enters at once where one would that somebody waits for.
+            quick: it enters at once where one would that somebody waits for, up to the cap.
         """
         now_s, freed = time.monotonic(), False
         if task.klass == schedule.INTERACTIVE:
@@ -198,7 +199,7 @@ class Gate:
                 self._begin(task, width)
                 return
         if self.has_room(task, width, quick=quick):
-            self._begin(task, width)
+            self._begin(task, width, quick=quick)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = self._waiting.add(turn, task, now_s, width)
@@ -309,7 +310,7 @@ class Gate:
         while len(self._waiting) and (entering := self._entering()) is not None:
             which, most = entering
             taken = self.running + len(self._kept)
-            room = most - taken if taken else self.cap
+            room = most - taken if taken else math.inf  # then a wider one is alone
             entry = self._waiting.pop(which, time.monotonic(), self.mean_s, room)
             if entry is None:
                 return
@@ -322,14 +323,17 @@ class Gate:
         Room that is kept goes to who presses.
         """
         now_s = time.monotonic()
-        full = self.running < self.limit <= self.running + len(self._kept)
-        if full and self._pressed(now_s):  # only those that are kept fill it
-            self._free(next(iter(self._kept)))
-        starving = self._front > 0 and self._starving(now_s)
+        starving = self._starving(now_s)
+        most = self.limit if starving else self.most + self._front
+        pressing: tuple[tuple[Which, int], ...] = (("interactive", most), ("starved", self.limit))
+        for which, bound in pressing:
+            full = self.running < bound <= self.running + len(self._kept)
+            if full and self._waiting.has(which, now_s, self.mean_s):  # only kept ones fill it
+                self._free(next(iter(self._kept)))
+                break
         taken, count = self.running + len(self._kept), len(self._waiting)
         if _admits(taken, count, self.limit):
             return "starved" if starving else "all", self.limit
-        most = self.most + (0 if starving else self._front)
         return ("interactive", most) if _admits(taken, count, most) else None
 
     def service_s(self, name: str) -> float:
