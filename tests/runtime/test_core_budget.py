@@ -18,6 +18,7 @@ import pytest
 
 from polysilicon import schedule
 from polysilicon.catalog.fleet import Pool
+from polysilicon.errors import StepError
 from polysilicon.runtime import cores, gates, priority
 from polysilicon.runtime.context import Context
 from polysilicon.runtime.cores import Cores
@@ -149,6 +150,11 @@ def busy_for(seconds: float) -> int:
     return niceness()
 
 
+def breaks(seconds: float) -> None:
+    busy_for(seconds)
+    raise ValueError("no")
+
+
 def test_tools_that_are_known_to_be_quick_do_not_yield_to_the_engine(tmp_path: Path) -> None:
     async def main() -> list[int]:
         journal, pool = SqliteJournal(tmp_path), local(1, 1)
@@ -158,7 +164,17 @@ def test_tools_that_are_known_to_be_quick_do_not_yield_to_the_engine(tmp_path: P
         try:
             ctx = context(resources, "task", tmp_path)
             found = [await ctx.call(niceness) for _ in range(4)]
-            return found[2:] + [await ctx.call(busy_for, 2 * cores.QUICK_S) for _ in range(3)]
+            found += [await ctx.call(busy_for, 2 * cores.QUICK_S) for _ in range(3)]
+            for name, seconds, limit_s in (
+                ("long", 0.1, 9.0),
+                ("short", 0.0, 9.0),
+                ("late", 9, 0.1),
+            ):
+                with pytest.raises(StepError):
+                    await ctx.call(breaks, seconds, name=name, timeout_s=limit_s)
+            known = [pool.cores.may_be_quick(name) for name in ("long", "short", "late")]
+            assert known == [False, True, False]
+            return found[2:]
         finally:
             await resources.here.close()
             journal.close()

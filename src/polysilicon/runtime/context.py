@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from polysilicon.errors import InputError, ToolError
+from polysilicon.errors import InputError, StepError, ToolError
 from polysilicon.runtime.executor import (
     IDEMPOTENCY_KEY,
     has_effects,
@@ -142,7 +143,11 @@ class Context:
         usage.cores = 1
         if pool.executor is None:
             quick = pool.cores.quick(name)
-            done = await self._resources.here.run(job, front=front, quick=quick)
+            try:
+                done = await self._resources.here.run(job, front=front, quick=quick)
+            except StepError as error:  # of unknown core-seconds, as past its time: not quick
+                pool.cores.took(name, math.inf if error.cpu_s is None else error.cpu_s)
+                raise
             pool.cores.took(name, done.cpu_s)
         else:
             done = await pool.executor.run(job, front=front)
