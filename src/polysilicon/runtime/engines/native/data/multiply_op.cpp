@@ -23,7 +23,8 @@ constexpr int64_t CHUNKS_A_THREAD = 8, CHUNK_BYTES = 256 * 1024, SLAB_GROUPS = 1
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool is_taken(const ggml_tensor * weights) {
-    return ggml_n_dims(weights) == 2 && polysilicon_multiplies(weights->type, weights->ne[0]);
+    return ggml_n_dims(weights) == 2 && weights->view_src == nullptr &&
+           polysilicon_multiplies(weights->type, weights->ne[0]);
 }
 
 int64_t panels_of(const ggml_tensor * weights) { return divide_up(weights->ne[1], POLYSILICON_LANES); }
