@@ -15,6 +15,11 @@ KEPT = 30 * 3 * (64 + 64) * 2
 """Bytes a token of SmolLM2-135M: layers, heads of keys and values, their widths, f16."""
 
 
+LAYER = 2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536
+PACKED = (30 * LAYER * 20 + 49152 * 576 * 34) // 32
+"""Bytes of its weights in Q4_1 (layers) and Q8_0 (embeddings), in blocks of 32."""
+
+
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Makes a machine with so much memory available, and perhaps a container with a limit."""
@@ -41,6 +46,13 @@ def test_slots_fit_to_the_last_byte(local_model):
     check_slots(local_model, 8, SLOT_TOKENS, needs)
     with pytest.raises(InputError, match="concurrency to at most 7"):
         check_slots(local_model, 8, SLOT_TOKENS, needs - 1)
+
+
+def test_what_built_kernels_pack_counts_twice(local_model):
+    needs = local_model.stat().st_size + PACKED + 8 * SLOT_TOKENS * KEPT
+    check_slots(local_model, 8, SLOT_TOKENS, needs, packs=True)
+    with pytest.raises(InputError, match=r"and 96\.4 MB for their copy .* at most 7"):
+        check_slots(local_model, 8, SLOT_TOKENS, needs - 1, packs=True)
 
 
 def test_weights_alone_may_be_too_much(local_model):

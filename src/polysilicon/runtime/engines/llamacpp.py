@@ -26,7 +26,7 @@ from polysilicon.runtime.engines.native.call import Asked, Call
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.grammars import fault_of
 from polysilicon.runtime.engines.native.library import use
-from polysilicon.runtime.engines.native.memory import check_slots, free_bytes
+from polysilicon.runtime.engines.native.memory import check_slots, free_bytes, has_states
 from polysilicon.runtime.engines.native.opening import opening, takes_openings
 from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
@@ -76,8 +76,9 @@ class LlamaCpp:
         self.context_tokens = context_tokens
         self._setup = setup or Setup(threads=threads or os.cpu_count() or 1)
         self._path = self._setup.weights or path
-        check_slots(self._path, concurrency, context_tokens, free_bytes())
-        self._opens = takes_openings(self._path)
+        packs = self._setup.kernels is not None
+        check_slots(self._path, concurrency, context_tokens, free_bytes(), packs=packs)
+        self._opens, self._resumes = takes_openings(self._path), not has_states(self._path)
         self._key = secrets.token_hex(16)
         self._server = self._start(embedding=False)
         self._embedder: Any = None
@@ -143,7 +144,7 @@ class LlamaCpp:
         loop = asyncio.get_running_loop()
         stop = threading.Event()
         server = partial(self._with, request.adapter)
-        asked = _asked(request, self.model, opens=self._opens)
+        asked = _asked(request, self.model, opens=self._opens, resumes=self._resumes)
         call = Call(server, asked, stop, on_token, loop)
         future = loop.run_in_executor(self._workers, call.run)
         try:
@@ -228,13 +229,14 @@ def _no_adapter(adapter: str) -> EngineError:
     return EngineError(f"adapter {adapter}: no such adapter of this model", of_request=True)
 
 
-def _asked(request: ChatRequest, model: str, *, opens: bool) -> Asked:
+def _asked(request: ChatRequest, model: str, *, opens: bool, resumes: bool) -> Asked:
     """Return what to ask, with the request's schema as a grammar of compact JSON.
 
     Args:
         request: the request.
         model: its name.
         opens: whether the model goes on with an answer that was begun for it.
+        resumes: whether it does so from what it has read already.
 
     Raises:
         EngineError: the schema is not one that llama.cpp understands.
@@ -257,7 +259,8 @@ def _asked(request: ChatRequest, model: str, *, opens: bool) -> Asked:
         return Asked(body=body, grammar=whole)
     body["grammar"] = begun.grammar
     body["messages"] = [*body["messages"], {"role": "assistant", "content": begun.text}]
-    return Asked(body=body, opening=begun.text, grammar=whole, seams=begun.seams)
+    seams = begun.seams if resumes else ()
+    return Asked(body=body, opening=begun.text, grammar=whole, seams=seams)
 
 
 def compact_grammar(schema: dict[str, Any]) -> str:

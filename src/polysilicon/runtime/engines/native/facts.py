@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,6 +49,14 @@ class Facts:
         at = self._typed(name, _STRING)
         value = function("gguf_get_val_str", ctypes.c_char_p, POINTER, ctypes.c_int64)
         return value(self.file, at).decode(errors="replace") if at is not None else None
+
+    def weights_bytes(self, formats: Collection[int]) -> int:
+        """Return the bytes of weights in any of the formats, by ggml's numbers of them."""
+        count = function("gguf_get_n_tensors", ctypes.c_int64, POINTER)
+        type_of = function("gguf_get_tensor_type", ctypes.c_int, POINTER, ctypes.c_int64)
+        size_of = function("gguf_get_tensor_size", ctypes.c_size_t, POINTER, ctypes.c_int64)
+        every = range(count(self.file))
+        return sum(size_of(self.file, at) for at in every if type_of(self.file, at) in formats)
 
 
 @contextmanager

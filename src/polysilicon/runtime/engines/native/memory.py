@@ -26,8 +26,14 @@ _LIMITS = (
 """Of a container, new and old: folder, its limit, what it uses, what of that are cached files."""
 
 _BYTES = 2
-_OTHERWISE = ("attention.sliding_window", "attention.kv_lora_rank", "ssm.state_size")
+_STATES = ("ssm.state_size", "wkv.head_size", "shortconv.l_cache", "kda.head_dim")
+"""Facts of models with states that hold all tokens so far, and cannot be cut back to fewer."""
+
+_OTHERWISE = ("attention.sliding_window", "attention.kv_lora_rank", *_STATES)
 """Facts of models that keep less than a key and a value for each token and layer."""
+
+_PACKED = (2, 3, 8)
+"""ggml's numbers of the formats that kernels built here pack: Q4_0, Q4_1, Q8_0."""
 
 
 class KeysAndValues(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +78,13 @@ def keys_and_values(model: Path) -> KeysAndValues | None:
         return KeysAndValues(layers=layers, numbers=shared * (key + value))
 
 
+def has_states(model: Path) -> bool:
+    """Tell whether a model keeps states, so that an answer is read anew to go on with it."""
+    with facts_of(model) as facts:
+        name = facts.text("general.architecture") if facts is not None else None
+        return facts is not None and any(facts.has(f"{name}.{state}") for state in _STATES)
+
+
 def free_bytes(cgroup: Path = CGROUP) -> int:
     """Return the memory that is free: the machine's, or the container's where that is less."""
     free = int(psutil.virtual_memory().available)
@@ -90,7 +103,9 @@ def _line(file: Path, name: str) -> int:
     return next((int(value) for found, _, value in rows if found == name), 0)
 
 
-def check_slots(model: Path, slots: int, slot_tokens: int, free: int) -> None:
+def check_slots(
+    model: Path, slots: int, slot_tokens: int, free: int, *, packs: bool = False
+) -> None:
     """Refuse slots that memory has no room for beside the weights, where the facts tell.
 
     Args:
@@ -98,6 +113,7 @@ def check_slots(model: Path, slots: int, slot_tokens: int, free: int) -> None:
         slots: that are asked for.
         slot_tokens: of each.
         free: bytes of memory.
+        packs: kernels built here serve, which keep a copy of weights as they multiply them.
 
     Raises:
         InputError: they do not fit.
@@ -106,12 +122,15 @@ def check_slots(model: Path, slots: int, slot_tokens: int, free: int) -> None:
     if kept is None:
         return
     weights, slot = model.stat().st_size, kept.bytes_per_token * slot_tokens
-    if weights + slots * slot <= free:
+    with facts_of(model) as facts:
+        copy = facts.weights_bytes(_PACKED) if packs and facts is not None else 0
+    if weights + copy + slots * slot <= free:
         return
+    beside = f" and {size_bytes(copy)} for their copy in built kernels" if copy else ""
     what = (
         f"{slots} slots of {slot_tokens:,} tokens need {size_bytes(slots * slot)} of memory beside "
-        f"{size_bytes(weights)} of weights, and {size_bytes(free)} are free"
+        f"{size_bytes(weights)} of weights{beside}, and {size_bytes(free)} are free"
     )
-    most = max(free - weights, 0) // slot
+    most = max(free - weights - copy, 0) // slot
     mend = f"set the pool's concurrency to at most {most}" if most else "take a smaller model"
     raise InputError(what, where=str(model), mend=mend)
