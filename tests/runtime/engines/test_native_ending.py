@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from polysilicon.runtime.engines.llamacpp import _COMPACT, LlamaCpp, compact_grammar
+from polysilicon.errors import EngineError
+from polysilicon.runtime.engines.llamacpp import _COMPACT, LlamaCpp, _asked, compact_grammar
 from polysilicon.runtime.engines.native import opening as module
+from polysilicon.runtime.engines.native.call import Call
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.ending import Ending
+from polysilicon.runtime.engines.native.memory import has_states
 from polysilicon.runtime.engines.native.opening import opening, takes_openings
 from polysilicon.runtime.engines.openai import OpenAI
 from polysilicon.runtime.types import ChatRequest
@@ -200,6 +207,71 @@ def test_keys_between_values_are_given_and_not_generated(engine: LlamaCpp):
     assert skipped.output_tokens + given <= plain.output_tokens
     assert skipped.cached_tokens < skipped.prompt_tokens
     assert skipped.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("begun", "kind", "kept"),
+    [
+        (True, "exceed_context_size_error", True),
+        (True, "server_error", False),
+        (False, "exceed_context_size_error", False),
+    ],
+)
+def test_an_answer_that_has_no_room_to_go_on_ends_there(begun, kind, kept):
+    """As llama.cpp told it, where the next key made the prompt longer than the slot."""
+    asked = _asked(ChatRequest(messages=(), schema=FORM), "m", opens=True, resumes=True)
+    token = {"prompt_n": 200, "cache_n": 10, "predicted_n": 1}
+    text = {"choices": [{"delta": {"content": ' "r'}}], "timings": token}
+    error = {"error": {"message": "request (283 tokens) exceeds", "type": kind}}
+    replies = iter([[text if begun else error], [error]])
+
+    def answer(_body: Any, take: Any) -> None:
+        take(next(replies))
+
+    server = SimpleNamespace(handle_chat_completions=answer)
+    loop = asyncio.new_event_loop()
+    call = Call(lambda: server, asked, threading.Event(), None, loop)
+    call.run()
+    loop.close()
+    if kept:
+        found = call.result(is_json=True)
+        assert (found.text, found.finish_reason) == ('{"colour": "red", "name":', "length")
+        assert (found.data, found.prompt_tokens, found.output_tokens) == (None, 210, 1)
+    else:
+        with pytest.raises(EngineError, match="exceeds"):
+            call.result(is_json=True)
+
+
+def test_each_value_is_drawn_by_random_numbers_of_its_own():
+    """The same ones whenever the same was answered so far."""
+    asked = _asked(ChatRequest(messages=(), schema=FORM, seed=3), "m", opens=True, resumes=True)
+    last, second = asked.seams
+
+    def seed(seam: Any, answer: str, of: Any = asked) -> int:
+        return of.after(seam, answer, 1)["seed"]
+
+    other = msgspec.structs.replace(asked, body={**asked.body, "seed": 4})
+    found = {3, seed(second, "{1"), seed(last, "{1, 2"), seed(second, "{1", other)}
+    assert len(found) == 4
+    assert all(0 <= number < 2**31 for number in found)
+    assert seed(second, "{1") == seed(second, "{1")
+
+
+def test_models_with_states_are_not_asked_anew(tmp_path: Path, local_model: Path):
+    """They would have to read all of it again."""
+    file = tmp_path / "m.gguf"
+    facts = ((b"general.architecture", 8, b"mamba"), (b"mamba.ssm.state_size", 4, 16))
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(facts))
+    for name, kind, value in facts:
+        head += struct.pack("<Q", len(name)) + name + struct.pack("<I", kind)
+        is_text = isinstance(value, bytes)
+        head += struct.pack("<Q", len(value)) + value if is_text else struct.pack("<I", value)
+    file.write_bytes(head)
+    assert has_states(file)
+    assert not has_states(local_model)
+    request = ChatRequest(messages=(), schema=FORM)
+    asked = _asked(request, "m", opens=True, resumes=False)
+    assert (bool(asked.opening), asked.seams) == (True, ())
 
 
 def test_what_is_given_leaves_the_limit_of_tokens_as_it_is(engine: LlamaCpp):

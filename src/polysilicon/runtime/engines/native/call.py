@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,9 @@ from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.native.ending import Ending
 from polysilicon.runtime.engines.native.opening import Seam
 from polysilicon.runtime.types import ChatResult
+
+_NO_ROOM = "exceed_context_size_error"
+"""What llama.cpp calls it that a prompt is longer than a slot."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,13 +35,18 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     seams: tuple[Seam, ...] = ()
 
     def after(self, seam: Seam, answer: str, computed: int) -> dict[str, Any]:
-        """Return the body that asks how an answer goes on, up to a seam, of `computed` tokens."""
+        """Return the body that asks how an answer goes on, up to a seam, of `computed` tokens.
+
+        Its seed is another one, or each value would be drawn by the same random numbers.
+        """
+        place = f"{self.body['seed']}/{len(answer)}"
         given = {"role": "assistant", "content": answer}
         return {
             **self.body,
             "messages": [*self.body["messages"][:-1], given],
             "grammar": seam.grammar,
             "max_tokens": self.body["max_tokens"] - computed,
+            "seed": random.Random(place).getrandbits(31),  # noqa: S311 - no secret
         }
 
 
@@ -120,6 +129,9 @@ class Call:
         for event in chunk if isinstance(chunk, list) else [chunk]:
             if self._ended or self._seam is not None:
                 break
+            if "error" in event and self._went_past(event["error"]):
+                self._ended, self._finish, self._counts = True, "length", self._earlier
+                return True
             if "error" in event:
                 self._error = str(event["error"].get("message", event["error"]))
                 return True
@@ -133,6 +145,10 @@ class Call:
                     self._add(text)
                     self._end(text, event.get("timings"))
         return self._ended or self._seam is not None or self._stop.is_set()
+
+    def _went_past(self, error: dict[str, Any]) -> bool:
+        """Tell whether an answer that was begun has no room to go on."""
+        return self._earlier.output > 0 and error.get("type") == _NO_ROOM
 
     def _add(self, text: str) -> None:
         self._pieces.append(text)
