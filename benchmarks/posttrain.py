@@ -34,6 +34,7 @@ import posttrain_page
 from polysilicon import Context
 from polysilicon.agents.coder import program
 from polysilicon.agents.posttrain import AGENT, asking, curves, problems
+from polysilicon.agents.posttrain.agent import Task
 from polysilicon.agents.posttrain.step import Example, Lesson, Recipe, train
 from polysilicon.catalog.machine import detect
 from polysilicon.cost.profile import find_profile
@@ -91,23 +92,26 @@ async def phase(ctx: Context, value: dict[str, Any]) -> Any:
     """Do one phase alone: `answer`, `verify`, `train` or `evaluate`."""
     what, number, adapter = value["what"], value["number"], value["adapter"]
     drawn = problems.draw(random.Random(f"sample 1 {number}"), PROBLEMS, held_back=False)
-    asked = [(problem, sample) for problem in drawn for sample in range(SAMPLES)]
     if what == "answer":
 
-        async def answer(ctx: Context, item: tuple[problems.Problem, int]) -> asking.Answer:
-            seed = (1000 + number) * 1000 + item[1]
-            return await asking.ask(ctx, item[0], adapter, 0.8, seed)
+        async def answer(ctx: Context, problem: problems.Problem) -> list[asking.Answer]:
+            # One after the other, as the agent has them, so that each finds its prompt cached.
+            seeds = [(1000 + number) * 1000 + sample for sample in range(SAMPLES)]
+            return [await asking.ask(ctx, problem, adapter, 0.8, seed) for seed in seeds]
 
-        return msgspec.to_builtins(await ctx.map(answer, asked, limit=AT_ONCE))
+        lines = await ctx.map(answer, drawn, limit=Task().at_once)
+        return msgspec.to_builtins([one for line in lines for one in line])
     if what == "verify":
+        asked = [problem for problem in drawn for _ in range(SAMPLES)]
         pairs = zip(asked, value["texts"], strict=True)
-        return [await asking.passes(ctx, problem, text) for (problem, _), text in pairs]
+        return [await asking.passes(ctx, problem, text) for problem, text in pairs]
     if what == "train":
         lesson = {**value["lesson"], "checkpoints": value["checkpoints"], "number": number}
         recipe = msgspec.to_builtins(Recipe(threads=cores()))
         return await ctx.train(train, models.DEFAULT_MODEL, lesson, recipe,
                                model=models.DEFAULT_MODEL, threads=cores())  # fmt: skip
     held_back = problems.draw(random.Random("evaluate 1"), HELD_BACK, held_back=True)
+    held_back.sort(key=lambda problem: problem.prompt)  # as the agent does
     return await asking.evaluate(ctx, held_back, adapter)
 
 

@@ -125,7 +125,8 @@ def predicted_s(phase: Phase, profile: Profile) -> float:
         checked = predict_run(phase.steps, profile).steps
         # As many at once as there were.
         much = math.fsum(one.service_s for one in checked)
-        return phase.seconds * much / math.fsum(one.measured_s for one in checked)
+        took = math.fsum(one.measured_s for one in checked)
+        return phase.seconds * much / took if took else math.nan
     asked = sorted((s for s in phase.steps if s.kind == "llm"), key=lambda one: one.start_s or 0.0)
     measured = profile.llm.get(asked[0].model or "")
     if measured is None:

@@ -426,6 +426,38 @@ def test_an_engine_on_loopback_is_passed_on_to_a_gateway_elsewhere(tmp_path, far
         assert [pool.concurrency for pool in joining._fleet(copies, "n").pool[1:]] == [4, 4]
 
 
+def test_the_trial_names_a_model_as_it_will_be_served():
+    wanted = Wanted(gateway="http://192.0.2.1:8000", model=f"https://192.0.2.1/{'a' * 300}/M.gguf")
+    assert asking._model(wanted) == "m"
+    assert asking._model(msgspec.structs.replace(wanted, model=None)) is None
+    elsewhere = msgspec.structs.replace(wanted, endpoints=("http://x/v1",), model="org/Model")
+    assert asking._model(elsewhere) == "org/Model"
+
+
+@pytest.mark.parametrize("serves", [None, "models"])
+def test_a_key_runs_code_only_where_code_is_served(tmp_path, far, serves):
+    wanted = Wanted(gateway="http://192.0.2.1:8000", endpoints=(far.address,), model="scripted",
+                    folder=tmp_path / "pool", serves=serves)  # fmt: skip
+
+    async def status() -> int:
+        way = joining._endpoint(wanted, "node", "192.0.2.7", asyncio.Event())
+        async with way as (endpoint, key, _), httpx.AsyncClient() as client:
+            here = endpoint.replace("192.0.2.7", "127.0.0.1")
+            headers = {"authorization": f"Bearer {key}"}
+            return (await client.post(f"{here}/code", content=b"", headers=headers)).status_code
+
+    assert asyncio.run(status()) == (403 if serves == "models" else 400)
+
+
+@pytest.mark.parametrize("sandboxes", [(), ("monty",)])
+def test_a_step_of_an_engine_costs_its_seconds_whatever_else_it_tells(far, sandboxes):
+    told = msgspec.convert(request(far, sandboxes=sandboxes, concurrency=2), JoinRequest)
+    pool = register._opened(register._pool_of("node", told), told)
+    assert pool.price(None, 4.0)[0] == pytest.approx(0.002)
+    at_cores = 0.002 if not sandboxes else 0.25 * 0.001 / 8  # told core-seconds, of eight cores
+    assert pool.price(0.25, 4.0)[0] == pytest.approx(at_cores)
+
+
 async def joins(wanted: Wanted, joined: Any) -> None:
     """Join as the command does."""
     asked = await ask(wanted, lambda _: None)

@@ -21,14 +21,16 @@ from polysilicon.errors import EngineError, InputError, LostError, PolicyError
 from polysilicon.gateway.access import add_key
 from polysilicon.gateway.joined.far import FarSandboxes
 from polysilicon.gateway.joined.types import JoinRequest
-from polysilicon.runtime.cluster.wire import Ended, encode, message_of
+from polysilicon.runtime.cluster.wire import Ended, Failed, encode, message_of
 from polysilicon.runtime.context import Context
 from polysilicon.runtime.jobs import Code, Words
 from polysilicon.runtime.scope import Scope, TaskState
 from polysilicon.runtime.types import CodeResult, Limits
+from polysilicon.schedule import INTERACTIVE
 from served_gateway import TOOLS_HERE, Served, serving
 
 ENDLESS = "n = 0\nwhile True:\n    n += 1"
+DEEP = b"\x91" * 100_000 + b"\xc0"
 HARDWARE = Hardware(cpu=Chip(kind="cpu", processor="AWS Graviton5"), arch="aarch64",
                     isa_class="arm", cores=2, memory_bytes=2**35)  # fmt: skip
 
@@ -96,6 +98,11 @@ def test_other_tools_stay_where_the_gateway_is(tmp_path: Path) -> None:
         assert join(gateway, far, key).status_code == 200
         (pool,) = gateway.gateway.joined
         assert pool.serves("tool", "code", "cpu", "monty")
+        waited_for = TaskState("t", "a", 0.0, random.Random(1), klass=INTERACTIVE)
+        assert pool.gates["cpu"].has_room(waited_for, 2)  # its cores
+        pool.gates["cpu"].running = 2
+        assert not pool.gates["cpu"].has_room(waited_for)
+        pool.gates["cpu"].running = 0
         for kind, what, resource, sandbox in (
             ("tool", "note", "cpu", None), ("tool", "code", "cpu", "bubblewrap"),
             ("tool", "fetch", "wait", None), ("embed", "lexical-256", "cpu", None),
@@ -142,7 +149,7 @@ def test_a_machine_that_goes_leaves_its_steps_to_others(tmp_path: Path) -> None:
         # A connection that nobody takes any more: the next one goes elsewhere, too.
         assert ran(gateway, "5").value == 5
         silent = stack.enter_context(never_answering())
-        executor = FarSandboxes("node-8", silent, None)
+        executor = FarSandboxes("node-8", silent, None, 2)
 
         def lost() -> Any:
             async def work() -> Any:
@@ -162,7 +169,7 @@ def test_who_asks_no_more_has_the_code_killed(tmp_path: Path) -> None:
     with machine(tmp_path / "far") as (far, key):
 
         async def asked() -> None:
-            executor = FarSandboxes("node", far.base_url, key)
+            executor = FarSandboxes("node", far.base_url, key, 2)
             job = Code("monty", ENDLESS, {}, Limits(time_s=60.0))
             asking = asyncio.create_task(executor.run(job))
             while not running():  # noqa: ASYNC110 - it tells nobody
@@ -193,7 +200,8 @@ def test_only_the_key_that_was_made_for_it_runs_code(tmp_path: Path) -> None:
 
         assert post(body, "none").status_code == 401
         assert post(body, boss).json()["error"]["code"] == "code_not_allowed"
-        for wrong in (b"", b"\xc1", encode({"code": "1"}), b'{"code": "1"}'):
+        deep = body.replace(b"\x80", b"\x81\xa1x" + DEEP, 1)  # in place of no inputs
+        for wrong in (b"", b"\xc1", encode({"code": "1"}), b'{"code": "1"}', deep):
             assert post(wrong, key).status_code == 400
         assert post(body, key).status_code == 200
     with gateway_of(tmp_path / "open") as gateway:  # without keys, too
@@ -224,12 +232,14 @@ def test_a_machine_that_runs_no_code_does_not_join(tmp_path: Path) -> None:
         (200, encode(Ended(0, encode(CodeResult(ok=True, cpu_s=-1.0)))), "seconds and bytes"),
         (200, encode(Ended(0, encode(CodeResult(ok=True, cpu_s=float("inf"))))), "seconds"),
         (200, encode(Ended(0, encode([1]))), "told nonsense"),
+        (200, encode(Ended(0, b"\x82\xa2ok\xc3\xa5value" + DEEP)), "told nonsense"),
+        (200, encode(Failed(0, "EngineError", "gone", flags=("args",))), "gone"),
         (500, b"{}", "HTTP 500"),
     ],
 )
 def test_what_a_machine_tells_is_looked_at(status: int, body: bytes, text: str) -> None:
     async def asked(address: str) -> None:
-        executor = FarSandboxes("node", address, None)
+        executor = FarSandboxes("node", address, None, 2)
         with pytest.raises(EngineError, match=text):
             await executor.run(Code("monty", "1", {}, Limits()))
         await executor.close()
@@ -238,9 +248,28 @@ def test_what_a_machine_tells_is_looked_at(status: int, body: bytes, text: str) 
         asyncio.run(asked(address))
 
 
+def test_core_seconds_are_no_more_than_there_were() -> None:
+    async def asked(address: str) -> Any:
+        executor = FarSandboxes("node", address, None, 2)
+        begin_s = time.monotonic()
+        try:
+            done = await executor.run(Code("monty", "1", {}, Limits()))
+            return done.cpu_s, done.result.cpu_s, time.monotonic() - begin_s
+        except EngineError as error:
+            return error.cpu_s, error.cpu_s, time.monotonic() - begin_s
+        finally:
+            await executor.close()
+
+    well = Ended(0, encode(CodeResult(ok=True, cpu_s=1e9)))
+    for event in (well, Failed(0, "EngineError", "gone", cpu_s=1e9)):
+        with answering(200, encode(event)) as address:
+            told_s, kept_s, most_s = asyncio.run(asked(address))
+        assert 0 < told_s == kept_s <= 2 * most_s
+
+
 def test_what_cannot_be_sent_is_for_other_pools() -> None:
     async def asked() -> None:
-        executor = FarSandboxes("node", "http://127.0.0.1:1/v1", None)
+        executor = FarSandboxes("node", "http://127.0.0.1:1/v1", None, 2)
         large = Code("monty", "1", {"x": "y" * (17 * 2**20)}, Limits())
         with pytest.raises(LostError, match="of 16 MiB"):
             await executor.run(large)
@@ -279,7 +308,7 @@ def answering(status: int, body: bytes, wait: threading.Event | None = None) -> 
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/v1"

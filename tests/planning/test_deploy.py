@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import pytest
 import yaml
 
@@ -79,6 +80,28 @@ def test_terraform_keeps_what_is_committed(machines):
     (template,) = module["resource"]["aws_launch_template"].values()
     assert template["instance_type"] == "m9g.48xlarge"
     assert module["provider"]["aws"] == [{"alias": "us_east_1", "region": "us-east-1"}]
+
+
+def test_terraform_obeys_nothing_that_a_name_holds(machines):
+    evil = '${file("/etc/passwd")}%{ if true }"]'
+    for vendor in ("aws", "gcp"):
+        one = msgspec.structs.replace(machines[0], offer=f"{vendor}/t{evil}", region=f"r{evil}")
+        text = terraform.write([one], [])
+        module = json.loads(text)
+        found = strings(module["resource"]) + strings(module["provider"])
+        known = re.compile(r"\$\{(var\.|aws_|google_|contains\()")
+        for value in found:
+            rest = value.replace("$${", "").replace("%%{", "")
+            assert "%{" not in rest
+            assert rest.count("${") == len(known.findall(rest))
+        assert any('["t$${file(\\"/etc' in value for value in found)
+
+
+def strings(value) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for one in inner for text in strings(one)]
 
 
 def test_what_a_tool_cannot_rent_is_refused(tmp_path):

@@ -171,6 +171,30 @@ def test_what_no_command_serves_is_told(tmp_path: Path, capsys) -> None:
     assert "no command serves any of it" in capsys.readouterr().err
 
 
+def test_no_name_is_obeyed_by_the_shell(tmp_path: Path) -> None:
+    for evil in ("$(touch pwned)", "$name; touch pwned", "`touch pwned`", "$HOME", "a'\"$(id)"):
+        pool = msgspec.structs.replace(POOLS[1], model=evil, region=evil)
+        path = exported(tmp_path, "skypilot", msgspec.structs.replace(PLACED, pools=[pool]))
+        *starts, (_, join) = commands(yaml.safe_load(path.read_text())["run"])
+        assert {s["name"] for _, s in starts} == {join["model"]} == {evil}
+        assert join["region"] == evil
+        run = yaml.safe_load(path.read_text())["run"].splitlines()
+        line = next(line for line in run if line.startswith("exec "))
+        echoed = ["bash", "-c", f"printf '%s\\n' {line.removeprefix('exec ')}"]
+        words = subprocess.run(echoed, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert words.stdout.split("\n").count(evil) == 2
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_count_that_the_machine_has_not_is_told(tmp_path: Path, capsys) -> None:
+    pools = [msgspec.structs.replace(POOLS[1], name=f"of-{n}", count=n) for n in (0, 5, 4)]
+    exported(tmp_path, "skypilot", msgspec.structs.replace(PLACED, pools=pools))
+    told = capsys.readouterr().err
+    for count in (0, 5):
+        assert f"count of of-{count}: {count}, where aws/g6.12xlarge has 4; give 1 to 4" in told
+    assert "left out: of-4" not in told
+
+
 def test_terraform_buys_nothing_unless_told(tmp_path: Path) -> None:
     text = exported(tmp_path, "terraform").read_text()
     module = json.loads(text)

@@ -21,6 +21,22 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("smollm2-135m-instruct", "smollm2-135m-instruct"),
+        ("https://192.0.2.1/a/" + "b" * 300 + "/Some%20Model-Q4.gguf?download=1", "some model-q4"),
+        ("/models/Mine.gguf", "mine"),
+    ],
+)
+def test_a_model_is_served_by_a_short_name(home: Path, given: str, name: str) -> None:
+    assert models.served_name(given) == name
+    asset = models.list_models()[0]
+    assert models.served_name(asset.path) == asset.name
+    with pytest.raises(InputError, match=r"does not end in \.gguf"):
+        models.served_name("https://192.0.2.1/page")
+
+
 @pytest.fixture
 def site() -> Iterator[str]:
     """A web site on loopback with a whole file, a cut one and a missing one."""

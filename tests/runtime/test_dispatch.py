@@ -337,6 +337,40 @@ def test_each_attempt_is_priced_by_its_own_pool(tmp_path: Path) -> None:
     assert 0.002 < record.cost_usd < 5.0  # not 0.2 s at 100 dollars
 
 
+def test_core_seconds_of_an_attempt_are_its_own_and_a_price_that_fails_keeps_no_slot(
+    tmp_path: Path,
+) -> None:
+    """An engine in this process tells its core-seconds when it fails; the next one knows none."""
+    home, away = pool("home", usd_per_s=100.0), pool("away", "aws/x", 0.01)
+    priced: list[float | None] = []
+
+    def price(cpu_s: float | None, _service_s: float) -> tuple[float, None]:
+        priced.append(cpu_s)
+        return 1.0 if len(priced) < 3 else 1 / 0, None
+
+    home.price = away.price = price
+
+    async def work(of: RunningPool, usage: Usage) -> str:
+        if of is away:
+            usage.cpu_s = 0.25
+            raise EngineError("gone")
+        return "yes"
+
+    async def main() -> None:
+        journal = SqliteJournal(tmp_path)
+        runner = StepRunner(journal, Dispatcher([home, away]), time.monotonic)
+        await runner.run(Scope(task()), CALL, work, str)
+        with pytest.raises(ZeroDivisionError):
+            await runner.run(Scope(task(only=frozenset(["home"]))), CALL, work, str)
+        (record,) = [step for step in journal.steps() if step.outcome == "ok"]
+        assert (record.cpu_s, record.cost_usd) == (0.25, 2.0)
+        journal.close()
+
+    asyncio.run(main())
+    assert priced == [0.25, None, None]
+    assert [p.gates["engine"].running for p in (home, away)] == [0, 0]
+
+
 def test_what_no_pool_may_take_is_a_step_that_failed(tmp_path: Path) -> None:
     away = here_and_there()[1]
 

@@ -35,7 +35,7 @@ async def ran(request: Request) -> Response:
         raise ApiError(503, "this machine is leaving", code="draining", retry_after_s=5)
     try:
         message = _decode(await bytes_of(request.receive))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, f"this is no code to run: {error}") from error
     events: list[Event] = []
 

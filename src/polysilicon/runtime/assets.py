@@ -121,11 +121,11 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     return target
 
 
-def fetch_url(url: str, sha256: str | None, progress: Progress | None = None) -> Path:
-    """Download a GGUF file from `url` into the cache and return its path.
+def url_filename(url: str) -> str:
+    """Return the name of the GGUF file at `url`.
 
     Raises:
-        InputError: the URL cannot be had, or the checksum is wrong.
+        InputError: it is none.
     """
     try:
         filename = Path(httpx.URL(url).path).name
@@ -133,6 +133,16 @@ def fetch_url(url: str, sha256: str | None, progress: Progress | None = None) ->
         raise InputError(f"not a URL: {error}", where=url) from error
     if not filename.endswith(".gguf"):
         raise InputError("the URL does not end in .gguf", where=url)
+    return filename
+
+
+def fetch_url(url: str, sha256: str | None, progress: Progress | None = None) -> Path:
+    """Download a GGUF file from `url` into the cache and return its path.
+
+    Raises:
+        InputError: the URL cannot be had, or the checksum is wrong.
+    """
+    filename = url_filename(url)
     # Equal file names of different places must not be taken for each other.
     place = hashlib.sha256(url.encode()).hexdigest()[:8]
     target = cache_folder() / "models" / place / filename

@@ -264,6 +264,7 @@ class Attempts:
         task, call, usage = job.task, job.call, job.usage
         pool, gate = choice.pool, choice.pool.gates[call.resource]
         begin_s, cpu_before_s = self._clock(), usage.cpu_s
+        usage.cpu_s = None  # of this attempt, which may tell none
         tells = beaten = False  # whether its seconds tell how fast the pool is
         task.running.append(call.name)
         try:
@@ -281,15 +282,18 @@ class Attempts:
         finally:
             task.running.remove(call.name)
             served_s = self._clock() - begin_s
-            cpu_s = None if usage.cpu_s is None else usage.cpu_s - (cpu_before_s or 0.0)
-            cost_usd, energy_j = pool.price(cpu_s, served_s)
-            usage.cost_usd = _sum(usage.cost_usd, cost_usd)
-            usage.energy_j = _sum(usage.energy_j, energy_j)
-            self.dispatcher.settle(choice, cost_usd)
-            # One that lost took longer than this: that tells something where it is long.
-            tells = tells or (beaten and served_s > gate.service_s(call.name))
-            kept_for = None if beaten else task
-            gate.leave(served_s if tells else None, call.name, kept_for, call.width)
+            cpu_s, usage.cpu_s = usage.cpu_s, _sum(cpu_before_s, usage.cpu_s)
+            cost_usd = None
+            try:
+                cost_usd, energy_j = pool.price(cpu_s, served_s)
+                usage.cost_usd = _sum(usage.cost_usd, cost_usd)
+                usage.energy_j = _sum(usage.energy_j, energy_j)
+            finally:
+                self.dispatcher.settle(choice, cost_usd)
+                # One that lost took longer than this: that tells something where it is long.
+                tells = tells or (beaten and served_s > gate.service_s(call.name))
+                kept_for = None if beaten else task
+                gate.leave(served_s if tells else None, call.name, kept_for, call.width)
 
     async def _watched(self, job: _Job, pool: RunningPool) -> Any:
         """Do the work, and note what that tells of the pool's engine.

@@ -106,6 +106,20 @@ def verify(name: str) -> bool:
     return path.exists() and assets.sha256_of(path) == asset.sha256
 
 
+def served_name(given: str) -> str:
+    """Return by which name a model given by name, path or URL is served, without having its file.
+
+    Raises:
+        InputError: it is a URL of no GGUF file.
+    """
+    if given in assets.ASSETS:
+        return given
+    if "://" in given:
+        return Path(assets.url_filename(given)).stem.lower()
+    is_path = given.endswith(".gguf") or "/" in given
+    return model_name(Path(given).expanduser()) if is_path else given.lower()
+
+
 def model_name(path: Path) -> str:
     """Return the name of the model at `path` in step records: the asset's, or the file's."""
     for asset in assets.ASSETS.values():

@@ -80,7 +80,9 @@ class RunningPool:
             )  # fmt: skip
         if cores:
             room = (lambda: self.cores.for_tools) if self.in_process else None
-            self.gates["cpu"] = Gate(cores, front=cores, room=room)
+            # Sandboxes elsewhere are as many as its cores: more would wait within their limit.
+            front = cores if sandboxes is None else 0
+            self.gates["cpu"] = Gate(cores, front=front, room=room)
             if self.in_process:
                 self.gates["engine"].busy = self.cores.computes
                 self.cores.freed = self.gates["cpu"].admit

@@ -94,6 +94,12 @@ def test_core_seconds_of_what_failed_and_foreign_errors() -> None:
     assert isinstance(error_of(failed(1, KeyError("k"))), ToolError)
 
 
+def test_flags_that_nobody_knows_are_passed_over() -> None:
+    back = error_of(Failed(1, "EngineError", "gone", flags=("down", "args", "self")))
+    assert isinstance(back, EngineError)
+    assert (back.down, back.broke) == (True, False)
+
+
 def test_what_is_no_event_is_refused() -> None:
     good = [Ended(1, b"\xc0", cpu_s=0.5, took_s=0.1, held_s=0.2), Token(2, "é")]
     assert decode_events(encode(good)) == good

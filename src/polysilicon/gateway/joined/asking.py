@@ -27,7 +27,7 @@ from polysilicon.gateway.joined.joiner import Place, pool_name, shown_address, t
 from polysilicon.gateway.joined.types import JoinRequest, Name, Work
 from polysilicon.gateway.listening import listening
 from polysilicon.gateway.settings import Settings, is_loopback
-from polysilicon.runtime.models import DEFAULT_MODEL
+from polysilicon.runtime.models import DEFAULT_MODEL, served_name
 
 Tell = Callable[[str], None]
 
@@ -131,11 +131,18 @@ async def ask(wanted: Wanted, tell: Tell) -> Asked:
         id=secrets.token_hex(16), endpoint=url(address, wanted.port),
         concurrency=wanted.concurrency, region=wanted.region, strict=wanted.strict,
         hardware=known.hardware, **known.priced,
-        **served_by(wanted, address, wanted.model, ("monty",)),
+        **served_by(wanted, address, _model(wanted), ("monty",)),
     )  # fmt: skip
     await try_out(place, request)
     return Asked(wanted=wanted, machine=machine, known=known, place=place, address=address,
                  request=request)  # fmt: skip
+
+
+def _model(wanted: Wanted) -> str | None:
+    """Return the model as its engine will call it; that of another's engine is as it is given."""
+    if wanted.model is None or wanted.endpoints:
+        return wanted.model
+    return served_name(wanted.model)
 
 
 def _name(given: str | None) -> str:

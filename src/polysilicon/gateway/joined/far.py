@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextlib import closing
 
 import msgspec
@@ -37,10 +38,11 @@ class FarSandboxes:
         name: of the pool.
         endpoint: base URL of the machine, with `/v1`.
         key: that it asks for.
+        cores: of the machine; no step is taken to have used more of them than its time had.
     """
 
-    def __init__(self, name: str, endpoint: str, key: str | None) -> None:
-        self._name = name
+    def __init__(self, name: str, endpoint: str, key: str | None, cores: int) -> None:
+        self._name, self._cores = name, cores
         self._forwarder = Forwarder(endpoint, key)
         self._lost = asyncio.Event()
 
@@ -74,6 +76,7 @@ class FarSandboxes:
 
     async def _asked(self, body: bytes, limit_s: float) -> Done:
         """Ask the machine, and return what it tells."""
+        begin_s = time.monotonic()
         try:
             async with asyncio.timeout(limit_s):
                 status, data = await self._answer(body)
@@ -86,14 +89,14 @@ class FarSandboxes:
         if status != 200:
             what = f"pool {self._name!r} answered HTTP {status} when asked to run code"
             raise EngineError(what, down=status in _AGAIN)
-        return self._done(data)
+        return self._done(data, (time.monotonic() - begin_s) * self._cores)
 
     async def _answer(self, body: bytes) -> tuple[int, bytes]:
         with closing(await self._forwarder.post("code", body, BYTES)) as answer:
             return answer.status, await answer.whole(_MOST_BYTES)
 
-    def _done(self, data: bytes) -> Done:
-        """Return what a machine tells.
+    def _done(self, data: bytes, most_s: float) -> Done:
+        """Return what a machine tells; core-seconds are not more than `most_s`.
 
         Raises:
             EngineError: it is nothing that could be.
@@ -108,11 +111,13 @@ class FarSandboxes:
                 told += [result.startup_s, result.memory_bytes]
             if not all(0 <= number < math.inf for number in told if number is not None):
                 raise msgspec.ValidationError("its seconds and bytes are none")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise EngineError(f"pool {self._name!r} told nonsense of its code: {error}") from error
         if isinstance(event, Failed):
-            raise error_of(event)
+            cpu_s = None if event.cpu_s is None else min(event.cpu_s, most_s)
+            raise error_of(msgspec.structs.replace(event, cpu_s=cpu_s))
         assert result is not None
+        result = msgspec.structs.replace(result, cpu_s=min(result.cpu_s, most_s))
         return Done(
             result, result.cpu_s, startup_s=result.startup_s, memory_bytes=result.memory_bytes
         )

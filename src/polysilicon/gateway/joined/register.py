@@ -283,12 +283,12 @@ def _opened(pool: Pool, request: JoinRequest) -> RunningPool:
     cores = min(request.hardware.cores, MOST_CORES) if request.sandboxes else 0
 
     def price(cpu_s: float | None, service_s: float) -> tuple[float | None, float | None]:
-        share = service_s / pool.concurrency if cpu_s is None else cpu_s / cores
+        share = service_s / pool.concurrency if cpu_s is None or not cores else cpu_s / cores
         return usd_per_s * share, None
 
     if not request.sandboxes:
         return RunningPool(pool, engine, 0, price, usd_per_s)
-    far = FarSandboxes(pool.name, request.endpoint, request.key)
+    far = FarSandboxes(pool.name, request.endpoint, request.key, cores)
     return RunningPool(pool, engine, cores, price, usd_per_s, executor=far,
                        sandboxes=frozenset(request.sandboxes))  # fmt: skip
 

@@ -159,7 +159,8 @@ async def _served(
     """Serve what this machine has behind a new key, and give port, key and model."""
     keys, fleet = own / "keys.toml", own / "fleet.toml"
     keys.unlink(missing_ok=True)
-    key = add_key(keys, "gateway", code=True)  # of this process, for that gateway alone
+    # Of this process, for that gateway alone.
+    key = add_key(keys, "gateway", code=wanted.serves != "models")
     write_fleet(_fleet(wanted, name), fleet)
     log_to_stderr()
     settings = Settings(folder=folder, fleet=fleet, host=wanted.listen, port=wanted.port, keys=keys)

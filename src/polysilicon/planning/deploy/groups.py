@@ -38,6 +38,16 @@ def bounds(one: Machines) -> tuple[int, int]:
     return least, max(math.ceil(one.committed + 2 * beside - 1e-6), least, 1)
 
 
+def literal(text: str) -> str:
+    """Return a text as it stands in a template of Terraform, where it is none itself."""
+    return text.replace("${", "$${").replace("%{", "%%{")
+
+
+def quoted(text: str) -> str:
+    """Return a text, literal already, as a string within an expression of Terraform."""
+    return msgspec.json.encode(text).decode()
+
+
 def alias(region: str) -> str:
     """Return a name of the provider in a region."""
     return region.replace("-", "_")

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from polysilicon.planning.deploy import terraform_aws, terraform_google
-from polysilicon.planning.deploy.groups import apart
+from polysilicon.planning.deploy.groups import apart, literal
 from polysilicon.planning.deploy.machines import Machines, of_vendors
 
 _PARTS = {"aws": terraform_aws.part, "gcp": terraform_google.part}
@@ -28,6 +28,10 @@ def write(each: Sequence[Machines], notes: Sequence[str]) -> str:
         InputError: nothing of these clouds.
     """
     mine, left_out = of_vendors(each, list(_PARTS), "this module")
+    mine = [
+        msgspec.structs.replace(one, offer=literal(one.offer), region=literal(one.region))
+        for one in mine
+    ]
     module: dict[str, Any] = {
         "//": [*notes, *left_out],
         "terraform": {"required_providers": {}},

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from polysilicon.planning.deploy.groups import alias, bounds, label
+from polysilicon.planning.deploy.groups import alias, bounds, label, quoted
 from polysilicon.planning.deploy.machines import Machines
 
 _PROMISES: dict[str, Any] = {
@@ -54,7 +54,7 @@ def _template(one: Machines) -> dict[str, Any]:
         "provider": f"aws.{alias(one.region)}",
         "name_prefix": f"{label(one)}-",
         "instance_type": one.type,
-        "image_id": f'${{var.image_id["{one.type}"]}}',
+        "image_id": f"${{var.image_id[{quoted(one.type)}]}}",
     }
     if one.spot is not None:
         found["instance_market_options"] = [{"market_type": "spot"}]
@@ -69,7 +69,7 @@ def _group(one: Machines) -> dict[str, Any]:
         "name_prefix": f"{label(one)}-",
         "min_size": least,
         "max_size": most,
-        "vpc_zone_identifier": f'${{var.subnet_ids["{one.region}"]}}',
+        "vpc_zone_identifier": f"${{var.subnet_ids[{quoted(one.region)}]}}",
         "launch_template": [
             {"id": f"${{aws_launch_template.{label(one)}.id}}", "version": "$Latest"}
         ],

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from polysilicon.planning.deploy.groups import bounds, label
+from polysilicon.planning.deploy.groups import bounds, label, quoted
 from polysilicon.planning.deploy.machines import Machines
 
 _GIB = 2**30
@@ -54,8 +54,8 @@ def _template(one: Machines) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name_prefix": f"{label(one)[:36].rstrip('-')}-",
         "machine_type": one.type,
-        "disk": [{"source_image": f'${{var.google_images["{one.type}"]}}', "boot": True}],
-        "network_interface": [{"subnetwork": f'${{var.google_subnets["{one.region}"]}}'}],
+        "disk": [{"source_image": f"${{var.google_images[{quoted(one.type)}]}}", "boot": True}],
+        "network_interface": [{"subnetwork": f"${{var.google_subnets[{quoted(one.region)}]}}"}],
         "lifecycle": [{"create_before_destroy": True}],
     }
     if one.spot is not None:

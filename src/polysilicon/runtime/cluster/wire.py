@@ -263,7 +263,8 @@ def error_of(event: Failed) -> Exception:
         return InputError(event.text)
     error: StepError
     if event.kind == "EngineError":
-        error = EngineError(event.text, **dict.fromkeys(event.flags, True))
+        flags = (name for name in event.flags if name in _FLAGS)
+        error = EngineError(event.text, **dict.fromkeys(flags, True))
     else:
         error = _KINDS.get(event.kind, ToolError)(event.text)
     error.cpu_s = event.cpu_s

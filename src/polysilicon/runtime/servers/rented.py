@@ -26,6 +26,7 @@ _VISIBLE = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES"}
 
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - a machine that joins asks for its key always
 _NAME = 'name="sky-$(hostname | tr A-Z a-z)-$SKYPILOT_NODE_RANK"\n'
+_VARIABLES = ("$name", "$POLYSILICON_GATEWAY", f"${MODEL}")
 _NO_TOOLS = "functions of tools run where the gateway is"
 
 
@@ -72,8 +73,8 @@ def _joined(join: Sequence[str]) -> str:
 
 
 def _line(words: Sequence[str]) -> str:
-    """Return a command on a line; words that begin with a dollar are variables."""
-    return " ".join(f'"{w}"' if w.startswith("$") else shlex.quote(w) for w in words)
+    """Return a command on a line, all of it quoted but the variables of this script."""
+    return " ".join(f'"{w}"' if w in _VARIABLES else shlex.quote(w) for w in words)
 
 
 def _on_cpus(served: Served | None, join: list[str]) -> Script:
@@ -97,6 +98,9 @@ def _by_recipe(
     """Return what machines with accelerators run: a server for each copy, and one that joins."""
     there = (one.known.accelerators if one.known is not None else None) or 1
     count = there if served is None or served.count is None else served.count
+    if served is not None and not 1 <= count <= there:
+        where, mend = f"count of {served.pool}", f"give 1 to {there}"
+        raise InputError(f"{count}, where {one.offer} has {there}", where=where, mend=mend)
     copies = max(there // count, 1)
     if copies > 1 and recipe.family not in _VISIBLE:
         what = f"{copies} copies of a model on a machine with {chip.name}: `pool start` starts one"
