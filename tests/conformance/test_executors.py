@@ -255,7 +255,7 @@ def test_sandboxes_of_a_machine_that_joined(tmp_path: Path) -> None:
     with serving(tmp_path, fleet=fleet, keys=tmp_path / "keys.toml") as served:
 
         async def scenario() -> None:
-            executor = FarSandboxes("node", served.base_url, key)
+            executor = FarSandboxes("node", served.base_url, key, 2)
             await runs_code(executor)
             await executor.close()
 

@@ -110,7 +110,7 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
         kept: dict[str, object] = {}
 
         async def task(number: int) -> None:
-            for n in range(150):
+            for n in range(40):
                 await journal.end_step(a_step(f"{number}-{n}"), b"r")
                 await asyncio.sleep(0.005)
 
@@ -125,8 +125,8 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
             server.kill()
             server.start()
             work.join(0.3)
-        assert len(kept) == 8 * 150
-        assert len(journal.ended(0, 10_000)) == 8 * 150
+        assert len(kept) == 8 * 40
+        assert len(journal.ended(0, 10_000)) == 8 * 40
         journal.close()
 
 
