@@ -282,7 +282,7 @@ def test_workers_import_before_they_are_called() -> None:
     async def main() -> list[bool]:
         workers = Workers(1, modules=("wave", "no_module_of_that_name"))
         try:
-            found = [await workers.call(imported, (n,), {}, 60.0) for n in ("wave", "colorsys")]
+            found = [await workers.call(imported, (n,), {}, 60.0) for n in ("wave", "tabnanny")]
             return [msgspec.msgpack.decode(one.data) for one in found]
         finally:
             await workers.close()
