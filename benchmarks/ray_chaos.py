@@ -41,7 +41,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import namespaces
-from chaos_engine import MODEL, Engine
+from chaos_engine import Engine, pool_of
 from executor_jobs import marks
 from polysilicon import Agent
 from polysilicon.runtime.loader import load_agent, sample_inputs
@@ -73,16 +73,6 @@ _POOL = (
     '[[pool]]\nname = "box"\noffer = "{offer}"\nunits = {units}\nserves = ["tool:*", "embed:*"]\n'
 )
 _PRICE = "price = { usd_per_hour = 1.0 }\n"
-_ENGINE = """
-[[pool]]
-name = "engine"
-offer = "elsewhere/engine"
-serves = ["llm:*"]
-engine = "openai"
-endpoint = "{address}"
-model = "{model}"
-concurrency = 4
-"""
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,7 +269,7 @@ def fleet(root: Path, engine: str | None = None, *, local: bool = False) -> str:
     text = _POOL.format(offer="local" if local else OFFER, units=1 if local else NODES)
     text += "" if local else _PRICE
     if engine is not None:
-        text += _ENGINE.format(address=engine, model=MODEL) + _PRICE
+        text += pool_of(engine)
     path = root / f"fleet{int(local)}.toml"
     path.write_text(text)
     return str(path)

@@ -15,7 +15,23 @@ from chaos_forks import context
 from scripted_endpoint import Endpoint, Reply
 
 MODEL = "scripted"
+_POOL = """
+[[pool]]
+name = "engine"
+offer = "elsewhere/engine"
+serves = ["llm:*"]
+engine = "openai"
+endpoint = "{address}"
+model = "{model}"
+concurrency = 4
+price = {{ usd_per_hour = 1.0 }}
+"""
 _PROSE = "    return None  # I looked into it. You will hear from us, and your order stands."
+
+
+def pool_of(address: str) -> str:
+    """Return the part of a fleet file that has the engine at an address as a pool."""
+    return _POOL.format(address=address, model=MODEL)
 
 
 def answer(asked: Reply) -> Reply:

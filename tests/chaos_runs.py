@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos_agents import NOTES
-from chaos_engine import MODEL, Engine
+from chaos_engine import Engine, pool_of
 from chaos_forks import context
 from polysilicon.errors import PolysiliconError
 from polysilicon.runtime.journal import Committed
@@ -33,17 +33,6 @@ from polysilicon.workload.run_folder import RunFolder
 from postgres_server import Server
 
 _FLEET = '[[pool]]\nname = "local"\noffer = "local"\nserves = ["tool:*"]\n'
-_ENGINE = """
-[[pool]]
-name = "engine"
-offer = "elsewhere/engine"
-serves = ["llm:*"]
-engine = "openai"
-endpoint = "{address}"
-model = "{model}"
-concurrency = 4
-price = {{ usd_per_hour = 1.0 }}
-"""
 _TASKS = 6
 _BUNDLED_TASKS = 1
 _LIMIT_S = 180.0
@@ -124,7 +113,7 @@ class Trial:
         self._number = 0
         self._ended: list[Committed] = []
         self.run.mkdir(parents=True)
-        told = "" if engine is None else _ENGINE.format(address=engine.address, model=MODEL)
+        told = "" if engine is None else pool_of(engine.address)
         (folder / "fleet.toml").write_text(_FLEET + told)
         (folder / "notes").touch()
         self._context = context()

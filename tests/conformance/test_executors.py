@@ -256,8 +256,12 @@ def test_sandboxes_of_a_machine_that_joined(tmp_path: Path) -> None:
 
         async def scenario() -> None:
             executor = FarSandboxes("node", served.base_url, key, 2)
-            await runs_code(executor)
-            await executor.close()
+            try:
+                await runs_code(executor)
+                seen = value(await executor.run(Code("monty", "6 * 7", {}, Limits())))
+                assert seen["value"] == 42, "the worker is unharmed by what was stopped"
+            finally:
+                await executor.close()
 
         asyncio.run(scenario())
 

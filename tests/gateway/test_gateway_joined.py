@@ -6,7 +6,8 @@ import asyncio
 import json
 import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,24 @@ GRAVITON = Hardware(
     isa_class="arm", cores=8, memory_bytes=31 * GIB,
 )  # fmt: skip
 OFFER = "aws/m9g.2xlarge"
+
+
+class Silent(BaseHTTPRequestHandler):
+    """A gateway that writes no log."""
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+@contextmanager
+def answering(gateway: type[Silent]) -> Iterator[Place]:
+    """Have a gateway answer on loopback, and tell where a machine joins it."""
+    with HTTPServer(("127.0.0.1", 0), gateway) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield Place(gateway=f"http://127.0.0.1:{server.server_port}", pool="n")
+        finally:
+            server.shutdown()
 
 
 @pytest.fixture
@@ -234,7 +253,7 @@ def test_a_gateway_that_starts_again_is_waited_for(far):
     asked: list[str] = []
     statuses = [409, 200, 503, 404, 500, 405, 200, 409]  # a lease that is not over, an ingress, …
 
-    class Gateway(BaseHTTPRequestHandler):
+    class Gateway(Silent):
         def do_PUT(self) -> None:
             asked.append(self.rfile.read(int(self.headers["content-length"])).decode())
             status = statuses[len(asked) - 1]
@@ -255,16 +274,9 @@ def test_a_gateway_that_starts_again_is_waited_for(far):
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
     told = msgspec.convert(request(far), JoinRequest)
-    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
-        threading.Thread(target=server.serve_forever).start()
-        place = Place(gateway=f"http://127.0.0.1:{server.server_port}", pool="n")
-        with pytest.raises(InputError, match="HTTP 409: another has the name"):
-            asyncio.run(stay(place, told, answers.append, asyncio.Event(), beat_s=0.02))
-        server.shutdown()
+    with answering(Gateway) as place, pytest.raises(InputError, match="409: another has the name"):
+        asyncio.run(stay(place, told, answers.append, asyncio.Event(), beat_s=0.02))
     assert len(answers) == 1
     assert set(asked[:8]) == {asked[0]}
     assert asked[8] == "/v1/pools/n?id=" + "a" * 32  # it leaves all the same
@@ -274,7 +286,7 @@ def test_a_name_that_another_machine_keeps_is_told_soon(far):
     """Its time is put off while the one that waits for it looks on; a killed one's runs out."""
     held = [3, 15, 3, 2]
 
-    class Gateway(BaseHTTPRequestHandler):
+    class Gateway(Silent):
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             self.send_response(409)
@@ -282,16 +294,9 @@ def test_a_name_that_another_machine_keeps_is_told_soon(far):
             self.send_header("content-length", "0")
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
     told = msgspec.convert(request(far), JoinRequest)
-    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
-        threading.Thread(target=server.serve_forever).start()
-        place = Place(gateway=f"http://127.0.0.1:{server.server_port}", pool="n")
-        with pytest.raises(InputError, match="HTTP 409"):
-            asyncio.run(try_out(place, told, beat_s=0.02))
-        server.shutdown()
+    with answering(Gateway) as place, pytest.raises(InputError, match="HTTP 409"):
+        asyncio.run(try_out(place, told, beat_s=0.02))
     assert held == [3, 2]
 
 

@@ -270,6 +270,7 @@ def test_an_engine_of_one_slot_serves_all() -> None:
         await gate.enter(waiter(INTERACTIVE))
         gate.leave()
         await asyncio.wait_for(gate.enter(waiter()), 1.0)
+        assert gate.running == 1
 
     asyncio.run(scenario())
 

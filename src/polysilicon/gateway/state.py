@@ -391,11 +391,9 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
 
 def caller_of(connection: HTTPConnection) -> Caller:
     """Return who makes a request."""
-    caller: Caller = connection.scope["polysilicon.caller"]
-    return caller
+    return cast("Caller", connection.scope["polysilicon.caller"])
 
 
 def maybe_caller_of(connection: HTTPConnection) -> Caller | None:
     """Return who makes a request; None where the route is to ask for a key."""
-    caller: Caller | None = connection.scope["polysilicon.caller"]
-    return caller
+    return cast("Caller | None", connection.scope["polysilicon.caller"])
