@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from polysilicon.gateway.errors import NOTES, ApiError, log, of_error
 from polysilicon.gateway.outside import Asked
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.engines.forward import Answer
+from polysilicon.runtime.engines.native.slots import Slot, Slots
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.types import MAX_RESULT_BYTES
 
@@ -83,7 +84,12 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
         assert pool.engine is not None
         body, emulated = await _for_pool(job, pool, placed)
         async with job.gateway.forwarder(pool.engine) as forwarder:
-            with closing(await forwarder.post(job.path, body)) as answer:
+            with (
+                _slot(job, pool) as slot,
+                closing(
+                    await forwarder.post(job.path, bodies.at_slot(body, slot.number))
+                ) as answer,
+            ):
                 if answer.status != 200:
                     raise await refusal(answer)
                 if job.streams and not emulated:
@@ -104,6 +110,15 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
             job.wanted = await grammars.beforehand(job.body, pools)
 
     return await run(job.gateway, job.asked, work, prepare)
+
+
+def _slot(job: Job, pool: RunningPool) -> AbstractContextManager[Slot]:
+    """Hold a sequence of the engine in this process; elsewhere there are none to choose from."""
+    slots: Slots | None = getattr(pool.engine, "slots", None) if pool.in_process else None
+    if slots is None:
+        return nullcontext(Slot(None, ""))
+    prompt = job.fields.get("messages") or job.fields.get("prompt") or b""
+    return slots.taken(bytes(prompt).decode())
 
 
 async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]:

@@ -195,12 +195,16 @@ class EngineBench:
     async def _decode(self, prompts: Sequence[Sequence[str]], count: int) -> DecodePoint | None:
         """Time iterations of some of the prompts together; None where answers were too short.
 
-        Which of them is drawn anew each time: sequences in neighbouring slots are computed
-        together, others one after the other, and a run has them anywhere.
+        They are neighbours, as those of a run are (`native/slots.py`): each finds its own slot
+        again, and slots that follow each other are computed in one pass.
         """
-        replies = await self._repeat(
-            lambda: ask_all(self._engine, self._rng.sample(prompts, count), self._extent.output)
-        )
+
+        async def some() -> list[Reply]:
+            first = self._rng.randrange(len(prompts) - count + 1)
+            asked = prompts[first : first + count]
+            return await ask_all(self._engine, asked, self._extent.output)
+
+        replies = await self._repeat(some)
         seconds = [s for s in map(iteration_seconds, replies) if s is not None]
         if not seconds:
             return None

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from polysilicon.runtime.engines.native.slots import Slots
 from polysilicon.runtime.types import Engine
 
 _READ_BYTES = 64 * 2**10
@@ -20,6 +21,7 @@ class Relay:
     def __init__(self, host: str, port: int, path: str) -> None:
         self._host, self._port, self._path = host, port, path
         self._server: asyncio.Server | None = None
+        self._slots: Slots | None = None
         self.address = ""
 
     @classmethod
@@ -37,12 +39,15 @@ class Relay:
             return cls("", 0, "")
         parts = urlsplit(address)
         relay = cls(parts.hostname or "127.0.0.1", parts.port or 80, parts.path)
+        relay._slots = getattr(engine, "slots", None)
         relay._server = await asyncio.start_server(relay._serve, node, 0)
         port = relay._server.sockets[0].getsockname()[1]
         relay.address = f"http://{node}:{port}{parts.path}"
         return relay
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._slots is not None:
+            self._slots.leave()  # what comes this way is of other machines, which know of none
         try:
             there = await asyncio.open_connection(self._host, self._port)
         except OSError:

@@ -22,12 +22,13 @@ import msgspec
 import xllamacpp
 
 from polysilicon.errors import EngineError, InputError
-from polysilicon.runtime.engines.native.call import Asked, Call
+from polysilicon.runtime.engines.native.call import Asked, Call, Served
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.grammars import fault_of
 from polysilicon.runtime.engines.native.library import use
 from polysilicon.runtime.engines.native.memory import check_slots, free_bytes, has_states
 from polysilicon.runtime.engines.native.opening import opening, takes_openings
+from polysilicon.runtime.engines.native.slots import Slots
 from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
@@ -57,6 +58,9 @@ class LlamaCpp:
         InputError: the file is missing, broken, cannot be loaded, or memory has no room for as many
             slots.
         EngineError: the kernels of `setup` cannot be used.
+
+    Attributes:
+        slots: which of its sequences are busy; for whoever asks by the endpoint at `address`.
     """
 
     name = "llama.cpp"
@@ -81,9 +85,10 @@ class LlamaCpp:
         self._opens, self._resumes = takes_openings(self._path), not has_states(self._path)
         self._key = secrets.token_hex(16)
         self._server = self._start(embedding=False)
+        self.slots = Slots(concurrency)
         self._embedder: Any = None
         self._embedder_lock = threading.Lock()
-        self._adapted: OrderedDict[_AdapterKey, Any] = OrderedDict()
+        self._adapted: OrderedDict[_AdapterKey, Served] = OrderedDict()
         self._adapted_lock = threading.Lock()
         self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="llama")
 
@@ -143,9 +148,9 @@ class LlamaCpp:
         """Answer `request`; see `Engine.chat`."""
         loop = asyncio.get_running_loop()
         stop = threading.Event()
-        server = partial(self._with, request.adapter)
+        served = partial(self._with, request.adapter)
         asked = _asked(request, self.model, opens=self._opens, resumes=self._resumes)
-        call = Call(server, asked, stop, on_token, loop)
+        call = Call(served, asked, stop, on_token, loop)
         future = loop.run_in_executor(self._workers, call.run)
         try:
             await asyncio.shield(future)
@@ -154,7 +159,7 @@ class LlamaCpp:
             raise
         return call.result(request.schema is not None)
 
-    def _with(self, adapter: str | None) -> Any:
+    def _with(self, adapter: str | None) -> Served:
         """Return the server that adds an adapter, which is started at its first use.
 
         A few are kept, the last used ones; requests under way keep theirs until they end. Kernels
@@ -164,20 +169,21 @@ class LlamaCpp:
             EngineError: the adapter cannot be loaded.
         """
         if adapter is None:
-            return self._server
+            return Served(self._server, self.slots)
         key = _adapter_key(adapter)
         with self._adapted_lock:
-            server = self._adapted.pop(key, None)
-            if server is None:
+            served = self._adapted.pop(key, None)
+            if served is None:
                 try:
                     check_gguf(Path(adapter))
                     server = self._start(embedding=False, adapter=adapter)
                 except InputError as error:
                     raise _no_adapter(adapter) from error
-            self._adapted[key] = server
+                served = Served(server, Slots(self.concurrency))
+            self._adapted[key] = served
             while len(self._adapted) > _ADAPTERS:
                 self._adapted.popitem(last=False)
-            return server
+            return served
 
     async def embed(self, texts: Sequence[str]) -> EmbedResult:
         """Return the mean of the last hidden states of each text; see `Engine.embed`."""

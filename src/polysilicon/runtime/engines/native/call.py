@@ -6,17 +6,25 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.native.ending import Ending
 from polysilicon.runtime.engines.native.opening import Seam
+from polysilicon.runtime.engines.native.slots import Slot, Slots
 from polysilicon.runtime.types import ChatResult
 
 _NO_ROOM = "exceed_context_size_error"
 """What llama.cpp calls it that a prompt is longer than a slot."""
+
+
+class Served(NamedTuple):
+    """A server of llama.cpp, and which of its sequences are busy."""
+
+    server: Any
+    slots: Slots
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +41,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     opening: str = ""
     grammar: str = ""
     seams: tuple[Seam, ...] = ()
+
+    @property
+    def prompt(self) -> str:
+        """All messages, as one text that tells which prompts begin alike."""
+        return "".join(f"{m['role']}\n{m.get('content')}\n" for m in self.body["messages"])
 
     def after(self, seam: Seam, answer: str, computed: int) -> dict[str, Any]:
         """Return the body that asks how an answer goes on, up to a seam, of `computed` tokens.
@@ -89,13 +102,13 @@ class Call:
 
     def __init__(
         self,
-        server: Callable[[], Any],
+        served: Callable[[], Served],
         asked: Asked,
         stop: threading.Event,
         on_token: Callable[[str], None] | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._server, self._asked, self._stop = server, asked, stop
+        self._served, self._asked, self._stop = served, asked, stop
         self._on_token, self._loop = on_token, loop
         self._pieces: list[str] = []
         self._counts = _Counts()
@@ -113,16 +126,24 @@ class Call:
         if self._asked.grammar:
             self._ending = Ending(self._asked.grammar)
         try:
-            server, body = self._server(), self._asked.body
-            server.handle_chat_completions(body, self._take)
-            while self._seam is not None and not self._stop.is_set():
-                answer = "".join(self._pieces)
-                body = self._asked.after(self._seam, answer, self._earlier.output)
-                self._seam = None
-                server.handle_chat_completions(body, self._take)
+            server, slots = self._served()
+            with slots.taken(self._asked.prompt, self._asked.body["max_tokens"]) as slot:
+                self._ask(server, slot)
+                slot.text += "".join(self._pieces)
         finally:
             if self._ending is not None:
                 self._ending.close()
+
+    def _ask(self, server: Any, slot: Slot) -> None:
+        """Ask, and again from each place on where an answer is to go on."""
+        body = self._asked.body
+        while True:
+            server.handle_chat_completions(slot.told(body), self._take)
+            if self._seam is None or self._stop.is_set():
+                return
+            answer = "".join(self._pieces)
+            body = self._asked.after(self._seam, answer, self._earlier.output)
+            self._seam = None
 
     def _take(self, chunk: Any) -> bool:
         """Take one chunk; True tells llama.cpp to stop."""
