@@ -18,7 +18,8 @@ tests: $(READY)
 	@# Compiled once, beside the checks, and not in each process of the tests.
 	@$(BIN)/python -m compileall -q src tests
 	@$(BIN)/polysilicon simulate examples/agents.jsonl --fleet examples/fleet_cloud.toml --json > /dev/null
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 40
+	@# A thread each for linear algebra: those of one worker would wait for each other, busily.
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 40
 
 # The tests again, telling which lines and branches none of them reaches.
 cover: $(READY)

@@ -11,10 +11,14 @@ from pathlib import Path
 _PATH = "PYTHONPATH"
 
 
-def context() -> ForkServerContext:
-    """Return how they are made; the first call starts the process that they are forked from."""
+def context(*more: str) -> ForkServerContext:
+    """Return how they are made; the first call starts the process that they are forked from.
+
+    Args:
+        more: modules that it loads besides.
+    """
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["chaos_warm", "chaos_runs"])
+    found.set_forkserver_preload(["chaos_warm", "chaos_runs", *more])
     before = os.environ.get(_PATH)
     # It finds modules by nothing else, and passes silently over those that it does not find.
     os.environ[_PATH] = os.pathsep.join(filter(None, (str(Path(__file__).parent), before)))

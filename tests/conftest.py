@@ -14,11 +14,31 @@ from hypothesis import settings
 
 import postgres_server
 import ray_nodes  # noqa: F401 - before Ray, whose settings it makes
+from polysilicon.catalog.machine import detect
+from polysilicon.cost.engine_choice import (
+    ENGINE,
+    EngineChoice,
+    choices_path,
+    cpu_key,
+    engine_version,
+    write_choice,
+)
 from polysilicon.runtime import assets
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
+from polysilicon.runtime.models import DEFAULT_MODEL
 
 # Neither this machine's profile nor the user's catalog may change what tests see.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="polysilicon-tests-")
+
+# The local engine has one thread, as if a search had found that: those of one wait for each other
+# at every operation, and compute meanwhile, while other tests want the cores.
+_ONE_THREAD = EngineChoice(
+    engine_version=engine_version(ENGINE),
+    cpu=cpu_key(detect()),
+    source_bytes=assets.ASSETS[DEFAULT_MODEL].size_bytes,
+    threads=1,
+)
+write_choice(DEFAULT_MODEL, _ONE_THREAD, choices_path())
 
 # The same examples each time, so that a change is judged by itself. New ones are looked for with
 # --hypothesis-profile=default, and what they find becomes an example of its own.
@@ -53,7 +73,7 @@ def local_model() -> Path:
 @pytest.fixture(scope="session")
 def llama(local_model: Path) -> Iterator[LlamaCpp]:
     """One local engine for all tests: loading takes a second."""
-    engine = LlamaCpp(local_model, concurrency=4, context_tokens=1024)
+    engine = LlamaCpp(local_model, concurrency=4, context_tokens=1024, threads=1)
     yield engine
     asyncio.run(engine.close())
 

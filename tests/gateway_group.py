@@ -42,10 +42,20 @@ _numbers = itertools.count()
 
 
 async def effect(label: str, seconds: float, idempotency_key: str) -> str:
-    """Change the world: leave a line that says which gateway did what."""
+    """Change the world: leave a line that says which gateway did what.
+
+    One whose step is held ends when it no longer is; see `Group.hold`.
+    """
     _note(f"{os.environ[_NAME]} {label} {idempotency_key}\n")
     await asyncio.sleep(seconds)
+    held = _held(Path(os.environ[_NOTES]).parent, label.partition(":")[2])
+    while held.exists():  # noqa: ASYNC110 - another process removes it
+        await asyncio.sleep(0.01)
     return label
+
+
+def _held(folder: Path, step: str) -> Path:
+    return folder / f"{step}.held"
 
 
 def _note(line: str) -> None:
@@ -118,7 +128,7 @@ class Member:
         with self._lock:
             try:
                 if self._client is None and self._told.poll(within_s):
-                    self._client = httpx.Client(base_url=self._told.recv(), timeout=5)
+                    self._client = httpx.Client(base_url=self._told.recv(), timeout=60)
             except (OSError, EOFError):  # it was killed before
                 return False
             return self._client is not None
@@ -191,6 +201,17 @@ class Group:
             said = answer.text
             time.sleep(0.05)
         raise AssertionError("there are no gateways")
+
+    def hold(self, step: str) -> Path:
+        """Let no step of a name end until the file returned is removed."""
+        held = _held(self.folder, step)
+        held.touch()
+        return held
+
+    def begun(self, step: str) -> list[str]:
+        """Return the names of the gateways that began a step, in their order."""
+        lines = [line.split() for line in self.notes.read_text().splitlines()]
+        return [name for name, label, _ in lines if label.endswith(f":{step}")]
 
     def journaled(self) -> list[StepRecord]:
         """Return the steps that ended."""

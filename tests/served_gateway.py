@@ -27,7 +27,7 @@ class Served:
     def __init__(self, gateway: Gateway, address: str, loop: asyncio.AbstractEventLoop) -> None:
         self.gateway, self.address, self._loop = gateway, address, loop
         self.base_url = f"{address}/v1"
-        self.client = httpx.Client(base_url=address, timeout=30)
+        self.client = httpx.Client(base_url=address, timeout=60)
 
     def call(self, work: Callable[[], Any]) -> Any:
         """Do something in the gateway's event loop, and return what comes of it."""
@@ -36,7 +36,7 @@ class Served:
             result = work()
             return await result if asyncio.iscoroutine(result) else result
 
-        return asyncio.run_coroutine_threadsafe(done(), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(done(), self._loop).result(60)
 
     def asked_steps(self) -> list[StepRecord]:
         """Return the steps that ended, without those by which the gateway looks after engines."""

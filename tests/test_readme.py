@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from polysilicon.cli import main
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -39,21 +41,41 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("page", "command"), commands())
-def test_a_command_works_when_pasted(page: str, command: str, folder: Path) -> None:
+def test_a_command_works_when_pasted(
+    page: str,
+    command: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     words = shlex.split(command)
     if words[0] == "make":
         plan = subprocess.run([*words, "-n"], cwd=ROOT, capture_output=True, text=True, check=True)
         assert plan.stdout, page
         return
     assert words[0] == "polysilicon", f"{page}: {command}"
-    script = Path(sys.executable).parent / "polysilicon"
     latest = max((folder / "runs").glob("*"), default=None, key=lambda path: path.stat().st_mtime)
     words = [word.replace("RUN", str(latest)) for word in words[1:]]
+    monkeypatch.chdir(folder)
+    code, out, err = in_a_process(words) if words[0] == "run" else here(words, capsys)
+    assert code == 0, f"{page}: {command}\n{err}"
+    assert out.strip(), page
+
+
+def in_a_process(words: list[str]) -> tuple[int, str, str]:
+    """Return exit code and output of a run, which has processes and an engine of its own."""
+    script = Path(sys.executable).parent / "polysilicon"
     done = subprocess.run(
-        [script, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        [script, *words], capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
-    assert done.stdout.strip(), page
+    return done.returncode, done.stdout, done.stderr
+
+
+def here(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Return exit code and output of another command, with what others have loaded."""
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return int(stop.value.code or 0), *capsys.readouterr()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -131,7 +131,7 @@ def test_tasks_go_on_while_a_file_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     went_on = threading.Event()
 
     def slow(path: Path) -> Any:
-        assert went_on.wait(10)
+        assert went_on.wait(60)
         raise InputError("read", where=str(path))
 
     monkeypatch.setattr(problems_file, "read_problems", slow)

@@ -1,4 +1,4 @@
-"""The researcher: its flow, answers scripted, over a real index; and once with the real model."""
+"""The researcher: its flow, answers scripted, over a real index; the demo's test has the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from polysilicon.agents.researcher import AGENT, corpus
 from polysilicon.errors import InputError
 from polysilicon.runtime import search
-from polysilicon.runtime.run import Job, Run, RunOptions
 from polysilicon.runtime.types import ChatResult, Document, Hit
 
 QUESTION = {
@@ -125,18 +124,6 @@ def test_the_expected_module_is_never_shown_to_the_model(library: Path) -> None:
 def test_a_task_without_a_question(library: Path, bad: Any) -> None:
     with pytest.raises(InputError, match="the task has no 'question'"):
         ask(library, bad)
-
-
-def test_a_question_with_the_real_model(local_model: Path, tmp_path: Path) -> None:
-    jobs = [Job(agent=AGENT, given_as="researcher", inputs=[QUESTION])]
-    folder = tmp_path / "run"
-    folder.mkdir()
-    done = asyncio.run(Run(folder, jobs, RunOptions(model=str(local_model))).execute())
-    (task,) = done.tasks()
-    assert task.ok, task.error
-    assert task.output["retrieval_hit"] is True
-    assert set(task.output["citations"]) <= set(task.output["hits"])
-    assert task.quality in (0.0, 1.0)
 
 
 def test_questions_are_many_and_their_answers_are_documented() -> None:

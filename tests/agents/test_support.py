@@ -161,14 +161,14 @@ def test_grade_without_an_expected_outcome() -> None:
     assert AGENT.grade({"expected": {"action": "answer"}}, None) == 0.0
 
 
-def test_two_tickets_with_the_real_model(local_model: Path, tmp_path: Path) -> None:
-    jobs = [Job(agent=AGENT, given_as="support", inputs=[ticket(13), ticket(33)])]
+def test_a_question_with_the_real_model(local_model: Path, tmp_path: Path) -> None:
+    """Where the ticket is about an order, see the demo's test."""
+    jobs = [Job(agent=AGENT, given_as="support", inputs=[ticket(33)])]
     folder = tmp_path / "run"
     folder.mkdir()
     done = asyncio.run(Run(folder, jobs, RunOptions(model=str(local_model))).execute())
-    tasks = done.tasks()
-    assert [task.ok for task in tasks] == [True, True]
-    for task in tasks:
-        assert task.quality in (0.0, 1.0)
-        assert task.output["reply"]
-        assert task.output["action"] in ("refund", "replace", "escalate", "answer")
+    (task,) = done.tasks()
+    assert task.ok, task.error
+    assert task.quality in (0.0, 1.0)
+    assert task.output["reply"]
+    assert task.output["action"] in ("refund", "replace", "escalate", "answer")

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from polysilicon.cli import main
 from polysilicon.cli.demo import TASKS
 from polysilicon.runtime.loader import bundled_names, load_agent, sample_inputs
+from polysilicon.workload.run_folder import RunFolder
 
 SCRIPT = Path(sys.executable).parent / "polysilicon"
 
@@ -58,17 +60,32 @@ def test_the_same_work_elsewhere(demo: dict) -> None:
         assert row["low_s"] <= row["p50_s"] <= row["high_s"]
 
 
+def test_the_agents_answer_with_the_real_model(demo: dict) -> None:
+    tasks = RunFolder(demo["folder"] / demo["run"]).tasks()
+    found = {task.agent: task for task in tasks}
+    assert set(found) == set(TASKS)
+    support, researcher = found["support"], found["researcher"]
+    assert support.quality in (0.0, 1.0)
+    assert support.output["reply"]
+    assert support.output["action"] in ("refund", "replace", "escalate", "answer")
+    assert researcher.output["retrieval_hit"] is True
+    assert set(researcher.output["citations"]) <= set(researcher.output["hits"])
+    assert researcher.quality in (0.0, 1.0)
+
+
 @pytest.mark.parametrize("verb", ["describe", "report"])
-def test_verbs_on_the_run(demo: dict, verb: str) -> None:
+def test_verbs_on_the_run(
+    demo: dict, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(demo["folder"])
     for options in ((), ("--json",)):
-        command = [SCRIPT, verb, demo["run"], *options]
-        done = subprocess.run(
-            command, cwd=demo["folder"], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip()
+        with pytest.raises(SystemExit) as stop:
+            main([verb, demo["run"], *options])
+        out, err = capsys.readouterr()
+        assert not stop.value.code, err
+        assert out.strip()
         if options:
-            assert json.loads(done.stdout)
+            assert json.loads(out)
 
 
 def test_the_report_needs_no_network(demo: dict) -> None:

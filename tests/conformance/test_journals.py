@@ -263,9 +263,9 @@ def test_one_follows_what_another_writes(opened: Open, tmp_path: Path, address: 
 
     async def main() -> tuple[list[Any], list[Any]]:
         writing = asyncio.create_task(write())
-        seen = await asyncio.wait_for(read(0), 20)
+        seen = await asyncio.wait_for(read(0), 60)
         await writing
-        return seen, await asyncio.wait_for(read(seen[3].seq), 20)
+        return seen, await asyncio.wait_for(read(seen[3].seq), 60)
 
     seen, rest = asyncio.run(main())
     assert [c.record.step_id for c in seen] == [f"s{n}" for n in range(6)]

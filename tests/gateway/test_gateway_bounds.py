@@ -108,7 +108,8 @@ def test_bodies_that_are_large_together_are_refused(
     with serving(tmp_path, endpoint_pool("http://127.0.0.1:9/v1")) as served:
 
         def until(status: int) -> httpx.Response:
-            for _ in range(500):
+            soon_s = time.monotonic() + 60
+            while time.monotonic() < soon_s:
                 answer = served.client.post("/v1/chat/completions", content=b" " * 60_000)
                 if answer.status_code == status:
                     return answer

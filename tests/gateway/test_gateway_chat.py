@@ -180,7 +180,7 @@ def test_a_stream_that_breaks_off_says_so(tmp_path: Path) -> None:
 
 
 def test_a_caller_that_leaves_frees_the_engine(tmp_path: Path) -> None:
-    far = Endpoint(lambda _asked: {"content": "word " * 1000, "pause_s": 0.02})
+    far = Endpoint(lambda _asked: {"content": "word " * 10_000, "pause_s": 0.02})
     with far.served(), serving(tmp_path, endpoint_pool(far.address)) as served:
         body = {"model": "scripted", "messages": [{"role": "user", "content": "x"}], "stream": True}
         with (
@@ -190,10 +190,10 @@ def test_a_caller_that_leaves_frees_the_engine(tmp_path: Path) -> None:
             pieces = answer.iter_bytes()
             next(pieces)
             assert far.live == 1
-        begin_s = time.monotonic()
-        while far.live and time.monotonic() < begin_s + 10:
+        soon_s = time.monotonic() + 60  # the whole answer would take more than three times that
+        while far.live:
+            assert time.monotonic() < soon_s
             time.sleep(0.01)
-        assert time.monotonic() - begin_s < 1.0
         step = ended(served)
         assert step.outcome == "cancelled"
         assert step.cost_usd > 0
@@ -202,9 +202,8 @@ def test_a_caller_that_leaves_frees_the_engine(tmp_path: Path) -> None:
 
 
 def ended(served: Served):
-    for _ in range(200):
-        steps = served.call(lambda: list(served.gateway.journal.steps()))
-        if steps:
-            return steps[0]
+    soon_s = time.monotonic() + 60
+    while not (steps := served.call(lambda: list(served.gateway.journal.steps()))):
+        assert time.monotonic() < soon_s
         time.sleep(0.01)
-    raise AssertionError
+    return steps[0]

@@ -49,7 +49,7 @@ def test_outside_pages_cannot_drive_it(tmp_path: Path) -> None:
 def test_trailers_are_no_headers(tmp_path: Path) -> None:
     with serving(tmp_path, endpoint_pool("http://127.0.0.1:1/v1")) as served:
         address = ("127.0.0.1", served.client.base_url.port)
-        with socket.create_connection(address, timeout=10) as link:
+        with socket.create_connection(address, timeout=60) as link:
             link.sendall(b"POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\n"
                          b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
                          b"Idempotency-Key: \r\n\r\n")  # fmt: skip

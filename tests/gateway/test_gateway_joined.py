@@ -189,15 +189,15 @@ def test_a_machine_that_is_not_as_its_offer_is_told_or_refused(tmp_path, far):
 
 
 def test_a_machine_that_says_nothing_is_drained(tmp_path, far, monkeypatch):
-    monkeypatch.setattr(register, "LEASE_S", 0.5)
-    slow = Endpoint(lambda a: {"content": "x", "pause_s": 0 if a["max_tokens"] == 1 else 2.5},
+    monkeypatch.setattr(register, "LEASE_S", 2.0)
+    slow = Endpoint(lambda a: {"content": "x", "pause_s": 0 if a["max_tokens"] == 1 else 5.0},
                     key="its-key")  # fmt: skip
     with slow.served(), serving(tmp_path, fleet=tools_only(tmp_path)) as served:
         put(served, "node", request(slow))
         answers: list[Any] = []
         caller = threading.Thread(target=lambda: answers.append(served.chat(max_tokens=9)))
         caller.start()
-        until_s = time.monotonic() + 20
+        until_s = time.monotonic() + 60
         while names(served) != ["here"]:
             assert time.monotonic() < until_s
             time.sleep(0.05)
@@ -208,7 +208,8 @@ def test_a_machine_that_says_nothing_is_drained(tmp_path, far, monkeypatch):
 
 def test_an_engine_that_is_slow_to_answer_keeps_no_other_waiting(tmp_path, far, monkeypatch):
     monkeypatch.setattr(register, "LEASE_S", 1.0)
-    slow = Endpoint(lambda _: {"content": "x", "pause_s": 2.5}, key="its-key")
+    answers = threading.Event()
+    slow = Endpoint(lambda _: {"content": "x" * answers.wait(60)}, key="its-key")
     with slow.served(), serving(tmp_path, fleet=tools_only(tmp_path)) as served:
         arriving = threading.Thread(target=lambda: put(served, "slow", request(slow)))
         arriving.start()
@@ -217,6 +218,7 @@ def test_an_engine_that_is_slow_to_answer_keeps_no_other_waiting(tmp_path, far, 
             assert put(served, "node", request(far)).status_code == 200
             time.sleep(0.1)
         assert names(served) == ["here", "node"]
+        answers.set()
         arriving.join()
         assert "slow" in names(served)
         assert len(far.requests) == 1

@@ -154,7 +154,7 @@ def test_keys_and_origins_hold_for_it_too(tmp_path: Path) -> None:
 
 async def _with_key(address: str, key: dict[str, str]) -> Any:
     async with (
-        httpx2.AsyncClient(headers=key, timeout=30) as http,
+        httpx2.AsyncClient(headers=key, timeout=60) as http,
         Client(streamable_http_client(address, http_client=http)) as client,
     ):
         told = await client.call_tool("run_code", {"code": "2 + 2"})

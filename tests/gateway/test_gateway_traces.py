@@ -60,12 +60,11 @@ def as_protobuf(*numbers: int, named: bool = True) -> bytes:
 
 
 def soon(told: Callable[[], Any]) -> Any:
-    for _ in range(300):
-        found = told()
-        if found:
-            return found
+    soon_s = time.monotonic() + 60
+    while not (found := told()):
+        assert time.monotonic() < soon_s
         time.sleep(0.05)
-    raise AssertionError
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def test_a_machine_that_goes_leaves_its_steps_to_others(tmp_path: Path) -> None:
             asking.start()
             until(lambda: gateway.gateway.joined[0].gates["cpu"].running == 1)
             time.sleep(0.1)
-        asking.join(30)
+        asking.join(60)
         assert found[0].value == 12_000_000
         (step,) = gateway.asked_steps()
         assert (step.pool, step.outcome) == ("here", "ok")
@@ -283,7 +283,7 @@ def test_what_cannot_be_sent_is_for_other_pools() -> None:
     asyncio.run(asked())
 
 
-def until(true: Callable[[], Any], limit_s: float = 20.0) -> None:
+def until(true: Callable[[], Any], limit_s: float = 60.0) -> None:
     end_s = time.monotonic() + limit_s
     while not true():
         assert time.monotonic() < end_s

@@ -49,7 +49,7 @@ def test_a_slot_is_kept_for_who_returns_at_once(saved_s: float, first: str) -> N
         gate.leave(0.01, "plan", task)
         await asyncio.sleep(0.001)
         await step("paused", task)
-        await asyncio.wait_for(other, 10.0)
+        await asyncio.wait_for(other, 60.0)
         return order, gate.held
 
     order, held = asyncio.run(scenario())
@@ -141,12 +141,12 @@ def test_whoever_is_waited_for_does_not_wait_for_batch_work() -> None:
         await asyncio.sleep(0)
         assert (gate.running, gate.waiting) == (4, 2)  # of them, too, only so many
         gate.leave()
-        await asyncio.wait_for(third, 1.0)
+        await asyncio.wait_for(third, 60.0)
         assert not late.done()
         for _ in range(3):  # batch work goes on when there is room below the cap
             assert not late.done()
             gate.leave()
-        await asyncio.wait_for(late, 1.0)
+        await asyncio.wait_for(late, 60.0)
 
     asyncio.run(scenario())
 
@@ -163,7 +163,7 @@ def test_no_slot_is_kept_from_whoever_is_waited_for() -> None:
         one = asyncio.create_task(gate.enter(waiter(INTERACTIVE)))
         await asyncio.sleep(0)
         gate.leave(0.01, "plan", task)  # it waits already
-        await asyncio.wait_for(one, 1.0)
+        await asyncio.wait_for(one, 60.0)
         gate.leave()
         await gate.enter(task)
         gate.leave(0.01, "plan", task)  # it comes later
@@ -185,10 +185,10 @@ def test_who_starves_goes_before_a_task_that_returns(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(schedule, "STARVE_S", 0.02)
         await asyncio.sleep(0.03)
         again = asyncio.create_task(gate.enter(task))
-        await asyncio.wait_for(other, 1.0)
+        await asyncio.wait_for(other, 60.0)
         assert not again.done()
         gate.leave()
-        await asyncio.wait_for(again, 1.0)
+        await asyncio.wait_for(again, 60.0)
 
     asyncio.run(scenario())
 
@@ -200,7 +200,7 @@ def test_no_slot_is_kept_for_a_task_whose_next_steps_wait_already() -> None:
         more = asyncio.create_task(gate.enter(task))
         await asyncio.sleep(0)
         gate.leave(0.01, "plan", task)
-        await asyncio.wait_for(more, 1.0)
+        await asyncio.wait_for(more, 60.0)
         assert gate.held == 0
 
     asyncio.run(scenario())
@@ -214,7 +214,7 @@ def test_a_task_that_ended_keeps_nothing() -> None:
         await asyncio.sleep(0)
         gate.leave(0.01, "plan", task)
         gate.ended(task)
-        await asyncio.wait_for(other, 1.0)
+        await asyncio.wait_for(other, 60.0)
         assert (gate.held, gate.running) == (0, 1)
 
     asyncio.run(scenario())
@@ -236,8 +236,8 @@ def test_batch_work_goes_on_beside_steady_interactive_work(
         await asyncio.sleep(0)
         assert (late.done(), steady.done()) == (False, False)
         gate.leave()
-        await asyncio.wait_for(late, 1.0)
-        await asyncio.wait_for(steady, 1.0)
+        await asyncio.wait_for(late, 60.0)
+        await asyncio.wait_for(steady, 60.0)
 
     asyncio.run(scenario())
 
@@ -252,7 +252,7 @@ def test_room_that_a_batch_gains_is_taken_at_once() -> None:
         await asyncio.sleep(0)
         for n in range(64):
             gate.noted(11, 0.2, 1 + n % 12)
-        await asyncio.wait_for(late, 1.0)
+        await asyncio.wait_for(late, 60.0)
         assert gate.running == 2
 
     asyncio.run(scenario())
@@ -284,7 +284,7 @@ def test_a_step_wider_than_the_cap_enters_when_it_is_alone() -> None:
         await asyncio.sleep(0)
         assert not wide.done()
         gate.leave()
-        await asyncio.wait_for(wide, 1.0)
+        await asyncio.wait_for(wide, 60.0)
         assert gate.running == 4
 
     asyncio.run(scenario())
@@ -316,7 +316,7 @@ def test_who_starves_goes_before_those_that_may_take_more(
         others = [asyncio.create_task(gate.enter(more, quick=quick)) for _ in range(3)]
         for _ in range(2):
             gate.leave()
-        await asyncio.wait_for(late, 1.0)
+        await asyncio.wait_for(late, 60.0)
         for other in others:
             other.cancel()
 

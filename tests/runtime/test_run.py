@@ -1,4 +1,4 @@
-"""Runs through the command line's own process: ends, failures, interruptions, kills, resumption."""
+"""Runs through the command line, each a process: ends, failures, interruptions, resumption."""
 
 from __future__ import annotations
 
@@ -15,31 +15,38 @@ from urllib.parse import quote
 import psutil
 import pytest
 
+from forked_cli import Command
 from polysilicon.ledger.ledger import ledger
 from polysilicon.workload.record import StepRecord
 from polysilicon.workload.run_folder import RunFolder
 from postgres_server import PASSWORD, Server
+from served_gateway import TOOLS_HERE
 
 SCRIPT = str(Path(sys.executable).parent / "polysilicon")
 SAMPLES = Path(__file__).resolve().parent.parent / "agent_samples.py"
 
 
-def start(folder: Path, agent: str, inputs: list[dict], *options: str) -> subprocess.Popen[str]:
+def words(folder: Path, agent: str, inputs: list[dict]) -> list[str]:
     path = folder / "inputs.jsonl"
     path.write_text("".join(json.dumps(value) + "\n" for value in inputs))
-    command = [SCRIPT, "run", f"{SAMPLES}:{agent}", "--input", str(path), *options]
-    return _popen([*command, "--runs", str(folder / "runs"), "--json"], folder)
+    given = ["run", f"{SAMPLES}:{agent}", "--input", str(path)]
+    return [*given, "--runs", str(folder / "runs"), "--json"]
 
 
-def _popen(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+def start(folder: Path, agent: str, inputs: list[dict], *options: str) -> Command:
+    """Start a run of an agent; without a fleet of its own no model is loaded."""
+    if "--fleet" not in options:
+        (folder / "tools.toml").write_text(TOOLS_HERE)
+        options = (*options, "--fleet", str(folder / "tools.toml"))
+    return Command([*words(folder, agent, inputs), *options], folder)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+def resumed(folder: Path, run: Path, *options: str) -> Command:
+    return Command(["run", "--resume", str(run), *options], folder)
+
+
+def ended(process: Command) -> tuple[int, str, str]:
+    return process.ended(120)
 
 
 def run_folder(folder: Path) -> RunFolder:
@@ -53,9 +60,10 @@ def identity(step: StepRecord) -> tuple:
 
 def test_a_run_has_the_keys_of_the_design(tmp_path: Path) -> None:
     path = str(tmp_path / "notes.txt")
-    code, out, err = ended(start(tmp_path, "count", [{"path": path}] * 3))
-    assert code == 0, err
-    summary = json.loads(out)
+    command = [SCRIPT, *words(tmp_path, "count", [{"path": path}] * 3)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
     keys = {"tasks", "ok", "wall_s", "tasks_per_min", "steps", "agents", "kinds", "elsewhere"}
     assert keys | {"run", "report"} <= set(summary)
     assert (summary["tasks"], summary["ok"], summary["steps"]) == (3, 3, 12)
@@ -85,8 +93,7 @@ def test_killed_at_any_moment_it_goes_on_with_the_same_ledger(tmp_path: Path) ->
             assert not done["finished"]
             lines = len(path.read_text().split())
             assert 0 < lines < 16
-            command = [SCRIPT, "run", "--resume", str(run_folder(folder).path), "--json"]
-            code, out, err = ended(_popen(command, folder))
+            code, out, err = ended(resumed(folder, run_folder(folder).path, "--json"))
             assert code == 0, err
             assert json.loads(out)["ok"] == 4
         workload = run_folder(folder).workload()
@@ -133,7 +140,7 @@ def test_its_tools_end_when_it_is_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
     tool = psutil.Process(int(path.read_text()))
     process.kill()
-    tool.wait(timeout=30)
+    tool.wait(timeout=60)
     ended(process)  # nobody else holds its output open
     assert not tool.is_running()
 
@@ -159,10 +166,7 @@ def test_interrupted_it_keeps_what_ended_and_says_how_to_go_on(
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path: Path) -> None:
-    path = tmp_path / "inputs.jsonl"
-    path.write_text("{}\n")
-    command = [SCRIPT, "run", f"{SAMPLES}:large", "--input", str(path), "--json"]
-    process = _popen([*command, "--runs", str(tmp_path / "runs")], tmp_path)
+    process = start(tmp_path, "large", [{}])
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (600_000, 600_000))
     code, out, err = ended(process)
     assert (code, out) == (1, "")
@@ -171,8 +175,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path: Path) -> No
     assert "Traceback" not in err
     done = len(run_folder(tmp_path).workload())
     assert 0 < done < 40
-    command = [SCRIPT, "run", "--resume", str(run_folder(tmp_path).path), "--json"]
-    code, out, err = ended(_popen(command, tmp_path))
+    code, out, err = ended(resumed(tmp_path, run_folder(tmp_path).path, "--json"))
     assert code == 0, err
     assert json.loads(out)["steps"] == 40
     assert f"{done} steps from the journal" in " ".join(err.split())
@@ -218,12 +221,10 @@ def test_a_run_with_its_journal_in_postgresql(tmp_path: Path, postgres: Server) 
     path.with_suffix(".pid").unlink()
     folder = run_folder(tmp_path).path
     assert not (folder / "journal.sqlite").exists()
-    command = [SCRIPT, "run", "--resume", str(folder), "--json"]
-    code, out, err = ended(_popen(command, tmp_path))
+    code, out, err = ended(resumed(tmp_path, folder, "--json"))
     assert (code, out) == (2, "")
     assert "no password supplied" in err
-    command += ["--journal", postgres.address()]
-    code, out, err = ended(_popen(command, tmp_path))
+    code, out, err = ended(resumed(tmp_path, folder, "--json", "--journal", postgres.address()))
     assert code == 0, err
     assert json.loads(out)["ok"] == 4
     assert "steps from the journal" in " ".join(err.split())
@@ -261,8 +262,7 @@ def test_one_process_a_run_at_a_time(tmp_path: Path) -> None:
     while not path.read_text():
         assert process.poll() is None
         time.sleep(0.05)
-    command = [SCRIPT, "run", "--resume", str(run_folder(tmp_path).path)]
-    code, _, err = ended(_popen(command, tmp_path))
+    code, _, err = ended(resumed(tmp_path, run_folder(tmp_path).path))
     assert code == 2
     assert "this run is under way in another process" in err
     process.send_signal(signal.SIGINT)
@@ -273,8 +273,7 @@ def test_a_resumed_run_that_had_ended_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     assert ended(start(tmp_path, "count", [{"path": str(path)}]))[0] == 0
     before = [identity(step) for step in run_folder(tmp_path).workload().steps()]
-    command = [SCRIPT, "run", "--resume", str(run_folder(tmp_path).path), "--json"]
-    code, out, err = ended(_popen(command, tmp_path))
+    code, out, err = ended(resumed(tmp_path, run_folder(tmp_path).path, "--json"))
     assert code == 0, err
     assert json.loads(out)["steps"] == 4
     assert [identity(step) for step in run_folder(tmp_path).workload().steps()] == before
@@ -310,7 +309,7 @@ def test_mistakes_are_one_line_with_exit_code_2(
     (tmp_path / "bad.gguf").write_text("hello")
     with local_model.open("rb") as source:
         (tmp_path / "cut.gguf").write_bytes(source.read(100_000))
-    code, out, err = ended(_popen([SCRIPT, *arguments], tmp_path))
+    code, out, err = ended(Command(arguments, tmp_path))
     assert (code, out) == (2, ""), err
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert text in line

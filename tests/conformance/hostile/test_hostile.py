@@ -34,7 +34,7 @@ LIMITS = Limits(time_s=3.0, memory_bytes=64 * 2**20, output_bytes=2000)
 SHORT_S = 0.4
 """Time limit of programs that may end by it; a busy machine must not end the others."""
 
-GRACE_S = 8.0
+GRACE_S = 20.0
 """Beyond the time limit: monty kills its worker a second late, and machines may be busy."""
 
 HOST_GROWTH_BYTES = 160 * 2**20

@@ -23,7 +23,7 @@ SMALL = Extent(
     repeats=1,
     most=1,
     spin_s=0.2,
-    trial_steps=8,
+    trial_steps=3,
 )
 
 
@@ -52,7 +52,7 @@ def test_the_local_model_is_measured_as_the_runtime_serves_it(tmp_path):
     assert [point.sequences for point in llm.decode] == [1, 2]
     assert [point.busy for point in llm.stretch] == list(range(1, found.cores + 1))
     assert llm.trial is not None
-    assert llm.trial.steps == 8
+    assert llm.trial.steps == 3
     path = tmp_path / "profile.json"
     write_profile(found, path)
     again = find_profile(detect(), path)

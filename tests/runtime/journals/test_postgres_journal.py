@@ -108,10 +108,12 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
     with Server() as server:
         journal = open_journal(tmp_path, server.address())
         kept: dict[str, object] = {}
+        ended: list[int] = []
 
         async def task(number: int) -> None:
             for n in range(40):
                 await journal.end_step(a_step(f"{number}-{n}"), b"r")
+                ended.append(n)
                 await asyncio.sleep(0.005)
 
         async def main() -> None:
@@ -121,10 +123,12 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
         # Not the other way round: the server ends with the thread that started it.
         work = threading.Thread(target=asyncio.run, args=(main(),))
         work.start()
-        while work.is_alive():
+        for part in range(1, 4):
+            while work.is_alive() and len(ended) < part * 8 * 10:
+                time.sleep(0.005)
             server.kill()
             server.start()
-            work.join(0.3)
+        work.join()
         assert len(kept) == 8 * 40
         assert len(journal.ended(0, 10_000)) == 8 * 40
         journal.close()

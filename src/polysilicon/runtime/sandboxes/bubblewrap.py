@@ -32,7 +32,7 @@ import msgspec
 from polysilicon.errors import SandboxError
 from polysilicon.runtime.priority import yield_to_engine
 from polysilicon.runtime.sandboxes import seccomp
-from polysilicon.runtime.sandboxes.usage import tree_cpu_s
+from polysilicon.runtime.sandboxes.usage import kill_tree
 from polysilicon.runtime.sandboxes.values import Collector, check_inputs, error_line
 from polysilicon.runtime.types import CodeError, CodeResult, Limits
 
@@ -223,8 +223,7 @@ class _Child:
         with self._lock:
             self._unwanted = True
             if self._pid is not None:
-                self._killed_cpu_s = tree_cpu_s(self._pid)
-                os.killpg(self._pid, signal.SIGKILL)
+                self._killed_cpu_s = kill_tree(self._pid)
 
     def run(self) -> CodeResult:
         """Run to the end.
