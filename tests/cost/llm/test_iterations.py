@@ -197,15 +197,6 @@ def test_where_others_wait_no_more_run_than_do():
     assert found.end_s == pytest.approx(recorded.end_s, rel=0.01)
 
 
-def test_who_comes_for_the_slot_of_another_misses_one_iteration():
-    rows = [(0.0, 20, 0, 5), (0.0, 20, 0, 20), (0.1, 200, 0, 1)]
-    engine = Engine(rates=RATES, slots=2, batch_tokens=2048)
-    found = play(steps(*rows), engine)
-    late_s = found.first_token_s[2] - found.end_s[0]
-    both = float(RATES.decode(1, 30)) * 2 + prompt_s(200)
-    assert late_s == pytest.approx(both, rel=0.02)
-
-
 def test_a_gap_between_slots_takes_another_pass():
     """When the second of three ends, the others are no neighbours any more."""
     rows = [(0.0, 20, 0, 21), (0.0, 20, 0, 2), (0.0, 20, 0, 21)]

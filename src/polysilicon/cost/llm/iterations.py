@@ -2,8 +2,7 @@
 
 The engine is one process with slots and continuous batching, as in llama.cpp's server: an
 iteration takes one token of each sequence that decodes and as many waiting prompt tokens as a batch
-holds, and whatever begins meanwhile waits for its end. The next iteration begins at once, so that
-a step that comes because another ended is in the one after. `play` serves steps from nothing on;
+holds, and whatever begins meanwhile waits for its end. `play` serves steps from nothing on;
 `play_each` begins anew at each recorded step, with what the engine had in hand at that moment, so
 that an error on one step does not shift what runs beside the next.
 
@@ -203,7 +202,6 @@ class _Desk:
     queued: npt.NDArray[np.bool_] | None = None
     pace: float = 1.0
     most: int = 0
-    freed: int = 0
     now_s: float = 0.0
     queue: list[int] = field(default_factory=list)
     active: list[_Sequence] = field(default_factory=list)
@@ -260,16 +258,12 @@ class _Desk:
         """Let in who waits, and do one iteration."""
         if not self.active and self.queue:
             self.now_s = max(self.now_s, float(self.steps.start_s[self.queue[-1]]))
-        room = self.most - len(self.active) - (self.freed if self.active else 0)
-        while self.queue and room > 0 and self._comes(self.queue[-1]):
+        while self.queue and len(self.active) < self.most and self._comes(self.queue[-1]):
             step = self.queue.pop()
             self.slots.take(step)
             self.active.append(self.begun(step))
-            room -= 1
         self.now_s += self._advance()
-        at_work = len(self.active)
         self._settle()
-        self.freed = at_work - len(self.active)
 
     def _comes(self, step: int) -> bool:
         """Whether a step begins now: it is its time, or it has waited for a slot only."""
