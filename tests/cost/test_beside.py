@@ -151,3 +151,30 @@ def test_bands_without_a_trial_are_wide():
     narrow = llm_steps(chats(), llm_profile())[0]
     wide = llm_steps(chats(), llm_profile(trial=None))[0]
     assert wide.low_s < narrow.low_s < narrow.high_s < wide.high_s
+
+
+def test_a_band_holds_the_trial_and_the_same_about_its_middle():
+    """A run follows the pace of the machine, which was another one in the trial."""
+    trial = msgspec.structs.replace(llm_profile().trial, service_low=1.0, service_high=1.69)
+    (found,) = llm_steps(chats(1), llm_profile(trial=trial))
+    assert found.low_s / found.service_s == pytest.approx(1 / 1.3)
+    assert found.high_s / found.service_s == pytest.approx(1.69)
+
+
+def test_steps_that_were_over_tell_the_pace_of_the_machine():
+    """All of them took equally long, and longer than the profile says of the first."""
+    alone = [
+        msgspec.structs.replace(
+            step,
+            start_s=20.0 * n,
+            first_token_s=20.0 * n + 2 * (step.first_token_s - step.start_s),
+            end_s=20.0 * n + 2 * (step.end_s - step.start_s),
+            prompt_tokens=100,
+            cached_tokens=0,
+            output_tokens=10,
+        )
+        for n, step in enumerate(chats(1) * 10)
+    ]
+    found = [predicted.service_s for predicted in llm_steps(alone, llm_profile())]
+    assert found == sorted(found)
+    assert found[-1] > 1.6 * found[0]

@@ -21,6 +21,7 @@ from polysilicon.errors import EngineError, InputError, PolicyError, StepError
 from polysilicon.runtime.attempts import _first_to_succeed
 from polysilicon.runtime.dispatch import Decision, Dispatcher, load_rules, written
 from polysilicon.runtime.journals.sqlite import SqliteJournal
+from polysilicon.runtime.lengths import Lengths
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.scope import Scope, StepCall, TaskState, Usage
 from polysilicon.runtime.steps import StepRunner
@@ -80,10 +81,14 @@ def test_the_cheapest_takes_it_and_why_is_told() -> None:
 
 
 def test_what_is_loaded_before_the_first_step_is_what_steps_ask() -> None:
-    rules: list[Any] = [schedule.allowed, schedule.choose]
+    rules: list[Any] = [schedule.allowed, schedule.choose, schedule.expected_left_s]
     assert taken(Dispatcher(here_and_there()), task()) == "away"
+    lengths = Lengths()
+    lengths.ended("coder", 1.0)
+    lengths.left_s("coder", 0.5)
     asked = [list(rule.signatures) for rule in rules]
-    load_rules()
+    load_rules(choosing=False)
+    load_rules(choosing=True)
     assert [list(rule.signatures) for rule in rules] == asked
 
 

@@ -3,8 +3,9 @@
 LLM steps: when they begin and how many tokens they have is given; when they end comes from playing
 the engine iteration by iteration from that moment on, with the rates of the profile. What is known
 of the LLM steps beside is how far they had come at that moment, and when further ones began; how
-long any of them takes from there is played too. Of tools beside it is known when they computed: the
-contention is given, what it does to a step is predicted.
+long any of them takes from there is played too. Of tools beside it is known when they had cores:
+the contention is given, what it does to a step is predicted. Whether the machine is as fast as when
+it was measured is told by the steps that were over by then.
 
 Tool and embedding steps: how much work they were is given, as the tokens of LLM steps are: their
 core-seconds, their seconds off the cores, their start-up. How long that takes is predicted. Who
@@ -17,30 +18,32 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
 from polysilicon.cost.llm.iterations import (
-    Busy,
     Engine,
     EngineSteps,
     Recorded,
+    Taken,
+    cores_taken,
     play_each,
 )
 from polysilicon.cost.llm.local import rates_of
+from polysilicon.cost.llm.pace import Pace
 from polysilicon.cost.profile import LlmProfile, Profile
 from polysilicon.cost.train import measured_seconds, method_of
 from polysilicon.errors import NoBasisError
 from polysilicon.workload.record import StepRecord
 
-QUEUED_S = 0.005
-"""A step that is ready for so long before it begins waited for a slot."""
-
 SLICE_S = 0.0007
 """What a thread may compute before another one's turn, on one core; more cores make it longer by
 their logarithm. Source: sched_base_slice and its scaling, linux/kernel/sched/fair.c, 6.12."""
+
+Busy = Callable[[float], float]
+"""`busy(t)` is how many are at work at second t."""
 
 _MOST_CORES = 8
 _SHORTEST_S = 1e-6
@@ -110,7 +113,7 @@ def predict_run(steps: Sequence[StepRecord], profile: Profile) -> Run:
     good = [step for step in ran if step.outcome in (None, "ok")]
     refused["it did not end well"] += len(ran) - len(good)
     tools = [step for step in ran if step.kind in ("tool", "embed")]
-    busy = busy_tools(tools, profile)
+    busy, taken = busy_tools(tools, profile), _taken(tools)
     known = [step for step in tools if step.outcome in (None, "ok") and step.cpu_s is not None]
     refused["its core-seconds are not known"] += sum(
         step.cpu_s is None for step in good if step.kind in ("tool", "embed")
@@ -123,7 +126,7 @@ def predict_run(steps: Sequence[StepRecord], profile: Profile) -> Run:
         known = [step for step in mine if step.prompt_tokens and step.output_tokens is not None]
         refused["its tokens are not known"] += len(mine) - len(known)
         try:
-            found += llm_steps(known, _profile_of(model, profile), busy)
+            found += llm_steps(known, _profile_of(model, profile), taken)
         except NoBasisError as error:
             refused[str(error)] += len(known)
     trained = [step for step in good if step.kind == "train"]
@@ -159,14 +162,14 @@ def train_steps(steps: Sequence[StepRecord], profile: Profile) -> list[Predicted
 
 
 def llm_steps(
-    steps: Sequence[StepRecord], measured: LlmProfile, busy: Busy | None = None
+    steps: Sequence[StepRecord], measured: LlmProfile, taken: Taken | None = None
 ) -> list[Predicted]:
     """Predict the LLM steps of one engine, all together.
 
     Args:
         steps: with start and tokens.
         measured: what the profile tells of the model.
-        busy: tool processes over time.
+        taken: cores that tools have.
 
     Raises:
         NoBasisError: too little of the model was measured.
@@ -191,15 +194,15 @@ def llm_steps(
             ]
         ),
         end_s=end_s,
-        queued=given.start_s - ready_s > QUEUED_S,
+        ready_s=ready_s,
     )
     engine = Engine(
         rates=rates_of(measured),
         slots=measured.slots,
         batch_tokens=measured.batch_tokens,
-        busy=busy,
+        taken=taken,
     )
-    played = play_each(given, recorded, engine)
+    played = play_each(given, recorded, engine, Pace())
     service_s = played.end_s - given.start_s
     first_s = played.first_token_s - given.start_s
     low, high = _band(measured)
@@ -280,6 +283,13 @@ def at_once(steps: Sequence[StepRecord]) -> Busy:
     return lambda now_s: float(np.sum((starts <= now_s) & (now_s < ends)))
 
 
+def _taken(tools: Sequence[StepRecord]) -> Taken:
+    """Return how many cores tools had over time."""
+    starts = np.array([tool.start_s or 0.0 for tool in tools])
+    spans = np.array([_service(tool) for tool in tools])
+    return cores_taken(starts, spans, np.array([tool.cpu_s or 0.0 for tool in tools]))
+
+
 def _profile_of(model: str, profile: Profile) -> LlmProfile:
     """Return what the profile tells of a model.
 
@@ -292,10 +302,16 @@ def _profile_of(model: str, profile: Profile) -> LlmProfile:
 
 
 def _band(measured: LlmProfile) -> tuple[float, float]:
-    """Return factors on predicted seconds; a trial with few steps is no better than this."""
+    """Return factors on predicted seconds; a trial with few steps is no better than this.
+
+    A run follows the pace of the machine, which in the trial may have been another than before it:
+    the band holds what the trial saw, and the same about its middle.
+    """
     if measured.trial is None:
         return 0.7, 1.6
-    return min(measured.trial.service_low, 0.9), max(measured.trial.service_high, 1.1)
+    low, high = measured.trial.service_low, measured.trial.service_high
+    middle = math.sqrt(low * high)
+    return min(low, low / middle, 0.9), max(high, high / middle, 1.1)
 
 
 def _service(step: StepRecord) -> float:

@@ -288,15 +288,20 @@ def check_fleet(pools: Sequence[RunningPool], policy: Policy) -> None:
             raise InputError("its power is not known", where=f"pool {pool.name!r}", mend=mend)
 
 
-def load_rules() -> None:
+def load_rules(*, choosing: bool) -> None:
     """Load the compiled rules that steps are placed and ordered by: half a second, in a thread.
 
-    Otherwise the first step waits for that, and the event loop with it.
+    Otherwise the first step that is placed, or the first after a task ended, waits for that, and
+    the event loop with it, and the tokens of all others.
+
+    Args:
+        choosing: there are several pools to choose from.
     """
     none, codes, flags = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    schedule.allowed(flags, flags, codes, none, none)
-    schedule.choose(none, none, none, none, flags, 0.0, 0.0)
     schedule.expected_left_s(none, 0, 0, 0.0)
+    if choosing:
+        schedule.allowed(flags, flags, codes, none, none)
+        schedule.choose(none, none, none, none, flags, 0.0, 0.0)
 
 
 def vendor(offer: str) -> str:

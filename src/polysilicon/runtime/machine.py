@@ -112,8 +112,7 @@ async def open_machine(
     try:
         async with together() as group:
             # A second's work each, beside that of loading a model, which takes longer.
-            if len(fleet.pool) > 1:
-                group.create_task(asyncio.to_thread(load_rules))
+            group.create_task(asyncio.to_thread(load_rules, choosing=len(fleet.pool) > 1))
             if any(_is_local_engine(pool) for pool in fleet.pool):
                 group.create_task(here.workers.start())
                 group.create_task(here.front.start())

@@ -5,6 +5,9 @@ iteration takes one token of each sequence that decodes and as many waiting prom
 holds, and whatever begins meanwhile waits for its end. `play` serves steps from nothing on;
 `play_each` begins anew at each recorded step, with what the engine had in hand at that moment, so
 that an error on one step does not shift what runs beside the next.
+
+A pass takes the steps in slots that follow each other; with a gap, such as of a prompt that is
+taken in, there is one for each side.
 """
 
 from __future__ import annotations
@@ -18,13 +21,23 @@ import numpy.typing as npt
 
 from polysilicon.cost.llm.law import Numbers
 from polysilicon.cost.llm.local import Rates
+from polysilicon.cost.llm.pace import Pace
+from polysilicon.cost.llm.slots import Slots
 
-Busy = Callable[[float], float]
-"""`busy(t)` is how many tool processes compute at second t."""
+Taken = Callable[[float, float], float]
+"""`taken(a, b)` is how many cores tools have between the seconds a and b, on the mean."""
 
 # Reading a request takes about as long, so that one a little later is in the same iteration.
 _TOGETHER_S = 0.002
 _APART_S = 0.005
+
+_QUEUED_S = 0.005
+"""A step that is ready for so long before it begins waited for a slot."""
+
+_SHORTEST_S = 1e-6
+
+_ROUNDS = 3
+"""Of how long an iteration takes with what tools take of the cores meanwhile; they converge."""
 
 
 class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,12 +62,12 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         first_token_s: of each step.
         end_s: of each step.
-        queued: whether it waited for a slot, so that it began because another ended; bool.
+        ready_s: since when each waited for a slot; when it began where it did not wait.
     """
 
     first_token_s: Numbers
     end_s: Numbers
-    queued: npt.NDArray[np.bool_]
+    ready_s: Numbers
 
 
 class Played(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +89,13 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
         rates: seconds of its iterations.
         slots: sequences at once; further steps wait for one.
         batch_tokens: that one iteration takes, at most.
-        busy: tool processes over time; None where there are none.
+        taken: cores that tools have over time; None where there are none.
     """
 
     rates: Rates
     slots: int
     batch_tokens: int
-    busy: Busy | None = None
+    taken: Taken | None = None
 
 
 def play(steps: EngineSteps, engine: Engine) -> Played:
@@ -92,14 +105,16 @@ def play(steps: EngineSteps, engine: Engine) -> Played:
         steps: in any order.
         engine: what serves them.
     """
-    desk = _Desk(steps, engine)
+    desk = _Desk(steps, engine, Slots(engine.slots))
     desk.queue = [int(n) for n in np.argsort(steps.start_s, kind="stable")[::-1]]
     while desk.queue or desk.active:
         desk.iterate()
     return Played(first_token_s=desk.first_s, end_s=desk.end_s)
 
 
-def play_each(steps: EngineSteps, recorded: Recorded, engine: Engine) -> Played:
+def play_each(
+    steps: EngineSteps, recorded: Recorded, engine: Engine, pace: Pace | None = None
+) -> Played:
     """Play each step with what ran when it began and what began later.
 
     Of the other steps it is known when they began, and of those that were at work already how many
@@ -109,14 +124,28 @@ def play_each(steps: EngineSteps, recorded: Recorded, engine: Engine) -> Played:
         steps: in any order.
         recorded: when they ran.
         engine: what serves them.
+        pace: of the machine, which is learnt from what was over when a step began; None is that
+            of the rates throughout.
     """
     order = np.argsort(steps.start_s, kind="stable")
+    queued = steps.start_s - recorded.ready_s > _QUEUED_S
     first_s, end_s = np.zeros_like(steps.start_s), np.zeros_like(steps.start_s)
+    slots, held = Slots(engine.slots), list[int]()
     for place, mine in enumerate(order):
         now_s = float(steps.start_s[mine])
-        desk = _Desk(steps, engine, recorded.queued)
-        desk.now_s = now_s
-        at_work = [int(n) for n in order[:place] if recorded.end_s[n] > now_s]
+        over = [n for n in held if recorded.end_s[n] <= now_s]
+        at_work = [n for n in held if recorded.end_s[n] > now_s]
+        for step in sorted(over, key=lambda n: float(recorded.end_s[n])):
+            slots.leave(step)
+        held = [*at_work, int(mine)]
+        slots.take(int(mine))
+        desk = _Desk(steps, engine, slots.copy(), queued)
+        desk.now_s, desk.pace = now_s, pace.at(now_s) if pace is not None else 1.0
+        begins = steps.start_s <= now_s + _APART_S
+        if np.any(queued & ~begins & (recorded.ready_s <= now_s)):
+            # Others wait, so that no more may run than do, however many slots there are.
+            running = int(np.sum(begins & (recorded.end_s > now_s)))
+            desk.most = min(max(running, 1), engine.slots)
         desk.resume(at_work, recorded)
         desk.active.append(desk.begun(int(mine)))
         desk.queue = [int(n) for n in order[:place:-1]]
@@ -124,7 +153,32 @@ def play_each(steps: EngineSteps, recorded: Recorded, engine: Engine) -> Played:
             desk.iterate()
             end_s[mine] = desk.end_s[mine]
         first_s[mine] = desk.first_s[mine]
+        if pace is not None:
+            told = (
+                (recorded.first_token_s[mine], first_s[mine]),
+                (recorded.end_s[mine], end_s[mine]),
+            )
+            for true_s, played_s in told:
+                pace.saw(true_s, true_s - now_s, (played_s - now_s) / desk.pace)
     return Played(first_token_s=first_s, end_s=end_s)
+
+
+def cores_taken(start_s: Numbers, span_s: Numbers, core_s: Numbers) -> Taken:
+    """Return how many cores tools have over time, each as evenly as it may.
+
+    Args:
+        start_s: when each begins, shape (n,).
+        span_s: for how long it runs, shape (n,).
+        core_s: core-seconds that it uses, shape (n,).
+    """
+    span_s = np.maximum(span_s, _SHORTEST_S)
+
+    def taken(from_s: float, to_s: float) -> float:
+        inside_s = np.minimum(start_s + span_s, to_s) - np.maximum(start_s, from_s)
+        had_s = float(np.sum(core_s * np.maximum(inside_s, 0.0) / span_s))
+        return had_s / max(to_s - from_s, _SHORTEST_S)
+
+    return taken
 
 
 @dataclass(slots=True)
@@ -144,7 +198,10 @@ class _Desk:
 
     steps: EngineSteps
     engine: Engine
+    slots: Slots
     queued: npt.NDArray[np.bool_] | None = None
+    pace: float = 1.0
+    most: int = 0
     now_s: float = 0.0
     queue: list[int] = field(default_factory=list)
     active: list[_Sequence] = field(default_factory=list)
@@ -154,9 +211,10 @@ class _Desk:
     def __post_init__(self) -> None:
         self.first_s = np.zeros_like(self.steps.start_s)
         self.end_s = np.zeros_like(self.steps.start_s)
+        self.most = self.engine.slots
 
     def begun(self, step: int) -> _Sequence:
-        """Put a step in a slot."""
+        """Return a step of which nothing is done yet."""
         return _Sequence(
             step=step,
             prompt=max(float(self.steps.new[step]), 1.0),
@@ -200,8 +258,10 @@ class _Desk:
         """Let in who waits, and do one iteration."""
         if not self.active and self.queue:
             self.now_s = max(self.now_s, float(self.steps.start_s[self.queue[-1]]))
-        while self.queue and len(self.active) < self.engine.slots and self._comes(self.queue[-1]):
-            self.active.append(self.begun(self.queue.pop()))
+        while self.queue and len(self.active) < self.most and self._comes(self.queue[-1]):
+            step = self.queue.pop()
+            self.slots.take(step)
+            self.active.append(self.begun(step))
         self.now_s += self._advance()
         self._settle()
 
@@ -218,6 +278,7 @@ class _Desk:
                 sequence.begun = True
             if sequence.prompt <= 0 and sequence.left <= 0:
                 self.end_s[sequence.step] = self.now_s
+                self.slots.leave(sequence.step)
         self.active = [s for s in self.active if s.prompt > 0 or s.left > 0]
 
     def _advance(self) -> float:
@@ -247,6 +308,11 @@ class _Desk:
             seconds += float(rates.prefill(tokens, pairs)) + rates.piece_s * (len(parts) - 1)
         if decoding:
             context = sum(s.context for s in decoding) / len(decoding)
-            seconds += float(rates.decode(len(decoding), context))
-        busy = self.engine.busy
-        return seconds * float(rates.slower(busy(self.now_s) if busy is not None else 0.0))
+            for many in self.slots.passes(s.step for s in decoding):
+                seconds += float(rates.decode(many, context))
+        alone_s = longer_s = seconds * self.pace
+        if self.engine.taken is not None and seconds > 0.0:
+            for _ in range(_ROUNDS):
+                taken = self.engine.taken(self.now_s, self.now_s + longer_s)
+                longer_s = alone_s * rates.beside(taken)
+        return longer_s

@@ -31,6 +31,10 @@ _NEAR = 1.1
 _NO_TRIAL = (0.7, 1.6)
 
 
+# Tools have a core for themselves for a moment, and no longer.
+_MOST_TAKEN = 0.8
+
+
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of iterations, as functions over what was measured.
 
@@ -44,6 +48,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         context_s: more for each token of mean context, by sequences; shape (s,).
         busy: tool processes; shape (k,), from 0.
         stretch: of iterations under them; shape (k,).
+        taken: cores that they have; shape (k,), from 0.
     """
 
     tokens: Numbers
@@ -55,6 +60,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     context_s: Numbers
     busy: Numbers
     stretch: Numbers
+    taken: Numbers
 
     def prefill(self, tokens: npt.ArrayLike, pairs: npt.ArrayLike) -> Numbers:
         """Return seconds of an iteration that takes prompts.
@@ -89,6 +95,19 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         """
         return np.asarray(np.interp(np.asarray(busy, dtype=np.float64), self.busy, self.stretch))
 
+    def beside(self, taken: float) -> float:
+        """Return how many times as long iterations take while tools have cores.
+
+        The threads wait for each other at each operation, so that the engine gets on with what is
+        left of the core that the tools have, wherever they have more than was measured.
+
+        Args:
+            taken: cores; may be a mean.
+        """
+        most = min(float(self.taken[-1]), _MOST_TAKEN)
+        found = float(np.interp(taken, self.taken, self.stretch))
+        return found * (1.0 - most) / (1.0 - min(max(taken, most), _MOST_TAKEN))
+
 
 def rates_of(measured: LlmProfile) -> Rates:
     """Fit the functions to a profile's points.
@@ -109,7 +128,9 @@ def rates_of(measured: LlmProfile) -> Rates:
     prefill_s = np.maximum.accumulate(np.maximum(seconds - pair_s * pairs, seconds * 0.25))
     by_count = sorted({p.sequences for p in measured.decode})
     lines = [_line(measured, count) for count in by_count]
-    stretch = [(0, 1.0), *((s.busy, s.engine) for s in sorted(measured.stretch, key=_busy))]
+    beside = sorted(measured.stretch, key=_busy)
+    stretch = [(0, 1.0), *((s.busy, s.engine) for s in beside)]
+    taken = np.maximum.accumulate([0.0, *(s.busy / s.tool for s in beside)])
     alone = Rates(
         tokens=tokens,
         prefill_s=prefill_s,
@@ -120,6 +141,7 @@ def rates_of(measured: LlmProfile) -> Rates:
         context_s=np.array([more for _, more in lines]),
         busy=np.array([float(busy) for busy, _ in stretch]),
         stretch=np.maximum([much for _, much in stretch], 1.0),
+        taken=taken,
     )
     return msgspec.structs.replace(alone, piece_s=_piece_seconds(measured, alone))
 

@@ -18,7 +18,7 @@ TOKENS_PER_WORD = 2.0
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that was answered, in seconds of one clock.
+    """A request that was answered, in seconds of `time.monotonic`.
 
     Attributes:
         start_s: when it was sent.
@@ -27,7 +27,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         new: prompt tokens computed.
         cached: prompt tokens found in a cache.
         output: tokens generated.
-        queued: whether it waited for a slot before it was sent.
+        waited_s: for a slot, before it was sent.
     """
 
     start_s: float
@@ -36,7 +36,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     new: int
     cached: int
     output: int
-    queued: bool = False
+    waited_s: float = 0.0
 
     @property
     def ttft_s(self) -> float:
@@ -70,12 +70,12 @@ async def ask(
         schema=schema,
         adapter=adapter,
     )
-    start_s = time.perf_counter()
-    result = await engine.chat(request, lambda _text: times.append(time.perf_counter()))
+    start_s = time.monotonic()
+    result = await engine.chat(request, lambda _text: times.append(time.monotonic()))
     return Reply(
         start_s=start_s,
         token_s=tuple(times),
-        end_s=time.perf_counter(),
+        end_s=time.monotonic(),
         new=max(result.prompt_tokens - result.cached_tokens, 1),
         cached=result.cached_tokens,
         output=result.output_tokens,

@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 
 from polysilicon.cost.llm.iterations import Engine as PlayedEngine
-from polysilicon.cost.llm.iterations import EngineSteps, Recorded, play_each
+from polysilicon.cost.llm.iterations import EngineSteps, Recorded, Taken, cores_taken, play_each
 from polysilicon.cost.llm.law import Numbers
 from polysilicon.cost.llm.local import rates_of
 from polysilicon.cost.profile import LlmProfile, Trial
-from polysilicon.runtime.calibration.engine import Setting, spinning
+from polysilicon.runtime.calibration.engine import Setting, spin
 from polysilicon.runtime.calibration.quiet import repeat
 from polysilicon.runtime.calibration.requests import TOKENS_PER_WORD, Reply, ask, unlike
-from polysilicon.runtime.executor import Workers
+from polysilicon.runtime.executor import CallResult, Workers
 from polysilicon.runtime.types import Engine
 
 PROMPT_TOKENS = (20, 400)
@@ -32,7 +32,6 @@ LINES_PER_SLOT = 1.5
 
 ROUNDS = 3
 MOST_ROUNDS = 5
-QUEUED_S = 0.005
 
 LONG_TOKENS = 8
 """Answers from which on the time of a later token is scored: one stall is not all of it."""
@@ -45,7 +44,7 @@ async def trial(
 
     Prompts, answers and tools between them are of mixed lengths, and half of the answers are
     chosen from a schema. The load comes in rounds, so that those which other programs disturbed
-    can be left out. Tools are not told to the prediction: a run does not know them before either.
+    can be left out. Which cores tools had is told to the prediction, as it is to that of a run.
 
     Args:
         engine: the one that was measured.
@@ -64,6 +63,18 @@ async def trial(
     return score(measured, rounds)
 
 
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a round.
+
+    Attributes:
+        replies: to its chats.
+        tools: between them.
+    """
+
+    replies: list[Reply]
+    tools: list[CallResult]
+
+
 class _Round:
     """Some steps, in lines that go from a tool to a chat and on."""
 
@@ -71,9 +82,9 @@ class _Round:
         self._engine, self._rng, self._workers = engine, rng, workers
         self._gate = asyncio.Semaphore(slots)
         self._lines = round(slots * LINES_PER_SLOT)
-        self._replies: list[Reply] = []
+        self._served = Served(replies=[], tools=[])
 
-    async def run(self, count: int) -> list[Reply]:
+    async def run(self, count: int) -> Served:
         """Serve `count` steps."""
         jobs = iter(range(count))
 
@@ -82,7 +93,7 @@ class _Round:
                 await self._step()
 
         await asyncio.gather(*(line() for _ in range(self._lines)))
-        return self._replies
+        return self._served
 
     async def _step(self) -> None:
         """Chat, and then run a tool."""
@@ -94,10 +105,11 @@ class _Round:
             schema = {"type": "string", "enum": choices}
         ready_s = time.monotonic()
         async with self._gate:
-            queued = time.monotonic() - ready_s > QUEUED_S
+            waited_s = time.monotonic() - ready_s
             reply = await ask(self._engine, prompt, output, schema)
-        self._replies.append(msgspec.structs.replace(reply, queued=queued))
-        await spinning(self._workers, self._draw(TOOL_S))
+        self._served.replies.append(msgspec.structs.replace(reply, waited_s=waited_s))
+        tool_s = self._draw(TOOL_S)
+        self._served.tools.append(await self._workers.call(spin, (tool_s,), {}, 60.0 + tool_s))
 
     def _draw(self, between: tuple[float, float]) -> float:
         low, high = between
@@ -105,14 +117,14 @@ class _Round:
         return drawn
 
 
-def score(measured: LlmProfile, rounds: Sequence[Sequence[Reply]]) -> Trial:
+def score(measured: LlmProfile, rounds: Sequence[Served]) -> Trial:
     """Compare replies with what the profile predicts of them.
 
     Args:
         measured: the profile.
-        rounds: of replies, at least one; nothing of one reaches into another.
+        rounds: at least one; nothing of one reaches into another.
     """
-    parts = [_ratios(measured, replies) for replies in rounds]
+    parts = [_ratios(measured, served) for served in rounds]
     service, first, later = (np.concatenate(column) for column in zip(*parts, strict=True))
     later = later if len(later) else service
     return Trial(
@@ -127,8 +139,9 @@ def score(measured: LlmProfile, rounds: Sequence[Sequence[Reply]]) -> Trial:
     )
 
 
-def _ratios(measured: LlmProfile, replies: Sequence[Reply]) -> tuple[Numbers, Numbers, Numbers]:
+def _ratios(measured: LlmProfile, served: Served) -> tuple[Numbers, Numbers, Numbers]:
     """Return measured over predicted seconds: whole, to the first token, and after it."""
+    replies = served.replies
     start_s = np.array([reply.start_s for reply in replies])
     begin_s = float(start_s.min())
     output = np.array([float(max(reply.output, 1)) for reply in replies])
@@ -143,10 +156,13 @@ def _ratios(measured: LlmProfile, replies: Sequence[Reply]) -> tuple[Numbers, Nu
     recorded = Recorded(
         first_token_s=steps.start_s + first_s,
         end_s=steps.start_s + whole_s,
-        queued=np.array([reply.queued for reply in replies]),
+        ready_s=steps.start_s - np.array([reply.waited_s for reply in replies]),
     )
     engine = PlayedEngine(
-        rates=rates_of(measured), slots=measured.slots, batch_tokens=measured.batch_tokens
+        rates=rates_of(measured),
+        slots=measured.slots,
+        batch_tokens=measured.batch_tokens,
+        taken=_taken(served.tools, begin_s),
     )
     played = play_each(steps, recorded, engine)
     several = output >= LONG_TOKENS
@@ -156,6 +172,13 @@ def _ratios(measured: LlmProfile, replies: Sequence[Reply]) -> tuple[Numbers, Nu
         first_s / (played.first_token_s - steps.start_s),
         (whole_s - first_s)[several] / rest_s,
     )
+
+
+def _taken(tools: Sequence[CallResult], begin_s: float) -> Taken:
+    """Return which cores the tools of a round had, in seconds from its beginning."""
+    starts = np.array([tool.begin_s for tool in tools]) - begin_s
+    spans = np.array([tool.end_s - tool.begin_s for tool in tools])
+    return cores_taken(starts, spans, np.array([tool.cpu_s for tool in tools]))
 
 
 def _at(ratios: Numbers, level: float) -> float:
