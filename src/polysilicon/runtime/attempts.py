@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -307,7 +308,9 @@ class Attempts:
         probe, begin_s = health.begun(), time.monotonic()
         try:
             async with asyncio.timeout(call.timeout_s):
-                result = await job.work(pool, job.usage)
+                reads = pool.reads.of(job.usage, self._clock())
+                with reads if call.kind == "llm" else nullcontext():
+                    result = await job.work(pool, job.usage)
         except TimeoutError as error:
             if call.resource == "engine":
                 health.failed(time.monotonic(), probe=probe, doubtful=call.name != CHECK)
@@ -340,7 +343,7 @@ class Attempts:
         if usage.first_token_s is not None:
             new = usage.prompt_tokens - (usage.cached_tokens or 0)
             pool.prefilled(new, usage.first_token_s - begin_s)
-            pool.decoded(usage.output_tokens or 0, self._clock() - usage.first_token_s, batch)
+            pool.decoded(usage.output_tokens or 0, usage.first_token_s, self._clock(), batch)
 
 
 async def _first_to_succeed(runs: list[asyncio.Task[Outcome]]) -> asyncio.Task[Outcome]:

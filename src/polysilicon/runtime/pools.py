@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL, Pool
-from polysilicon.runtime.batches import Batch
+from polysilicon.runtime.batches import Batch, Reads
 from polysilicon.runtime.cores import Cores
 from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.jobs import Executor
@@ -62,6 +62,7 @@ class RunningPool:
         self.units = pool.units
         self.watts = watts
         self._token_s = 0.0
+        self.reads = Reads()
         self.engine = engine
         self.executor = executor
         self.sandboxes = sandboxes
@@ -138,12 +139,12 @@ class RunningPool:
         if tokens >= _TELLING_TOKENS and seconds > 0:
             self._token_s = _smoothed(self._token_s, seconds / tokens)
 
-    def decoded(self, tokens: int, seconds: float, batch: float) -> None:
-        """Note how long the tokens of an answer took after the first, and beside how many others.
+    def decoded(self, tokens: int, begin_s: float, end_s: float, batch: float) -> None:
+        """Note when an answer's first and last token came, and beside how many others.
 
-        See `Gate.noted`.
+        What it stood still for the prompts of others is left out; see `Gate.noted`.
         """
-        self.gates["engine"].noted(tokens, seconds, batch)
+        self.gates["engine"].noted(*self.reads.decoding(tokens, begin_s, end_s), batch)
 
     def _cached(self, prompts: Mapping[str, int]) -> int:
         return prompts.get(self.name, 0)
