@@ -4,11 +4,13 @@ Kills by SIGKILL, full disks (a limit on file sizes), a journal that another pro
 the engine, and crashes of the PostgreSQL server, each at a uniformly random moment of a run, again
 and again until the run is finished. Any broken promise ends the benchmark with what was broken.
 
-    python benchmarks/chaos.py             100 mishaps, and 20 of the bundled agents
-    python benchmarks/chaos.py 1000 400    1,000 mishaps, and 400 of the bundled agents
+    python benchmarks/chaos.py                100 mishaps, 20 of the bundled agents, 10 of posttrain
+    python benchmarks/chaos.py 1000 400 100   1,000, 400 and 100
 
 The four bundled agents do all that they do, with an engine in a process of its own that answers at
-once. The count so far goes to stderr.
+once. Post-training needs PyTorch (extra `train`); its engine is scripted, and it trains a small
+random model for real, so that its curve must be the same to the last bit. The count so far goes to
+stderr.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,12 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+import chaos_posttrain
 from chaos_engine import Engine
 from chaos_runs import Tally, Trial
 from postgres_server import Server, missing
 
-MISHAPS, OF_BUNDLED = 100, 20
+MISHAPS, OF_BUNDLED, OF_POSTTRAIN = 100, 20, 10
 ON_SQLITE = (("kill", 10), ("full", 1), ("busy", 1))
 ON_POSTGRES = (("kill", 10), ("restart", 1))
 OWN = (("light", 5), ("full", 1))
@@ -40,7 +44,7 @@ MOST_OF_A_RUN = 10
 """Mishaps that come to one run."""
 OF_BOTH = (("kill", 10), ("engine", 1), ("full", 1), ("busy", 1))
 OF_TOOLS_WITH_FILES = tuple(kind for kind in OF_BOTH if kind[0] != "full")
-"""Of the pipeline: a tool of its that finds the disk full fails, and that is its result."""
+"""Of the pipeline and of training: a tool that finds the disk full fails, which is its result."""
 
 BUNDLED = ("support", "coder", "researcher", "pipeline")
 _BEGINNING = 0.2
@@ -122,6 +126,15 @@ def _page(chaos: Chaos, seconds: float) -> Table:
     return table
 
 
+def _break_training(chaos: Chaos, wanted: int) -> None:
+    kinds = tuple(kind for kind in OF_TOOLS_WITH_FILES if kind[0] != "engine")
+    done = 0
+    while done < wanted:
+        limit = min(MOST_OF_A_RUN, wanted - done)
+        done += chaos.one_run(chaos_posttrain.AGENT, postgres=False, kinds=kinds, limit=limit)
+        _tell("post-training", done, wanted)
+
+
 def _break_many(chaos: Chaos, rng: random.Random, wanted: int, bundled: int, both: bool) -> None:  # noqa: FBT001
     done = 0
     while done < bundled:
@@ -147,7 +160,7 @@ def _tell(what: str, done: int, wanted: int) -> None:
 def main() -> None:
     """Break runs, and print what came of it."""
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    wanted, bundled = (*numbers, *(MISHAPS, OF_BUNDLED)[len(numbers) :])
+    wanted, bundled, trained = (*numbers, *(MISHAPS, OF_BUNDLED, OF_POSTTRAIN)[len(numbers) :])
     rng, begin_s = random.Random(wanted), time.monotonic()
     reason = missing()
     with ExitStack() as stack:
@@ -156,7 +169,11 @@ def main() -> None:
         chaos = Chaos(folder, rng, server, stack.enter_context(Engine(folder)))
         if reason is not None:
             print(reason)
+        if find_spec("torch") is None or find_spec("gguf") is None:
+            trained = 0
+            print("post-training is left out: it needs polysilicon[train]")
         try:
+            _break_training(chaos, trained)
             _break_many(chaos, rng, wanted, bundled, both=server is not None)
         except KeyboardInterrupt:
             print("interrupted")

@@ -17,7 +17,7 @@ import numpy as np
 from polysilicon.cost.beside import predict_run, train_steps
 from polysilicon.cost.llm.iterations import Engine, EngineSteps, play
 from polysilicon.cost.llm.local import rates_of
-from polysilicon.cost.profile import Profile
+from polysilicon.cost.profile import LlmProfile, Profile
 from polysilicon.workload.record import StepRecord
 
 PHASES = ("answer", "verify", "train", "evaluate")
@@ -104,7 +104,9 @@ def predicted(found: Sequence[Phase], profile: Profile) -> str:
     for phase in found:
         rounds.setdefault((phase.task_id, phase.number), []).append(phase)
     for (task_id, number), mine in rounds.items():
-        told = {phase.name: predicted_s(phase, profile) for phase in mine}
+        # Tasks follow each other, and an engine that has had an adapter keeps it.
+        loaded = task_id != found[0].task_id
+        told = {phase.name: predicted_s(phase, profile, loaded=loaded) for phase in mine}
         seconds = math.fsum(phase.seconds for phase in mine)
         made = math.fsum(told.values())
         took = {phase.name: phase.seconds for phase in mine}
@@ -116,8 +118,14 @@ def predicted(found: Sequence[Phase], profile: Profile) -> str:
     return "\n".join(rows)
 
 
-def predicted_s(phase: Phase, profile: Profile) -> float:
-    """Return the seconds that a phase was to take; nan where the profile knows nothing of it."""
+def predicted_s(phase: Phase, profile: Profile, *, loaded: bool) -> float:
+    """Return the seconds that a phase was to take; nan where the profile knows nothing of it.
+
+    Args:
+        phase: of a task.
+        profile: of this machine.
+        loaded: the engine has had adapters before this task.
+    """
     if phase.name == "train":
         told = train_steps(phase.steps, profile)
         return math.fsum(one.service_s for one in told) if told else math.nan
@@ -127,10 +135,40 @@ def predicted_s(phase: Phase, profile: Profile) -> float:
         much = math.fsum(one.service_s for one in checked)
         took = math.fsum(one.measured_s for one in checked)
         return phase.seconds * much / took if took else math.nan
+    return _answered_s(phase, profile, loaded=loaded)
+
+
+def _answered_s(phase: Phase, profile: Profile, *, loaded: bool) -> float:
+    """Return the seconds that a phase of answers was to take; see `predicted_s`."""
     asked = sorted((s for s in phase.steps if s.kind == "llm"), key=lambda one: one.start_s or 0.0)
     measured = profile.llm.get(asked[0].model or "")
     if measured is None:
         return math.nan
+    seconds = played_s(asked, measured)
+    # The first evaluation is without an adapter, and so are the answers of the first round.
+    adapted = phase.number > (phase.name == "answer")
+    if not adapted and not loaded:
+        return seconds
+    speed = profile.train.get(asked[0].model or "")
+    if speed is None or speed.served is None or speed.beside is None:
+        return math.nan
+    # An evaluation is the first to ask for its round's adapter.
+    load_s = speed.load_s if adapted and phase.name == "evaluate" else 0.0
+    return load_s + seconds * (speed.served if adapted else speed.beside).median
+
+
+def played_s(asked: Sequence[StepRecord], measured: LlmProfile) -> float:
+    """Return the seconds of a phase's LLM steps, played from an idle engine on.
+
+    An answer whose parent is another answer of the phase begins when that has ended, as the answers
+    to one problem follow each other; all others when there is a slot.
+
+    Args:
+        asked: in the order of their starts.
+        measured: what the profile tells of the model.
+    """
+    places = {step.step_id: place for place, step in enumerate(asked)}
+    after = [max((places.get(one, -1) for one in step.parent_ids), default=-1) for step in asked]
     cached = np.array([float(step.cached_tokens or 0) for step in asked])
     prompt = np.array([float(step.prompt_tokens or 0) for step in asked])
     steps = EngineSteps(
@@ -138,14 +176,9 @@ def predicted_s(phase: Phase, profile: Profile) -> float:
         new=np.maximum(prompt - cached, 1.0),
         cached=cached,
         output=np.array([float(step.output_tokens or 1) for step in asked]),
+        after=np.array(after, np.int64),
     )
     engine = Engine(
         rates=rates_of(measured), slots=measured.slots, batch_tokens=measured.batch_tokens
     )
-    seconds = float(play(steps, engine).end_s.max())
-    # The first evaluation is without an adapter, and so are the answers of the first round.
-    adapted = phase.number > (phase.name == "answer")
-    speed = profile.train.get(asked[0].model or "")
-    if not adapted:
-        return seconds
-    return math.nan if speed is None or speed.served is None else seconds * speed.served.median
+    return float(play(steps, engine).end_s.max())

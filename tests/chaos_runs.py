@@ -20,6 +20,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import chaos_posttrain
 from chaos_agents import NOTES
 from chaos_engine import Engine, pool_of
 from chaos_forks import context
@@ -48,10 +49,12 @@ class Tally:
     again: int = 0
 
 
-def _jobs(agent: str) -> list[Job]:
-    if agent in ("light", "full"):
+def _jobs(agent: str, root: Path) -> list[Job]:
+    if agent == chaos_posttrain.AGENT:
+        given, inputs = agent, [chaos_posttrain.value(root.parent)]
+    elif agent in ("light", "full"):
         given = f"{Path(__file__).with_name('chaos_agents.py')}:{agent}"
-        inputs: list[dict[str, Any]] = [{"width": 2 + n % 3} for n in range(_TASKS)]
+        inputs = [{"width": 2 + n % 3} for n in range(_TASKS)]
     else:
         given, inputs = agent, sample_inputs(load_agent(agent))[:_BUNDLED_TASKS]
     return [Job(agent=load_agent(given), given_as=given, inputs=inputs)]
@@ -67,9 +70,12 @@ def _start(folder: str, agent: str, address: str | None, number: int, file_bytes
     os.environ |= {NOTES: f"{folder}/../notes", "CHAOS_START": str(number)}
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
-    fleet = str(Path(folder).parent / "fleet.toml")
+    root = Path(folder).parent
+    fleet = str(root / "fleet.toml")
+    if agent == chaos_posttrain.AGENT:
+        chaos_posttrain.script()
     try:
-        run = Run(Path(folder), _jobs(agent), RunOptions(fleet=fleet, journal=address))
+        run = Run(Path(folder), _jobs(agent, root), RunOptions(fleet=fleet, journal=address))
         asyncio.run(run.execute())
     except PolysiliconError as error:
         print(f"start {number}: {error}", flush=True)
@@ -91,7 +97,7 @@ class Trial:
 
     Args:
         folder: where it is made.
-        agent: `light`, `full`, or a bundled agent.
+        agent: `light`, `full`, or a bundled agent; `posttrain` has an engine of its own.
         address: of the journal; None is a file in the run's folder.
         tally: counts over all trials.
         server: the journal's, where it is to crash.
@@ -113,8 +119,10 @@ class Trial:
         self._number = 0
         self._ended: list[Committed] = []
         self.run.mkdir(parents=True)
-        told = "" if engine is None else pool_of(engine.address)
-        (folder / "fleet.toml").write_text(_FLEET + told)
+        told = _FLEET if engine is None else _FLEET + pool_of(engine.address)
+        if agent == chaos_posttrain.AGENT:
+            told = chaos_posttrain.fleet(folder.parent)
+        (folder / "fleet.toml").write_text(told)
         (folder / "notes").touch()
         self._context = context()
 
@@ -222,7 +230,7 @@ class Trial:
         assert self.finished
         files = RunFolder(self.run)
         tasks = files.tasks()
-        assert len(tasks) == files.info().tasks == len(_jobs(self.agent)[0].inputs)
+        assert len(tasks) == files.info().tasks == len(_jobs(self.agent, self.root)[0].inputs)
         keys: dict[str, set[str]] = {}
         for line in (self.root / "notes").read_text().splitlines():
             _, label, key = line.split()
@@ -234,7 +242,7 @@ class Trial:
         steps = list(files.workload().steps())
         self.tally.kept += len(steps)
         what = attrgetter("task_id", "name", "kind", "model", "outcome")
-        own = self.agent in ("light", "full")
+        own = self.agent in ("light", "full", chaos_posttrain.AGENT)
         # The bundled agents give their tools files of the run's folder, so ids differ by run there.
         known = {(s.task_id, s.step_id): s.step_id if own else s.name for s in steps}
         return {

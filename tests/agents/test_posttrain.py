@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 from pathlib import Path
@@ -18,6 +19,8 @@ from polysilicon.runtime.sandboxes import open_sandbox
 from polysilicon.runtime.types import ChatResult, CodeResult, Limits
 from polysilicon.workload.record import RunInfo, StepRecord, TaskRecord
 from polysilicon.workload.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_no_sentence_that_is_evaluated_is_trained_on() -> None:
@@ -246,6 +249,14 @@ def test_a_wrong_input_is_told(tmp_path: Path, value: dict[str, Any], said: str)
         asyncio.run(AGENT.run(Scripted(tmp_path, {}, []), value))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=said):
         AGENT.accept(value)
+
+
+def test_the_inputs_for_grpo_differ_in_their_seeds_alone() -> None:
+    lines = (ROOT / "examples" / "posttrain_grpo.jsonl").read_text().splitlines()
+    accepted = [AGENT.accept(json.loads(line)) for line in lines]
+    assert [value.pop("seed") for value in accepted] == [1, 2, 3]
+    assert accepted[0] == accepted[1] == accepted[2]
+    assert accepted[0]["recipe"]["method"] == "grpo"
 
 
 def test_a_run_goes_on_alike_from_another_folder(tmp_path: Path, monkeypatch) -> None:

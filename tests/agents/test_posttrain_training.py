@@ -18,7 +18,6 @@ import tiny_llama  # noqa: E402 - needs gguf
 from polysilicon.agents.posttrain import llama, tokens, trainer  # noqa: E402
 from polysilicon.agents.posttrain.prefixes import Tree, tree_of  # noqa: E402
 from polysilicon.agents.posttrain.step import Example, Lesson, Recipe  # noqa: E402
-from polysilicon.cost.profile import Spread  # noqa: E402
 from polysilicon.errors import EngineError, InputError  # noqa: E402
 from polysilicon.runtime.calibration import training  # noqa: E402
 from polysilicon.runtime.engines.llamacpp import LlamaCpp  # noqa: E402
@@ -200,15 +199,17 @@ def test_training_is_timed_by_real_steps(model: Path) -> None:
 def test_serving_an_adapter_is_timed_beside_serving_none(model: Path) -> None:
     engine = LlamaCpp(model, concurrency=2, context_tokens=256, threads=1)
 
-    async def measure() -> Spread:
+    async def measure() -> training.Served:
         try:
             return await training.served(engine, str(model), 2, random.Random(1))
         finally:
             await engine.close()
 
     found = asyncio.run(measure())
-    assert found.repeats == 4
-    assert 0 < found.low <= found.median <= found.high
+    for times in (found.times, found.beside):
+        assert times.repeats == 4
+        assert 0 < times.low <= times.median <= times.high
+    assert found.load_s >= 0.0
 
 
 def test_what_cannot_be_trained_or_served_is_told(model: Path, tmp_path: Path) -> None:

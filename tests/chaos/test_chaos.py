@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import chaos_posttrain
 from chaos_engine import Engine
 from chaos_runs import Tally, Trial
 from postgres_server import Server, missing
@@ -73,3 +74,14 @@ def test_a_bundled_agent_goes_on_where_it_was(tmp_path: Path, agent: str, mishap
     with Engine(tmp_path) as engine:
         unbroken, broken = runs(tmp_path, agent, None, mishap, 1, engine)
     assert broken == unbroken
+
+
+def test_post_training_that_is_killed_learns_the_same(tmp_path: Path) -> None:
+    """Answers depend on the bytes of each adapter; one that differed would show in the curve."""
+    pytest.importorskip("torch")
+    pytest.importorskip("gguf")
+    unbroken, broken = runs(tmp_path, chaos_posttrain.AGENT, None, "kill", 2)
+    assert broken == unbroken
+    verified = [n for (_, name, *_), n in unbroken["steps"].items() if name == "verify"]
+    assert sum(verified) == chaos_posttrain.VERIFIED
+    assert set(verified) == {1}

@@ -132,8 +132,10 @@ class TrainSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         tokens_per_s: by the clock.
         core_s_per_token: core-seconds.
         setup_s: to read the model, once a worker.
-        served: seconds of the engine's answers with such an adapter over those without; None where
-            it was not measured.
+        served: seconds of answers with such an adapter over those of an engine that has loaded
+            none; None where it was not measured.
+        beside: the same of answers without it, of an engine that has loaded one.
+        load_s: seconds that the first answers with an adapter take more.
     """
 
     threads: int
@@ -143,6 +145,8 @@ class TrainSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     core_s_per_token: Spread
     setup_s: float
     served: Spread | None = None
+    beside: Spread | None = None
+    load_s: float = 0.0
 
 
 class PrefillPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -76,6 +76,18 @@ def test_more_than_the_slots_wait_for_one():
     assert found.first_token_s[2] > max(found.end_s[:2])
 
 
+def test_a_step_that_follows_another_begins_at_its_end():
+    rows = [(0.0, 20, 0, 10), (0.0, 20, 0, 30), (0.0, 20, 0, 10), (0.0, 20, 0, 10)]
+    engine = Engine(rates=RATES, slots=2, batch_tokens=2048)
+    lines = msgspec.structs.replace(steps(*rows), after=np.array([-1, -1, 1, 0]))
+    found = play(lines, engine)
+    # The fourth takes the place of the first, though the third came before it.
+    assert found.end_s[0] < found.first_token_s[3] < found.end_s[3] < found.end_s[1]
+    assert found.first_token_s[2] > found.end_s[1]
+    free = play(steps(*rows), engine)
+    assert free.first_token_s[2] < free.end_s[1]
+
+
 def test_a_long_queue_of_prompts_fills_several_iterations():
     rows = [(0.0, 100, 0, 1)] * 4
     found = played(*rows, batch_tokens=150)

@@ -109,6 +109,12 @@ def test_what_was_not_measured_is_refused():
         LocalLaw(llm_profile(prefill=llm_profile().prefill[:1]))
 
 
+def test_a_prompt_of_one_token_takes_no_more_than_a_later_token():
+    rates = rates_of(llm_profile())
+    assert rates.prefill(1, 0) == pytest.approx(iteration_s(1, 0), rel=0.02)
+    assert rates.prefill(1, 0) < rates.prefill(4, 0) < rates.prefill(8, 0)
+
+
 def test_noise_in_points_makes_no_impossible_law():
     shrinking = llm_profile(
         prefill=(

@@ -48,12 +48,15 @@ class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
         new: prompt tokens that no cache holds; at least 1.
         cached: prompt tokens that a cache holds.
         output: tokens generated; at least 1.
+        after: the step at whose end each begins instead, -1 where there is none; None where none of
+            them waits for another. Only `play` looks at it.
     """
 
     start_s: Numbers
     new: Numbers
     cached: Numbers
     output: Numbers
+    after: npt.NDArray[np.int64] | None = None
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +109,9 @@ def play(steps: EngineSteps, engine: Engine) -> Played:
         engine: what serves them.
     """
     desk = _Desk(steps, engine, Slots(engine.slots))
-    desk.queue = [int(n) for n in np.argsort(steps.start_s, kind="stable")[::-1]]
+    for step in np.argsort(steps.start_s, kind="stable")[::-1].tolist():
+        before = -1 if steps.after is None else int(steps.after[step])
+        (desk.queue if before < 0 else desk.followers.setdefault(before, [])).append(step)
     while desk.queue or desk.active:
         desk.iterate()
     return Played(first_token_s=desk.first_s, end_s=desk.end_s)
@@ -205,6 +210,7 @@ class _Desk:
     now_s: float = 0.0
     queue: list[int] = field(default_factory=list)
     active: list[_Sequence] = field(default_factory=list)
+    followers: dict[int, list[int]] = field(default_factory=dict)
     first_s: Numbers = field(init=False)
     end_s: Numbers = field(init=False)
 
@@ -268,6 +274,8 @@ class _Desk:
     def _comes(self, step: int) -> bool:
         """Whether a step begins now: it is its time, or it has waited for a slot only."""
         waited = self.queued is not None and bool(self.queued[step])
+        after = self.steps.after
+        waited = waited or (after is not None and bool(after[step] >= 0))
         return waited or bool(self.steps.start_s[step] <= self.now_s + _TOGETHER_S)
 
     def _settle(self) -> None:
@@ -279,6 +287,7 @@ class _Desk:
             if sequence.prompt <= 0 and sequence.left <= 0:
                 self.end_s[sequence.step] = self.now_s
                 self.slots.leave(sequence.step)
+                self.queue += self.followers.pop(sequence.step, [])
         self.active = [s for s in self.active if s.prompt > 0 or s.left > 0]
 
     def _advance(self) -> float:

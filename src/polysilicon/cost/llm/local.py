@@ -128,6 +128,10 @@ def rates_of(measured: LlmProfile) -> Rates:
     prefill_s = np.maximum.accumulate(np.maximum(seconds - pair_s * pairs, seconds * 0.25))
     by_count = sorted({p.sequences for p in measured.decode})
     lines = [_line(measured, count) for count in by_count]
+    if by_count[0] == 1 < tokens[0]:
+        # A prompt of one token, whose others are cached, is a pass like that of a later token.
+        tokens = np.concatenate([[1.0], tokens])
+        prefill_s = np.concatenate([[min(lines[0][0], prefill_s[0])], prefill_s])
     beside = sorted(measured.stretch, key=_busy)
     stretch = [(0, 1.0), *((s.busy, s.engine) for s in beside)]
     taken = np.maximum.accumulate([0.0, *(s.busy / s.tool for s in beside)])

@@ -145,10 +145,13 @@ async def _train(
     engine, setting = await _open(name, machine, until_s, extent, lambda _part, _what: None)
     rng = random.Random(SEED)  # noqa: S311 - no secret
     try:
-        served = await training.served(engine, str(path), setting.slots, rng)
+        found = await training.served(engine, str(path), setting.slots, rng)
     finally:
         await engine.close()
-    return {models.model_name(path): msgspec.structs.replace(speed, served=served)}
+    whole = msgspec.structs.replace(
+        speed, served=found.times, beside=found.beside, load_s=found.load_s
+    )
+    return {models.model_name(path): whole}
 
 
 def _fit_engine(name: str, machine: Machine, tell: Tell) -> EngineChoice:

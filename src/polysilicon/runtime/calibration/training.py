@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import tempfile
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,8 +20,8 @@ from polysilicon.runtime.types import Engine
 NEEDS = ("torch", "gguf")
 _STEP = "polysilicon.agents.posttrain.step"
 _TIMEOUT_S = 300.0
-_PAIRS, _WORDS, _OUTPUT = 4, 16, 20
-"""Loads with and without the adapter in turn, words of a prompt, tokens of an answer."""
+_LOADS, _WORDS, _OUTPUT = 4, 8, 40
+"""Loads of each kind, words of a prompt, tokens of an answer at most."""
 
 
 class _Probed(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,11 +60,26 @@ async def train_speed(model: str, threads: int) -> TrainSpeed:
     )
 
 
-async def served(engine: Engine, model: str, slots: int, rng: random.Random) -> Spread:
-    """Return seconds of answers with an adapter over those without, all slots at work.
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What an adapter costs the engine, in seconds over those before it was loaded.
+
+    Attributes:
+        times: of answers with it.
+        beside: of answers without it, once it is loaded: an adapter is an engine of its own, whose
+            threads are there beside those of the model without.
+        load_s: seconds that the first answers with it take more.
+    """
+
+    times: Spread
+    beside: Spread
+    load_s: float
+
+
+async def served(engine: Engine, model: str, slots: int, rng: random.Random) -> Served:
+    """Return what answers with an adapter take, all slots at work, beside those without.
 
     Args:
-        engine: that serves the model, idle.
+        engine: that serves the model, idle, with no adapter loaded.
         model: its name.
         slots: answers at once.
         rng: of the prompts.
@@ -80,10 +96,20 @@ async def served(engine: Engine, model: str, slots: int, rng: random.Random) -> 
             prompts = [unlike(_WORDS, rng) for _ in range(slots)]
             replies = await ask_all(engine, prompts, _OUTPUT, adapter)
             begin_s = min(reply.start_s for reply in replies)
-            return max(reply.end_s for reply in replies) - begin_s
+            # Answers may end early, and not all alike.
+            tokens = sum(reply.output for reply in replies)
+            return (max(reply.end_s for reply in replies) - begin_s) / tokens * slots * _OUTPUT
 
-        await seconds(path)  # loads it
-        return spread([await seconds(path) / await seconds(None) for _ in range(_PAIRS)])
+        await seconds(None)  # touches all weights
+        alone_s = statistics.median([await seconds(None) for _ in range(_LOADS)])
+        first_s = await seconds(path)
+        pairs = [(await seconds(path), await seconds(None)) for _ in range(_LOADS)]
+        adapted, plain = zip(*pairs, strict=True)
+        return Served(
+            times=spread([one_s / alone_s for one_s in adapted]),
+            beside=spread([one_s / alone_s for one_s in plain]),
+            load_s=max(first_s - statistics.median(adapted), 0.0),
+        )
 
 
 async def _in_worker(name: str, *args: Any) -> CallResult:
