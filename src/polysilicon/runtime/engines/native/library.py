@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +15,6 @@ POINTER = ctypes.c_void_p
 _LOCK = threading.Lock()
 _KEPT: list[object] = []
 """Libraries that C code points into until the process ends."""
-
-_WAITING = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "300000"}
-"""How threads of kernels built here wait for each other. GNU's OpenMP looks 300,000 times before a
-thread sleeps, which is 3 ms; but 100 times where a process has more of its threads than there are
-cores, as with a second engine for an adapter, and 1,000 times where waiting is said to be active.
-The threads of an engine wait after each of some hundred operations of a pass, mostly for longer
-than 100 looks and hardly ever for 1,000. Source: libgomp, `env.c` and `config/linux/wait.h`."""
 
 
 @cache
@@ -84,8 +74,7 @@ def _kernels_of(path: str) -> int:
         EngineError: it cannot be loaded, or is made for another interface of ggml.
     """
     try:
-        with _environment(_WAITING):  # which GNU's OpenMP reads as it is loaded
-            library = ctypes.CDLL(path)
+        library = ctypes.CDLL(path)
     except OSError as error:
         raise EngineError(f"{path}: {error}") from error
     silence("ggml_log_set", of=library)
@@ -97,18 +86,6 @@ def _kernels_of(path: str) -> int:
         raise EngineError(f"{path}: made for another interface of ggml")
     _KEPT.append(library)
     return int(found)
-
-
-@contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that nobody has set, for as long as something is loaded."""
-    missing = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(missing)
-    try:
-        yield
-    finally:
-        for name in missing:
-            os.environ.pop(name, None)
 
 
 def use(kernels: Path | None) -> None:
