@@ -124,7 +124,8 @@ def page(turns: Sequence[Turn]) -> str:
         f" each row has {fewest} at least. `its P50 is` tells how many times that of Polysilicon;"
         " more than 1 is slower. `P50 at best` is what no order of these tasks can beat, by the"
         " core-seconds that Polysilicon used for them: the P50 of a pool over it is the most that"
-        " any order could gain. What the loads and the pools are is told at the head of that file."
+        " any order could gain ([why](running.md#many-at-once-and-beside-a-pool)). What the loads"
+        " and the pools are is told at the head of that file."
     )
     lines = [
         "# Agents beside pools of processes",
