@@ -8,6 +8,9 @@ and kernels, over its endpoint on loopback: one pool has a process for each task
 baseline has, the other as many as the engine has slots. Pools are warm before t = 0. Turns of all
 are mixed; the machine should do nothing else.
 
+`P50 at best` is what no order of the tasks can beat, by the core-seconds that this runtime used for
+them (`bound.py`): the P50 of a pool over it is the most that any order could gain.
+
 Each turn's figures are added to a file, so that a benchmark that was cut off, or whose minutes are
 over, goes on where it was when it is started again:
 
@@ -31,7 +34,9 @@ import msgspec
 import numpy as np
 
 from agents_page import OF_SLOTS, OF_TASKS, OURS, Turn, page, plot, show
-from contenders import SLOTS, Pool, Task, ours, tasks_of
+from bound import least_s
+from contenders import SLOTS, Pool, Ran, Task, ours, tasks_of
+from polysilicon.runtime.machine import cores
 
 SEARCH = ("search_agent:ANSWER",)
 BUNDLED = ("support", "coder", "researcher", "pipeline")
@@ -85,14 +90,15 @@ def measured(cell: Cell, known: list[Turn]) -> Turn:
         rate, rng = rate_per_s(known, tasks), random.Random(7)
         gaps_s = [rng.expovariate(rate) for _ in tasks]
     if who == OURS:
-        each_s = ours(tasks, gaps_s)
+        ran = ours(tasks, gaps_s)
     else:
         processes = SLOTS if who == OF_SLOTS else count
-        each_s = Pool(AGENTS[load], processes).run(tasks, gaps_s)
-    p50_s, p90_s = np.percentile(each_s, [50, 90])
+        ran = Ran(Pool(AGENTS[load], processes).run(tasks, gaps_s), [])
+    p50_s, p90_s = np.percentile(ran.each_s, [50, 90])
     return Turn(
         load=load, tasks=count, who=who, turn=number, p50_s=float(p50_s), p90_s=float(p90_s),
-        last_s=max(each_s), rate_per_s=rate,
+        last_s=max(ran.each_s), rate_per_s=rate,
+        least_s=least_s(ran.core_s, cores(), 50) if ran.core_s else None,
     )  # fmt: skip
 
 

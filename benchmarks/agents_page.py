@@ -15,7 +15,10 @@ from polysilicon.report.loglog import Axis, Plot, axis_around
 
 OURS, OF_SLOTS, OF_TASKS = "Polysilicon", "pool of 8", "pool of B"
 _COLOURS = {OURS: "#009e73", OF_SLOTS: "#0072b2", OF_TASKS: "#c77700"}
-_HEADINGS = ("load", "who", "turns", "P50 s", "P90 s", "tasks/min", "its P50 is", "its P90 is")
+_HEADINGS = (
+    "load", "who", "turns", "P50 s", "P90 s", "tasks/min", "its P50 is", "its P90 is",
+    "P50 at best",
+)  # fmt: skip
 _TITLE = "medians; `its P50 is` tells how many times that of Polysilicon"
 
 
@@ -31,6 +34,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         p90_s: their 90th percentile.
         last_s: the longest of them.
         rate_per_s: at which tasks arrived; None where all were there at t = 0.
+        least_s: the median that no order of the tasks can beat; None where that is not known.
     """
 
     load: str
@@ -41,6 +45,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     p90_s: float
     last_s: float
     rate_per_s: float | None = None
+    least_s: float | None = None
 
 
 Group = dict[str, list[Turn]]
@@ -75,6 +80,8 @@ def rows(turns: Sequence[Turn]) -> list[tuple[str, ...]]:
             for key in ("p50_s", "p90_s"):
                 other = mine and name != OURS and middle(group, key) / middle(mine, key)
                 cells.append(f"{other:.2f} x" if other else "")
+            known = [turn.least_s for turn in group if turn.least_s is not None]
+            cells.append(f"{statistics.median(known):.2f}" if known else "")
             found.append(tuple(cells))
     return found
 
@@ -84,7 +91,7 @@ def show(turns: Sequence[Turn]) -> None:
     table = Table(*_HEADINGS, title=_TITLE)
     for cells in rows(turns):
         table.add_row(*cells)
-    Console(width=110).print(table)
+    Console(width=120).print(table)
 
 
 def plot(turns: Sequence[Turn], load: str) -> str:
@@ -115,7 +122,10 @@ def page(turns: Sequence[Turn]) -> str:
         f"Written by `python benchmarks/agents.py FILE --docs docs` on {datetime.now(UTC):%F}, from"
         f" turns on {here.cores} cores of {here.cpu}. Figures are medians of the turns, of which"
         f" each row has {fewest} at least. `its P50 is` tells how many times that of Polysilicon;"
-        " more than 1 is slower. What the loads and the pools are is told at the head of that file."
+        " more than 1 is slower. `P50 at best` is what no order of these tasks can beat, by the"
+        " core-seconds that Polysilicon used for them: the P50 of a pool over it is the most that"
+        " any order could gain ([why](running.md#many-at-once-and-beside-a-pool)). What the loads"
+        " and the pools are is told at the head of that file."
     )
     lines = [
         "# Agents beside pools of processes",

@@ -6,9 +6,10 @@ import asyncio
 import multiprocessing
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import plain
 from open_load import Load
@@ -39,8 +40,15 @@ def tasks_of(agents: Sequence[str], count: int) -> list[Task]:
     ]
 
 
-def ours(tasks: Sequence[Task], gaps_s: Sequence[float] | None = None) -> list[float]:
-    """Run tasks in this runtime; seconds from the arrival of each to its end.
+class Ran(NamedTuple):
+    """Seconds from the arrival of each task to its end; its core-seconds, empty where unknown."""
+
+    each_s: list[float]
+    core_s: list[float]
+
+
+def ours(tasks: Sequence[Task], gaps_s: Sequence[float] | None = None) -> Ran:
+    """Run tasks in this runtime.
 
     Args:
         tasks: what is run; with gaps, all of one agent.
@@ -48,7 +56,7 @@ def ours(tasks: Sequence[Task], gaps_s: Sequence[float] | None = None) -> list[f
     """
     with tempfile.TemporaryDirectory() as folder:
         if gaps_s is not None:
-            return asyncio.run(_arriving(Path(folder), tasks, gaps_s))
+            return Ran(asyncio.run(_arriving(Path(folder), tasks, gaps_s)), [])
         by_agent: dict[str, list[dict[str, Any]]] = {}
         for given, value in tasks:
             by_agent.setdefault(given, []).append(value)
@@ -56,9 +64,14 @@ def ours(tasks: Sequence[Task], gaps_s: Sequence[float] | None = None) -> list[f
             Job(agent=load_agent(given), given_as=given, inputs=values)
             for given, values in by_agent.items()
         ]
-        done = asyncio.run(Run(Path(folder), jobs, RunOptions()).execute()).tasks()
+        run = asyncio.run(Run(Path(folder), jobs, RunOptions()).execute())
+        done, core_s = run.tasks(), defaultdict[str, float](float)
+        for step in run.workload().steps():
+            core_s[step.task_id] += step.cpu_s or 0.0
     assert all(task.ok for task in done), next(task.error for task in done if not task.ok)
-    return [task.end_s - task.arrival_s for task in done]
+    return Ran(
+        [task.end_s - task.arrival_s for task in done], [core_s[task.task_id] for task in done]
+    )
 
 
 async def _arriving(folder: Path, tasks: Sequence[Task], gaps_s: Sequence[float]) -> list[float]:

@@ -30,7 +30,7 @@ Figures = tuple[float, float, float]
 def turn(load: str, count: int, share: float) -> Figures:
     """Run the tasks of a load once."""
     cores.LEAST = share
-    each_s = ours(tasks_of(LOADS[load], count))
+    each_s = ours(tasks_of(LOADS[load], count)).each_s
     p50_s, p90_s = np.percentile(each_s, [50, 90])
     return float(p50_s), float(p90_s), 60 * count / max(each_s)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import statistics
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +30,6 @@ from open_load import Load
 from polysilicon import Agent, Context
 from polysilicon.agents.researcher.corpus import read_library, read_questions
 from polysilicon.catalog.policy import Policy, Slo
-from polysilicon.runtime.sandboxes.usage import tree_cpu_s
 from polysilicon.runtime.types import Document, Setup
 
 POLICY = Policy(slo=(Slo(agent="person", p99_s=1.0, interactive=True),))
@@ -72,6 +71,13 @@ PERSON = Agent(name="person", run=person, prepare=prepare)
 BATCH = Agent(name="batch", run=batch)
 
 
+def core_s() -> float:
+    """Return the core-seconds that this process and those below it have used so far."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
 async def turn(
     folder: Path, asked: argparse.Namespace, *, loaded: bool
 ) -> tuple[list[float], float]:
@@ -89,12 +95,12 @@ async def turn(
             await load.task(PERSON, {"question": questions[warm], "chat": asked.chat})
         lines = [asyncio.create_task(line(n)) for n in range(AT_ONCE if loaded else 0)]
         await asyncio.sleep(2.0 if loaded else 0.0)
-        begin_s, begin_cpu_s = time.monotonic(), tree_cpu_s(os.getpid())
+        begin_s, begin_cpu_s = time.monotonic(), core_s()
         values = [{"question": questions[n % len(questions)], "chat": asked.chat}
                   for n in range(asked.tasks)]  # fmt: skip
         gaps_s = [rng.expovariate(asked.rate) for _ in values]
         each_s = await load.arriving(PERSON, values, gaps_s)
-        busy = (tree_cpu_s(os.getpid()) - begin_cpu_s) / (time.monotonic() - begin_s) / load.cores
+        busy = (core_s() - begin_cpu_s) / (time.monotonic() - begin_s) / load.cores
         done.set()
         await asyncio.gather(*lines)
     return each_s, busy

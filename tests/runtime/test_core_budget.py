@@ -112,16 +112,19 @@ def test_whoever_is_waited_for_has_all_cores_beside_the_engine() -> None:
 
 def test_quick_tools_do_not_wait_behind_those_that_yield() -> None:
     budget = Cores(2, 2)
-    assert (budget.quick("find"), budget.may_be_quick("find")) == (False, True)
+    assert (budget.quick("a", "find"), budget.may_be_quick("a", "find")) == (False, True)
     for _ in range(3):
-        budget.took("find", 0.001)
-        budget.took("clean", 0.7)
-    budget.took("first", 0.7)  # it imports
-    assert not budget.may_be_quick("first")
-    budget.took("first", 0.0)
-    assert [budget.quick(name) for name in ("find", "first", "clean")] == [True, True, False]
-    assert not budget.may_be_quick("clean")
-    assert not Cores(2).may_be_quick("find")  # no engine: none yields to any
+        budget.took("a", "find", 0.001)
+        budget.took("a", "clean", 0.7)
+    budget.took("a", "first", 0.7)  # it imports
+    assert not budget.may_be_quick("a", "first")
+    budget.took("a", "first", 0.0)
+    assert [budget.quick("a", name) for name in ("find", "first", "clean")] == [True, True, False]
+    assert not budget.may_be_quick("a", "clean")
+    assert not Cores(2).may_be_quick("a", "find")  # no engine: none yields to any
+    for _ in range(5):
+        budget.took("b", "find", 0.7)  # with more to do
+    assert (budget.quick("a", "find"), budget.may_be_quick("b", "find")) == (True, False)
 
     async def scenario() -> None:
         pool = local(2, 2)
@@ -172,7 +175,7 @@ def test_tools_that_are_known_to_be_quick_do_not_yield_to_the_engine(tmp_path: P
             ):
                 with pytest.raises(StepError):
                     await ctx.call(breaks, seconds, name=name, timeout_s=limit_s)
-            known = [pool.cores.may_be_quick(name) for name in ("long", "short", "late")]
+            known = [pool.cores.may_be_quick("agent", name) for name in ("long", "short", "late")]
             assert known == [False, True, False]
             return found[2:]
         finally:

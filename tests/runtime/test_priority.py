@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -74,12 +75,12 @@ def test_processes_stand_back_for_a_stretch_and_come_back(monkeypatch: pytest.Mo
             assert os.sched_getscheduler(pid) == os.SCHED_IDLE
         await asyncio.sleep(0)
         assert os.sched_getscheduler(pid) == os.SCHED_IDLE  # the next one may come at once
-        await asyncio.sleep(2 * priority._LINGER_S)
+        await asyncio.sleep(back_s)
         assert os.sched_getscheduler(pid) == os.SCHED_OTHER
         assert os.getpriority(os.PRIO_PROCESS, pid) == max(os.nice(0), TOOL_NICE)
         with others.while_this_runs():
             assert set(await policies_of(pid)) == {os.SCHED_IDLE}  # it sleeps, and misses nothing
-        await asyncio.sleep(priority._MOST_S + 2 * priority._LINGER_S)  # else it counts together
+        await asyncio.sleep(back_s + priority._MOST_S)  # else it counts together
         monkeypatch.setattr(priority, "_ready", lambda thread: thread == pid)
         with others.while_this_runs():
             policies = await policies_of(pid)
@@ -87,6 +88,8 @@ def test_processes_stand_back_for_a_stretch_and_come_back(monkeypatch: pytest.Mo
         assert set(policies[:10]) == {os.SCHED_IDLE}
         assert os.SCHED_OTHER in policies
 
+    monkeypatch.setattr(priority, "_LINGER_S", 0.1)
+    back_s = priority._LINGER_S + 2 * priority._MOST_S
     with sleeping() as pid:
         yield_to_engine(pid)
         asyncio.run(main(pid))
@@ -104,7 +107,9 @@ child.kill()
 
 
 @needs_idle
-def test_what_was_started_while_standing_back_comes_back_too() -> None:
+def test_what_was_started_while_standing_back_comes_back_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def main(process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -116,13 +121,39 @@ def test_what_was_started_while_standing_back_comes_back_too() -> None:
             started = [*priority._threads(process.pid), child]
             assert len(started) == 3
             assert {os.sched_getscheduler(pid) for pid in started} == {os.SCHED_IDLE}
-        await asyncio.sleep(2 * priority._LINGER_S)
+        await asyncio.sleep(priority._LINGER_S + 2 * priority._MOST_S)
         assert {os.sched_getscheduler(pid) for pid in started} == {os.SCHED_OTHER}
 
+    monkeypatch.setattr(priority, "_LINGER_S", 0.1)
     command, pipe = [sys.executable, "-S", "-c", _STARTS], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         asyncio.run(main(process))
         process.communicate("\n")
+
+
+@needs_idle
+def test_those_that_come_later_stand_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(priority, "_MOST_S", 0.1)
+
+    async def main(pids: list[int]) -> None:
+        there = pids[:1]
+        others = StandingBack(lambda: there)
+        with others.while_this_runs():
+            there.append(pids[1])
+            with others.while_this_runs():
+                assert [os.sched_getscheduler(pid) for pid in pids[:2]] == 2 * [os.SCHED_IDLE]
+        there.append(pids[2])
+        await asyncio.sleep(3 * priority._MOST_S)  # nobody else comes
+        assert os.sched_getscheduler(pids[2]) == os.SCHED_IDLE
+        assert others._back == set(pids)
+        os.kill(pids[0], signal.SIGKILL)
+        os.waitpid(pids[0], 0)  # noqa: ASYNC222 - it is gone at once
+        there.pop(0)
+        await asyncio.sleep(3 * priority._MOST_S)
+        assert others._back == set(pids[1:])  # whoever is gone is forgotten
+
+    with sleeping() as one, sleeping() as two, sleeping() as three:
+        asyncio.run(main([one, two, three]))
 
 
 class Played(StandingBack):
@@ -152,9 +183,10 @@ class Played(StandingBack):
     (0.43, 0.06, 0.01, 0.4, 0.55),  # the timer that ends a stretch comes between, again and again
     (5.0, 0.06, 0.01, 0.4, 0.55),
     (5.0, 0.06, 0.4, 0.4, 0.55),
-    (0.1, 0.3, 0.01, 0.37, 0.38),  # the job and the lingering after it, every time
-    (5.0, 0.06, 0.6, 0.97, 1.0),  # they get on: there is nothing to come back for
-    (0.43, 0.06, 0.6, 0.97, 1.0),
+    (0.1, 0.3, 0.01, 0.4, 0.55),  # while none is there the next one is waited for
+    (0.1, 3.9, 0.6, 0.2, 0.5),  # it does not come
+    (5.0, 0.06, 0.6, 0.97, 1.01),  # they get on: there is nothing to come back for
+    (0.43, 0.06, 0.6, 0.97, 1.01),
 ])  # fmt: skip
 def test_others_are_not_starved_by_jobs_with_short_pauses(
     monkeypatch: pytest.MonkeyPatch,

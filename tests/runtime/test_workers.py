@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import os
+import sys
 import threading
 from typing import Any
 
 import msgspec
 import pytest
 
-from polysilicon.runtime.executor import Workers
+from polysilicon.runtime.executor import THREADS, Workers, take_one_core
 
 
 def test_the_loop_goes_on_while_workers_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +33,38 @@ def test_the_loop_goes_on_while_workers_start(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Workers, "_started", waits)
     asyncio.run(scenario())
+
+
+def test_libraries_are_told_to_compute_with_one_thread_unless_they_are_told() -> None:
+    environment = {"OMP_NUM_THREADS": "3", "HOME": "/"}
+    take_one_core(environment)
+    told = {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    assert environment == {"HOME": "/"} | told
+
+
+def multiplied(size: int) -> tuple[list[str | None], int]:
+    """Multiply matrices; return what libraries are told, and how many threads that took."""
+    before = threads()
+    import numpy as np  # noqa: PLC0415 - it starts its threads where it is imported first
+
+    ones = np.ones((size, size))
+    assert (ones @ ones)[0, 0] == size
+    return [os.environ.get(name) for name in THREADS], threads() - before
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - as quick as it is short
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_function_computes_with_one_thread() -> None:
+    async def main() -> Any:
+        workers = Workers(1)
+        try:
+            return msgspec.msgpack.decode((await workers.call(multiplied, (500,), {}, 60.0)).data)
+        finally:
+            await workers.close()
+
+    told, more = asyncio.run(main())
+    assert told == [os.environ.get(name, "1") for name in THREADS]
+    assert more == 0 or "1" not in told

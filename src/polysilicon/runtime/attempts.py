@@ -182,7 +182,7 @@ class Attempts:
             entered = False
             try:
                 is_tool = call.resource == "cpu" and call.kind != "train"
-                quick = is_tool and choice.pool.cores.may_be_quick(call.name)
+                quick = is_tool and choice.pool.cores.may_be_quick(task.agent, call.name)
                 await gate.enter(task, call.width, quick=quick)
                 entered = True
                 now_s = time.monotonic()

@@ -142,13 +142,14 @@ class Context:
         front = self._scope.task.waited_for
         usage.cores = 1
         if pool.executor is None:
-            quick = pool.cores.quick(name)
+            quick = pool.cores.quick(self.agent, name)
             try:
                 done = await self._resources.here.run(job, front=front, quick=quick)
             except StepError as error:  # of unknown core-seconds, as past its time: not quick
-                pool.cores.took(name, math.inf if error.cpu_s is None else error.cpu_s)
+                cpu_s = math.inf if error.cpu_s is None else error.cpu_s
+                pool.cores.took(self.agent, name, cpu_s)
                 raise
-            pool.cores.took(name, done.cpu_s)
+            pool.cores.took(self.agent, name, done.cpu_s)
         else:
             done = await pool.executor.run(job, front=front)
         usage.cpu_s = (usage.cpu_s or 0.0) + done.cpu_s

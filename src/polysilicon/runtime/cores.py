@@ -14,7 +14,7 @@ QUICK_S = 0.05
 """A tool that uses a core for less than this holds an engine up for about as long as one pass."""
 
 _MOST_NAMES = 1000
-"""Tools whose core-seconds are kept; others are not quick."""
+"""Tools of agents whose core-seconds are kept; others are not quick."""
 
 _TIMES = 5
 """Of which the median counts: the first of a worker imports what it needs."""
@@ -28,7 +28,9 @@ class Cores:
     share tasks of nothing but tools would stand still while the engine has requests.
 
     Quick tools do not ask it, and do not yield: behind one that yields for seconds they would wait
-    many times as long as they take. One of a name that is not known yet enters, too, but yields.
+    many times as long as they take. One that is not known yet enters, too, but yields. They are
+    known by their agent and name: an agent that somebody waits for may call for a moment what
+    another one calls for long.
 
     Args:
         count: cores.
@@ -40,7 +42,7 @@ class Cores:
         self.threads = min(threads, count)
         self.freed: Callable[[], None] = _nobody
         self._computing = False
-        self._took_s: dict[str, deque[float]] = {}
+        self._took_s: dict[tuple[str, str], deque[float]] = {}
 
     @property
     def engine(self) -> int:
@@ -52,20 +54,21 @@ class Cores:
         """Cores that tools which nobody waits for may fill now."""
         return max(self.count - self.engine, math.ceil(LEAST * self.count))
 
-    def took(self, name: str, cpu_s: float) -> None:
-        """Note for how long a tool of a name used a core."""
-        if name in self._took_s or len(self._took_s) < _MOST_NAMES:
-            self._took_s.setdefault(name, deque(maxlen=_TIMES)).append(cpu_s)
+    def took(self, agent: str, name: str, cpu_s: float) -> None:
+        """Note for how long a tool of an agent and a name used a core."""
+        key = agent, name
+        if key in self._took_s or len(self._took_s) < _MOST_NAMES:
+            self._took_s.setdefault(key, deque(maxlen=_TIMES)).append(cpu_s)
 
-    def quick(self, name: str) -> bool:
-        """Tell whether tools of a name are known to be quick, beside an engine's threads."""
-        took_s = self._took_s.get(name)
+    def quick(self, agent: str, name: str) -> bool:
+        """Tell whether such tools are known to be quick, beside an engine's threads."""
+        took_s = self._took_s.get((agent, name))
         return self.threads > 0 and took_s is not None and median_low(took_s) < QUICK_S
 
-    def may_be_quick(self, name: str) -> bool:
+    def may_be_quick(self, agent: str, name: str) -> bool:
         """Tell whether they are, or are not known yet."""
-        known = name in self._took_s or len(self._took_s) >= _MOST_NAMES
-        return self.quick(name) if known else self.threads > 0
+        known = (agent, name) in self._took_s or len(self._took_s) >= _MOST_NAMES
+        return self.quick(agent, name) if known else self.threads > 0
 
     def computes(self, computing: bool) -> None:  # noqa: FBT001 - it is told nothing else
         """Note that the engine has requests from now on, or has none."""

@@ -26,8 +26,9 @@ from pathlib import Path
 TOOL_NICE = 10
 """Niceness of worker and sandbox processes for tasks that nobody waits for."""
 
-_LINGER_S = 0.05
-"""A task that somebody waits for has its next step soon, mostly."""
+_LINGER_S = 1.0
+"""Whoever was there so lately, or the next one, comes soon, mostly, and finds nothing in its way.
+It costs those that stand back nothing but where others want the cores, too."""
 
 _MOST_S = 0.5
 """After so long it is looked whether one that stands back is ready, and had a core for less than
@@ -66,7 +67,8 @@ class StandingBack:
     def __init__(self, processes: Callable[[], Iterable[int]]) -> None:
         self._processes = processes
         self._before = 0
-        self._back: list[int] = []
+        self._last_s = -math.inf
+        self._back: set[int] = set()
         self._next: asyncio.TimerHandle | None = None
         self._since_s = self._came_s = self._not_before_s = 0.0
         self._had_s: dict[int, float] = {}
@@ -75,14 +77,18 @@ class StandingBack:
     def while_this_runs(self) -> Iterator[None]:
         """Let them stand back for as long as this context lasts, and a moment longer."""
         self._before += 1
-        if self._before == 1:
+        if self._back:
+            self._join(time.monotonic())
+        elif self._before == 1:
             self._stand_back()
         try:
             yield
         finally:
             self._before -= 1
-            if self._before == 0:
-                self._at(time.monotonic() + _LINGER_S, self._come_back)
+            self._last_s = time.monotonic()
+
+    def _wanted(self, now_s: float) -> bool:
+        return self._before > 0 or now_s < self._last_s + _LINGER_S
 
     def _at(self, moment_s: float, then: Callable[[], None]) -> None:
         if self._next is not None:
@@ -95,34 +101,48 @@ class StandingBack:
         if now_s < self._not_before_s:
             self._at(self._not_before_s, self._stand_back)
             return
-        if not self._back and _may_come_back():
-            self._back = list(self._processes())
-            # As if since before, by what has not been made up for of the stretch before.
-            unpaid_s = (self._came_s - self._since_s) - (now_s - self._came_s)
-            self._since_s = now_s - max(unpaid_s, 0.0)
-            threads = [thread for pid in self._back for thread in _threads(pid)]
-            known = self._had_s if unpaid_s > 0.0 else {}
-            self._had_s = {thread: known.get(thread, _core_s(thread)) for thread in threads}
-            _schedule(threads, "SCHED_IDLE")
-        self._at(self._since_s + _MOST_S, self._lapse)
+        if not self._wanted(now_s) or not _may_come_back():
+            return
+        # As if since before, by what has not been made up for of the stretch before.
+        unpaid_s = (self._came_s - self._since_s) - (now_s - self._came_s)
+        self._since_s = now_s - max(unpaid_s, 0.0)
+        if unpaid_s <= 0.0:
+            self._had_s = {}
+        self._join(now_s)
+        self._at(self._since_s + _MOST_S, self._look)
 
-    def _lapse(self) -> None:
-        """Come back after the longest stretch, and stand back again after as long.
+    def _join(self, now_s: float) -> None:
+        """Let those stand back that do not yet."""
+        new = set(self._processes()) - self._back
+        if not new:
+            return
+        self._back |= new
+        threads = [thread for pid in new for thread in _threads(pid)]
+        for thread in threads:
+            # As if it had had a core for the part of the stretch in which it was not there.
+            self._had_s.setdefault(thread, _core_s(thread) - (now_s - self._since_s))
+        _schedule(threads, "SCHED_IDLE")
 
-        Not where all of them got on: they stand back for another stretch.
+    def _look(self) -> None:
+        """See after a stretch who got on; where nobody is waited for any more, come back.
+
+        Where one did not get on they come back, and stand back again after as long; else they do
+        for another stretch.
         """
         now_s = time.monotonic()
-        if self._back and not self._starved(now_s - self._since_s):
-            self._since_s = now_s
-            self._had_s = {
-                thread: _core_s(thread) for pid in self._back for thread in _threads(pid)
-            }
-            self._at(now_s + _MOST_S, self._lapse)
-            return
-        self._come_back()
-        self._not_before_s = time.monotonic() + _MOST_S
-        if self._before:
+        if not self._wanted(now_s):
+            self._come_back()
+        elif self._back and self._starved(now_s - self._since_s):
+            self._come_back()
+            self._not_before_s = now_s + _MOST_S
             self._at(self._not_before_s, self._stand_back)
+        else:
+            threads = {pid: _threads(pid) for pid in self._back}
+            self._back = {pid for pid, its in threads.items() if its}  # the others are gone
+            self._had_s = {thread: _core_s(thread) for its in threads.values() for thread in its}
+            self._since_s = now_s
+            self._join(now_s)
+            self._at(now_s + _MOST_S, self._look)
 
     def _starved(self, seconds: float) -> bool:
         """Tell whether a thread is ready that had a core for too little of the last seconds."""
@@ -136,7 +156,7 @@ class StandingBack:
     def _come_back(self) -> None:
         if self._back:
             self._came_s = time.monotonic()
-        back, self._back = self._back, []
+        back, self._back = self._back, set()
         for _ in range(_ROUNDS):
             idle = [thread for pid in back for thread in _family(pid) if _idle(thread)]
             if not idle:
