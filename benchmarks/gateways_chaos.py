@@ -1,13 +1,16 @@
 """Gateways on one PostgreSQL database, killed and paused at random moments while tasks come in.
 
 SIGKILL ends a gateway, and another is started in its place; SIGSTOP pauses one for longer than its
-lease, so that the others take its tasks, and SIGCONT lets it go on. After every mishap it is
-checked that no step that had ended was done again (effects are counted in a file that is only
-appended to), and in the end that every accepted task completed, with each of its steps once. Any
-broken promise ends the benchmark with what was broken.
+lease, so that the others take its tasks, and SIGCONT lets it go on. That goes in rounds of up to 20
+kills, with gateways and a database of their own. After every mishap it is checked that no step that
+had ended was done again (effects are counted in a file that is only appended to), and after each
+round that every accepted task completed, with each of its steps once. Any broken promise ends the
+benchmark with what was broken.
 
-    python benchmarks/gateways_chaos.py            60 kills, and about 30 pauses among them
-    python benchmarks/gateways_chaos.py 200 1.0    200, with leases of a second
+    python benchmarks/gateways_chaos.py             60 kills, and about 30 pauses among them
+    python benchmarks/gateways_chaos.py 200 FILE    200, less those that FILE tells of; each round
+                                                    adds a line to it, so that it can be done in
+                                                    several goes
 
 The count so far goes to stderr.
 """
@@ -20,18 +23,43 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
+
+import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from gateway_group import STEPS, Group, database, mishap
+from gateway_group import Group, database, mishap
 from postgres_server import Server, missing
 
-KILLS, TERM_S, GATEWAYS = 60, 1.0, 3
+KILLS, A_ROUND, TERM_S, GATEWAYS = 60, 20, 1.0, 3
 KINDS = (("kill", 2), ("pause", 1))
 _EVERY_S = 0.3
 _STEP_S = 0.1
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a round.
+
+    Attributes:
+        kills: of gateways.
+        pauses: of gateways.
+        tasks: accepted and completed.
+        steps: of them, each once.
+        taken_over: how often a task was, by another gateway.
+        leases_lost: by gateways that came back.
+        again: effects that were cut off before their end, and tried again under their keys.
+        wall_s: seconds.
+    """
+
+    kills: int
+    pauses: int
+    tasks: int
+    steps: int
+    taken_over: int
+    leases_lost: int
+    again: int
+    wall_s: float
 
 
 class Clients(threading.Thread):
@@ -64,7 +92,7 @@ class Clients(threading.Thread):
             raise error
 
 
-def run(group: Group, wanted: int, rng: random.Random) -> Counter[str]:
+def broken(group: Group, wanted: int, rng: random.Random) -> Counter[str]:
     """Break gateways until so many were killed; check, and return how many of each kind came."""
     for _ in range(GATEWAYS):
         group.start()
@@ -78,37 +106,71 @@ def run(group: Group, wanted: int, rng: random.Random) -> Counter[str]:
         mishap(group, rng, kind)
         done[kind] += 1
         ended = group.look()
-        print(f"{done['kill']} of {wanted} kills, {len(group.accepted)} tasks accepted, "
-              f"{ended} steps ended, none again", file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"{done['kill']} of {wanted} kills in this round, {len(group.accepted)} tasks "
+            f"accepted, {ended} steps ended, none again",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
     clients.end()
-    group.finished(300.0)
     return done
+
+
+def one_round(group: Group, wanted: int, rng: random.Random) -> Round:
+    """Break gateways until so many were killed, wait for what was accepted; check, and tell."""
+    begin_s = time.monotonic()
+    done = broken(group, wanted, rng)
+    steps = group.finished(300.0)
+    log = (group.folder / "log").read_text()
+    turns = [line.partition("took over ")[2] for line in log.splitlines() if "took over " in line]
+    return Round(
+        kills=done["kill"], pauses=done["pause"], tasks=len(group.accepted), steps=steps,
+        taken_over=sum(int(turn.split()[0]) for turn in turns),
+        leases_lost=log.count("the lease was lost"),
+        again=len(group.notes.read_text().splitlines()) - steps,
+        wall_s=time.monotonic() - begin_s,
+    )  # fmt: skip
+
+
+def kept(path: Path | None) -> list[Round]:
+    """Return the rounds that a file tells of."""
+    if path is None or not path.exists():
+        return []
+    return [msgspec.json.decode(line, type=Round) for line in path.read_bytes().splitlines()]
+
+
+def rounds(folder: Path, server: Server, wanted: int, path: Path | None) -> list[Round]:
+    """Do rounds until so many gateways were killed, in all that the file tells of."""
+    found = kept(path)
+    while (killed := sum(done.kills for done in found)) < wanted:
+        number = len(found)
+        with Group(folder / str(number), database(server), TERM_S) as group:
+            done = one_round(group, min(A_ROUND, wanted - killed), random.Random(number))
+        found.append(done)
+        print(msgspec.json.encode(done).decode(), file=sys.stderr, flush=True)
+        if path is not None:
+            with path.open("ab") as stream:
+                stream.write(msgspec.json.encode(done) + b"\n")
+    return found
 
 
 def main() -> None:
     """Break gateways, and print what came of it."""
     given = sys.argv[1:]
     wanted = int(given[0]) if given else KILLS
-    term_s = float(given[1]) if len(given) > 1 else TERM_S
+    path = Path(given[1]) if len(given) > 1 else None
     if (reason := missing()) is not None:
         sys.exit(reason)
-    begin_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, Server() as server:
-        with Group(Path(folder) / "group", database(server), term_s) as group:
-            done = run(group, wanted, random.Random(wanted))
-            log = (group.folder / "log").read_text()
-            turns = sum(int(line.partition("took over ")[2].split()[0])
-                        for line in log.splitlines() if "took over " in line)  # fmt: skip
-            lost = log.count("the lease was lost")
-            with suppress(OSError):
-                effects = len(group.notes.read_text().splitlines())
-        tasks = len(group.accepted)
+        found = rounds(Path(folder), server, wanted, path)
+    sums = {name: sum(getattr(done, name) for done in found) for name in Round.__struct_fields__}
     print(
-        f"{done['kill']} kills and {done['pause']} pauses of {GATEWAYS} gateways with leases of "
-        f"{term_s:g} s in {time.monotonic() - begin_s:.0f} s: {tasks} tasks accepted and "
-        f"completed, {tasks * STEPS} steps, each once; {turns} times a task was taken over, "
-        f"{lost} leases lost by gateways that came back; {effects - tasks * STEPS} effects were "
-        "cut off before their end and tried again under their keys"
+        "{kills} kills and {pauses} pauses of {gateways} gateways with leases of {term_s:g} s, in "
+        "{rounds} rounds and {wall_s:.0f} s: {tasks} tasks accepted and completed, 0 lost; "
+        "{steps} steps recorded, each once, 0 repeated after their end; {taken_over} times a task "
+        "was taken over, {leases_lost} leases lost by gateways that came back; {again} effects "
+        "were cut off before their end and tried again under their keys".format(
+            gateways=GATEWAYS, term_s=TERM_S, rounds=len(found), **sums
+        )
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polysilicon import Agent, Context
+from polysilicon.errors import InputError
 
 
 def note(path: str, text: str) -> str:
@@ -130,6 +131,14 @@ async def _fine(_ctx: Context, _value: Any) -> int:
     return 1
 
 
+def _whole(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an input with a whole path."""
+    if "path" not in value:
+        raise InputError("the input has no 'path'", mend='give {"path": FILE}')
+    return value | {"path": str(Path(value["path"]).resolve())}
+
+
+PATHED = Agent(name="pathed", run=count, accept=_whole)
 UNPREPARED = Agent(name="unprepared", run=_fine, prepare=_fails)
 UNGRADED = Agent(name="ungraded", run=_fine, grade=_no_grade)
 

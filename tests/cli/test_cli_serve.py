@@ -57,6 +57,22 @@ def test_mistakes_are_told_before_anything_is_served(
     assert error.count("\n") == 1
 
 
+def test_a_library_that_the_engine_lacks_is_told(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['xllamacpp'] = None; from polysilicon.cli import main; "
+        "main(['serve', '--folder', 'gateway'])"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: the engine cannot be loaded: ")
+    assert ended.stderr.endswith(
+        "; install what is missing, such as by `apt-get install libgomp1`\n"
+    )
+    assert len(ended.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_it_serves_until_sigterm_and_reloads_on_sighup(tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(TOOLS_HERE + endpoint_pool("http://127.0.0.1:9/v1"))
     command = [Path(sys.executable).with_name("polysilicon"), "serve", "--port", "0"]

@@ -18,6 +18,8 @@ from polysilicon.gateway.openapi import OPERATIONS, Operation
 from scripted_endpoint import Endpoint
 from served_gateway import endpoint_pool, serving
 
+ODD = f"{Path(__file__).parents[1] / 'agent_samples.py'}:odd"
+"""It takes any input, and makes no step."""
 EXAMPLES = 6
 """For each operation; docs/serve_tasks.md has a long run."""
 
@@ -26,7 +28,10 @@ EXAMPLES = 6
 def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("openapi")
     scripted = Endpoint(lambda _: {"content": "hello there"})
-    with scripted.served() as endpoint, serving(folder, endpoint_pool(endpoint.address)) as found:
+    with (
+        scripted.served() as endpoint,
+        serving(folder, endpoint_pool(endpoint.address), agents=(ODD,)) as found,
+    ):
         yield found
 
 
@@ -57,7 +62,7 @@ def test_schemathesis_finds_nothing(document: Any, operation: Operation, mode: A
     )  # fmt: skip
     def ask(case: schemathesis.Case) -> None:
         if mode == GenerationMode.POSITIVE and isinstance(case.body, dict):
-            known = {"model": "scripted", "agent": "support"}  # what a stranger must ask for first
+            known = {"model": "scripted", "agent": "odd"}  # what a stranger must ask for first
             case.body |= {name: known[name] for name in known if name in case.body}
         case.call_and_validate()
 

@@ -21,7 +21,9 @@ from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
 
 AGENTS = Path(__file__).parents[1] / "agent_samples.py"
 POOL = endpoint_pool("http://127.0.0.1:9/v1")
-COUNT, NEVER, LINGERS = (f"{AGENTS}:{name}" for name in ("count", "never", "lingers"))
+COUNT, NEVER, LINGERS, PATHED = (
+    f"{AGENTS}:{name}" for name in ("count", "never", "lingers", "PATHED")
+)
 
 
 def submit(served: Served, agent: str, given: Any, **headers: str) -> httpx.Response:
@@ -57,7 +59,7 @@ def events_of(client: httpx.Client, task_id: str, last: str = "") -> list[tuple[
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("tasks")
-    with serving(folder, POOL, agents=(COUNT, NEVER, LINGERS),
+    with serving(folder, POOL, agents=(COUNT, NEVER, LINGERS, PATHED),
                  tasks_at_once=2, tasks_waiting=2) as found:  # fmt: skip
         yield found
 
@@ -99,6 +101,33 @@ def test_an_idempotency_key_names_one_task(served: Served, tmp_path: Path) -> No
     assert other.status_code == 422
     assert other.json()["error"]["code"] == "idempotency_mismatch"
     assert len((tmp_path / "notes").read_text().split()) == 4
+
+
+def test_an_agent_is_asked_whether_it_accepts_an_input(served: Served, tmp_path: Path) -> None:
+    before = served.client.get("/v1/tasks").json()
+    for agent, given, text in (
+        ("pathed", {}, "the input has no 'path'; give {\"path\": FILE}"),
+        ("pathed", {"path": 3}, "agent 'pathed' does not accept it: TypeError: "),
+        ("support", {"text": "Where is my order?"}, "the ticket has no 'from'; "),
+    ):
+        refused = submit(served, agent, given)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (400, "input_refused")
+        assert error["message"].startswith(text)
+        assert error["param"] == "input"
+    assert served.client.get("/v1/tasks").json() == before
+    # What the agent makes of an input is kept; the same request still names the same task.
+    path, key = tmp_path.resolve() / "notes", {"idempotency-key": "pathed"}
+    given = {"path": os.path.relpath(path)}
+    first = submit(served, "pathed", given, **key)
+    assert first.status_code == 202
+    task_id = first.json()["id"]
+    assert until(served, task_id, status="completed")["input"] == {"path": str(path)}
+    for same in (given, {"path": str(path)}):
+        again = submit(served, "pathed", same, **key)
+        assert (again.status_code, again.json()["id"]) == (200, task_id)
+    assert submit(served, "pathed", {"path": "elsewhere"}, **key).status_code == 422
+    assert len(path.read_text().split()) == 4
 
 
 def test_a_full_queue_refuses_and_cancelling_makes_room(served: Served, tmp_path: Path) -> None:

@@ -398,6 +398,10 @@ def test_a_cancelled_step_is_not_journaled_and_runs_again(tmp_path: Path) -> Non
 
 
 def test_mistakes_of_the_agent(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+
     async def scenario(ctx: Context) -> None:
         with pytest.raises(InputError, match="no pool serves llm:gpt"):
             await ctx.chat([{"role": "user", "content": "hi"}], model="gpt")
@@ -409,6 +413,8 @@ def test_mistakes_of_the_agent(tmp_path: Path) -> None:
             await ctx.call(lambda: 1)
         with pytest.raises(InputError, match="pass numbers, strings"):
             await ctx.call(note, object(), "x")
+        with pytest.raises(InputError, match="maximum recursion depth .*; pass numbers, strings"):
+            await ctx.call(note, deep, "x")
         with pytest.raises(InputError, match="did you mean monty"):
             await ctx.run_code("1", sandbox="mony")
 

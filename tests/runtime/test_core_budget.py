@@ -18,7 +18,7 @@ import pytest
 
 from polysilicon import schedule
 from polysilicon.catalog.fleet import Pool
-from polysilicon.errors import StepError
+from polysilicon.errors import InputError, StepError
 from polysilicon.runtime import cores, gates, priority
 from polysilicon.runtime.context import Context
 from polysilicon.runtime.cores import Cores
@@ -175,8 +175,11 @@ def test_tools_that_are_known_to_be_quick_do_not_yield_to_the_engine(tmp_path: P
             ):
                 with pytest.raises(StepError):
                     await ctx.call(breaks, seconds, name=name, timeout_s=limit_s)
-            known = [pool.cores.may_be_quick("agent", name) for name in ("long", "short", "late")]
-            assert known == [False, True, False]
+            with pytest.raises(InputError):
+                await ctx.search("missing", "x", name="wrong")
+            names = ("long", "short", "late", "wrong")
+            known = [pool.cores.may_be_quick("agent", name) for name in names]
+            assert known == [False, True, False, False]
             return found[2:]
         finally:
             await resources.here.close()

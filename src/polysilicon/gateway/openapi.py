@@ -162,8 +162,14 @@ OPERATIONS = (
 
 
 _MODELS = (ChatBody, CompletionBody, ResponseBody)
-_EXAMPLES = [((kind.__name__, "model"), "auto") for kind in _MODELS]
-_EXAMPLES += [(("EmbeddingBody", "model"), LEXICAL), (("TaskRequest", "agent"), "support")]
+_EXAMPLES: list[tuple[tuple[str, str], Any]] = [
+    ((kind.__name__, "model"), "auto") for kind in _MODELS
+]
+_EXAMPLES += [
+    (("EmbeddingBody", "model"), LEXICAL),
+    (("TaskRequest", "agent"), "support"),
+    (("TaskRequest", "input"), {"from": "ada@example.com", "text": "Where is my order?"}),
+]
 """Values that any gateway knows, by type and field."""
 
 _LINKS = {

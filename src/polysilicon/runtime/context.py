@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from polysilicon.errors import InputError, StepError, ToolError
+from polysilicon.errors import InputError, ToolError
 from polysilicon.runtime.executor import (
     IDEMPOTENCY_KEY,
     has_effects,
@@ -145,9 +145,9 @@ class Context:
             quick = pool.cores.quick(self.agent, name)
             try:
                 done = await self._resources.here.run(job, front=front, quick=quick)
-            except StepError as error:  # of unknown core-seconds, as past its time: not quick
-                cpu_s = math.inf if error.cpu_s is None else error.cpu_s
-                pool.cores.took(self.agent, name, cpu_s)
+            except Exception as error:  # of unknown core-seconds, as past its time: not quick
+                cpu_s = getattr(error, "cpu_s", None)
+                pool.cores.took(self.agent, name, math.inf if cpu_s is None else cpu_s)
                 raise
             pool.cores.took(self.agent, name, done.cpu_s)
         else:

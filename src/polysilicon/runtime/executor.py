@@ -119,13 +119,12 @@ class Workers:
         """Call a module-level function in a worker; cancelling or running late kills the worker.
 
         Raises:
-            InputError: the function is not importable by name.
+            InputError: the function is not importable by name, or its arguments cannot be sent.
             ToolError: the function raised, returned something that is not JSON-like, or died.
             StepTimeoutError: it ran past `timeout_s`.
         """
         module, name = importable_name(fn)
-        arguments = msgspec.msgpack.encode([args, kwargs])
-        return await self.call_named(module, name, arguments, timeout_s)
+        return await self.call_named(module, name, packed(args, kwargs), timeout_s)
 
     async def call_named(
         self, module: str, name: str, arguments: bytes, timeout_s: float
@@ -176,6 +175,23 @@ def importable_name(fn: Callable[..., Any]) -> tuple[str, str]:
         mend = "move it to the top level of a module"
         raise InputError(f"ctx.call cannot send {name} to a worker process", mend=mend)
     return module, name
+
+
+def packed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Return a function's arguments as msgpack, `[args, kwargs]`.
+
+    Raises:
+        InputError: they cannot be sent.
+    """
+    try:
+        return msgspec.msgpack.encode([args, kwargs])
+    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
+        raise unsent(error) from error
+
+
+def unsent(error: Exception) -> InputError:
+    """Return what is said of a step's input that cannot be told to another process."""
+    return InputError(f"it cannot be sent: {error}")
 
 
 def has_effects(fn: Callable[..., Any]) -> bool:

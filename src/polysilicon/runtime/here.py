@@ -14,7 +14,7 @@ import msgspec
 
 from polysilicon.errors import InputError, ToolError, nearest
 from polysilicon.runtime.engines.lexical import embed as embed_words
-from polysilicon.runtime.executor import Workers, importable_name
+from polysilicon.runtime.executor import Workers, importable_name, packed
 from polysilicon.runtime.jobs import Await, Call, Code, Done, Job, Search, Words
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.priority import StandingBack
@@ -65,10 +65,8 @@ class Here:
             return await _awaited(job)
         if isinstance(job, Call):
             module, name = importable_name(job.fn)
-            arguments = msgspec.msgpack.encode([job.args, job.kwargs])
-            return await self.named(
-                module, name, arguments, job.timeout_s, front=front, quick=quick
-            )
+            given = packed(job.args, job.kwargs)
+            return await self.named(module, name, given, job.timeout_s, front=front, quick=quick)
         with self.ahead(front=front):
             return await self._computed(job, front=front or quick)
 

@@ -174,7 +174,7 @@ class StepRunner:
     def _identity(self, call: StepCall) -> bytes:
         try:
             return _encode(call.arguments)
-        except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
             mend = "pass numbers, strings, lists and dictionaries"
             raise InputError(f"step {call.name!r}: {error}", mend=mend) from error
 

@@ -204,9 +204,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
         run: `await run(ctx, input)` returns the task's output (JSON types).
         prepare: builds indexes and data once a run, before the first task.
         accept: `accept(input)` returns the input as it is kept, such as with whole paths in place
-            of those that begin at this process's folder, or raises `InputError` where it is wrong.
-            The inputs of a run are so checked before there is one; those of tasks that a gateway
-            is given are not, and fail in `run`. None accepts all.
+            of those that begin at this process's folder, or raises `InputError` where it is wrong:
+            before there is a run, or a gateway's task. None accepts all.
         inputs: sample inputs (JSON objects), so that `demo` and `run` work without a file.
         grade: `grade(input, output)` is 1.0 for the right outcome, 0.0 for the wrong one, None
             where the input does not tell.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from polysilicon.catalog.fleet import Pool
@@ -16,18 +17,27 @@ from polysilicon.runtime.cluster.wire import (
     CodeMessage,
     Ended,
     Failed,
+    Message,
     SearchMessage,
     Setup,
     WordsMessage,
+    batch,
     decode_events,
     encode,
 )
 from polysilicon.runtime.executor import CallResult, Workers
 from polysilicon.runtime.types import Limits
 
+DEEP = msgspec.Raw(b"\x91" * 100_000 + b"\xc0")
+"""A list in a list in a list, and so on."""
+
 
 def host(**more: Any) -> Host:
     return Host(encode(Setup(Pool(name="p", serves=("tool:*",), **more), "1", 1)))
+
+
+def batched(*messages: Message) -> bytes:
+    return batch([(message.number, encode(message)) for message in messages])
 
 
 def test_a_message_that_cannot_be_read_fails_alone() -> None:
@@ -36,15 +46,21 @@ def test_a_message_that_cannot_be_read_fails_alone() -> None:
         WordsMessage(2, False, ["a"]),
         CodeMessage(3, False, "monty", "x", {1: 2}, Limits()),
         SearchMessage(4, False, "/x", "q", "5"),
+        CodeMessage(5, False, "monty", "x", {"x": DEEP}, Limits()),
     ]
 
     async def scenario() -> None:
         there, told = host(), {}
-        await there.put(encode(messages))
+        await there.put(batched(*messages))
         while len(told) < len(messages):
             told |= {event.number: event for event in decode_events(await there.take())}
         assert isinstance(told[2], Ended)
-        for number, expected in ((1, "`str`, got `int`"), (3, "`str`"), (4, "`int`, got `str`")):
+        for number, expected in (
+            (1, "`str`, got `int`"),
+            (3, "`str`"),
+            (4, "`int`, got `str`"),
+            (5, "maximum recursion depth exceeded"),
+        ):
             assert isinstance(told[number], Failed)
             assert told[number].kind == "InputError"
             assert expected in told[number].text
@@ -56,7 +72,7 @@ def test_a_message_that_cannot_be_read_fails_alone() -> None:
 def test_nothing_is_kept_of_what_is_cancelled_before_it_begins() -> None:
     async def scenario() -> None:
         there = host()
-        await there.put(encode([WordsMessage(7, False, ["a"]), CancelMessage(7)]))
+        await there.put(batched(WordsMessage(7, False, ["a"]), CancelMessage(7)))
         assert list(there._running) == [7]
         for _ in range(5):
             await asyncio.sleep(0)

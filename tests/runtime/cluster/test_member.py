@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from polysilicon.catalog.fleet import Pool
-from polysilicon.errors import LostError
+from polysilicon.errors import InputError, LostError
 from polysilicon.runtime.types import ChatRequest
 
 pytest.importorskip("ray")
@@ -142,7 +142,7 @@ def test_a_large_result_of_one_that_is_lost_is_waited_for_no_more() -> None:
 def test_what_cannot_be_sent_takes_no_room() -> None:
     async def scenario() -> None:
         there = member(Actor())
-        with pytest.raises(TypeError):
+        with pytest.raises(InputError, match="it cannot be sent"):
             await there.ask(WordsMessage(1, False, [object()]), "cpu")
         assert there.load("cpu") == 0.0
         await there.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,9 @@ from polysilicon.runtime.cluster.wire import (
     CancelMessage,
     Ended,
     Failed,
+    Message,
     Token,
+    batch,
     decode_events,
     decode_messages,
     encode,
@@ -38,6 +41,10 @@ async def told_later(a: int) -> int:
     return a
 
 
+def batched(*messages: Message) -> bytes:
+    return batch([(message.number, encode(message)) for message in messages])
+
+
 def test_jobs_come_as_they_were_sent() -> None:
     jobs = [
         Code("monty", "x", {"x": [1, None, "é"]}, Limits(time_s=2.0)),
@@ -45,7 +52,7 @@ def test_jobs_come_as_they_were_sent() -> None:
         Words(["a", "b"]),
     ]
     messages = [message_of(n, job, front=bool(n)) for n, job in enumerate(jobs)]
-    back = decode_messages(encode([*messages, CancelMessage(7)]))
+    back = decode_messages(batched(*messages, CancelMessage(7)))
     assert [job_of(message) for message in back[:3]] == jobs
     assert [message.front for message in back[:3]] == [False, True, True]
     assert back[3] == CancelMessage(7)
@@ -56,10 +63,21 @@ def test_functions_go_by_name_and_arguments_as_data() -> None:
         message_of(1, Call(told, (1,), {"b": 2}, 9.0), front=False),
         message_of(2, Await(told_later, (3,), {}), front=True),
     ]
-    call, waits = decode_messages(encode(messages))
+    call, waits = decode_messages(batched(*messages))
     assert (call.module, call.name, call.timeout_s) == (__name__, "told", 9.0)
     assert msgspec.msgpack.decode(call.arguments) == [[1], {"b": 2}]
     assert (waits.name, waits.front) == ("told_later", True)
+
+
+def test_what_is_nested_too_deeply_is_not_sent() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(InputError, match="it cannot be sent: maximum recursion depth"):
+        message_of(1, Call(told, (deep,), {}, 9.0), front=False)
+    code = message_of(1, Code("monty", "x", {"x": deep}, Limits()), front=False)
+    with pytest.raises(InputError, match="it cannot be sent: maximum recursion depth"):
+        encode(code)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
+from polysilicon.errors import InputError
 from polysilicon.gateway.access import Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.tasks.register import Entry
 from polysilicon.gateway.tasks.types import Status, TaskEvent, TaskRequest
-from polysilicon.runtime.tasks import CANCELLED
+from polysilicon.runtime.tasks import CANCELLED, one_line
+from polysilicon.runtime.types import Agent
+from polysilicon.runtime.watchdog import TaskBlockedError
 from polysilicon.workload.record import StepRecord
 
 GONE = f"{CANCELLED}: the key that it was asked for with is gone"
@@ -77,13 +82,27 @@ def spent(caller: Caller) -> str:
     return f"{CANCELLED}: the budget of key {caller.name!r} is spent"
 
 
-def encoded_input(request: TaskRequest) -> bytes:
-    """Return the input of a task as it is kept.
+def kept_inputs(request: TaskRequest, agent: Agent | None) -> Iterator[bytes]:
+    """Yield the input of a task as it was given, then as its agent accepts it; the last is kept.
 
     Raises:
-        ApiError: 400; a number in it cannot be kept.
+        ApiError: 400; it is none for that agent, or cannot be kept.
     """
+    yield _encoded(request.input)
+    if agent is None or agent.accept is None:
+        return
     try:
-        return msgspec.msgpack.encode(request.input)
-    except (OverflowError, UnicodeEncodeError, RecursionError) as error:
+        accepted = agent.accept(request.input)
+    except InputError as error:
+        raise ApiError(400, str(error), code="input_refused", param="input") from error
+    except (Exception, SystemExit, TaskBlockedError) as error:  # foreign code may raise anything
+        text = f"agent {agent.name!r} does not accept it: {one_line(error)}"
+        raise ApiError(400, text, code="input_refused", param="input") from error
+    yield _encoded(accepted)
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return msgspec.msgpack.encode(value)
+    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise ApiError(400, f"input: it cannot be kept: {error}", param="input") from error

@@ -22,7 +22,7 @@ from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.feed import Feed
 from polysilicon.gateway.tasks.handing import Handing
-from polysilicon.gateway.tasks.live import GONE, Live, encoded_input, event_of, spent
+from polysilicon.gateway.tasks.live import GONE, Live, event_of, kept_inputs, spent
 from polysilicon.gateway.tasks.register import (
     End,
     Entry,
@@ -186,19 +186,19 @@ class Tasks:
         """Take a task; return it, and whether it is new: only such count for the limits of a key.
 
         Raises:
-            ApiError: there is no such agent, the queue is full, the caller may make no more calls,
-                or asked for something else with this idempotency key.
+            ApiError: there is no such agent, it does not accept the input, the queue is full, the
+                caller may make no more calls, or asked for something else with this key.
             JournalError: it cannot be kept.
         """
-        encoded = encoded_input(request)
-        digest = digest_of(idempotency)
+        agent, digest = self.agents.get(request.agent), digest_of(idempotency)
         known = await self.register.with_key(caller.name, digest) if digest else None
         if known is not None:
-            return await self._again(known, request.agent, encoded), False
-        if request.agent not in self.agents:
+            return await self._again(known, request), False
+        if agent is None:
             text = f"there is no agent {request.agent!r}; GET /v1/agents lists them"
             raise ApiError(404, text, code="agent_not_found", param="agent")
         self._check_room()
+        *_, encoded = kept_inputs(request, agent)
         caller.admit()
         entry = Entry(
             seq=0,
@@ -211,7 +211,7 @@ class Tasks:
         )
         added = await self.register.add(entry, digest)
         if added.task_id != entry.task_id:  # another gateway was asked at the same time
-            return await self._again(added, request.agent, encoded), False
+            return await self._again(added, request), False
         if added.task_id not in self.live and self._handing.is_ours(added):
             live = self.live[added.task_id] = self._alive(added)
             self._waiting.append(added.task_id)
@@ -228,13 +228,14 @@ class Tasks:
             text = f"{len(self._waiting)} tasks wait already, as many as may"
             raise ApiError(429, text, code="queue_full", retry_after_s=max(wait_s, 1.0))
 
-    async def _again(self, known: Entry, agent: str, encoded: bytes) -> TaskView:
+    async def _again(self, known: Entry, request: TaskRequest) -> TaskView:
         """Return a task that is asked for again.
 
         Raises:
             ApiError: 422; it is another one.
         """
-        if known.agent != agent or known.input != encoded:
+        inputs = kept_inputs(request, self.agents.get(request.agent))
+        if known.agent != request.agent or known.input not in inputs:
             text = "another task was asked for with this Idempotency-Key"
             raise ApiError(422, text, code="idempotency_mismatch")
         return await self.views.view(known)

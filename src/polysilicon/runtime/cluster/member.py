@@ -23,6 +23,7 @@ from polysilicon.runtime.cluster.wire import (
     Hello,
     Message,
     Token,
+    batch,
     decode_events,
     encode,
     error_of,
@@ -67,7 +68,7 @@ class Member:
         self._caps: dict[Lane, int] = {
             "cpu": hello.cores, "wait": MOST_WAITING, "engine": hello.slots
         }  # fmt: skip
-        self._outbox: list[bytes] = []
+        self._outbox: list[tuple[int, bytes]] = []
         self._outbox_bytes = 0
         self._listening = asyncio.create_task(self._listen())
 
@@ -138,14 +139,13 @@ class Member:
             self._flush()
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outbox.append(data)
+        self._outbox.append((message.number, data))
         self._outbox_bytes += len(data)
 
     def _flush(self) -> None:
         if self._outbox and not self.gone.done():
-            batch = encode([msgspec.Raw(data) for data in self._outbox])
             with suppress(RayError):  # the listener hears of it, too
-                self._put.remote(batch)
+                self._put.remote(batch(self._outbox))
         self._outbox, self._outbox_bytes = [], 0
 
     async def _listen(self) -> None:

@@ -17,7 +17,7 @@ from polysilicon.errors import (
     ToolError,
     printable,
 )
-from polysilicon.runtime.executor import importable_name
+from polysilicon.runtime.executor import importable_name, packed, unsent
 from polysilicon.runtime.jobs import Await, Call, Code, Job, Search, Words
 from polysilicon.runtime.types import ChatRequest, Limits
 
@@ -192,12 +192,12 @@ class Token(_Wire, tag="token", frozen=True):
 
 Event = Ended | Failed | Token
 
-encode = msgspec.msgpack.Encoder().encode
 decode_setup = msgspec.msgpack.Decoder(Setup).decode
 decode_hello = msgspec.msgpack.Decoder(Hello).decode
 decode_events = msgspec.msgpack.Decoder(list[Event]).decode
 
-_decode_batch = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_encode = msgspec.msgpack.Encoder().encode
+_decode_batch = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 _decode_message = msgspec.msgpack.Decoder(Message).decode
 
 _FLAGS = ("of_request", "begun", "down", "broke")
@@ -206,15 +206,31 @@ _KINDS: dict[str, type[StepError]] = {
 }
 
 
+def encode(value: Any) -> bytes:
+    """Return what is told as msgpack.
+
+    Raises:
+        InputError: it holds what a task gave, and that cannot be sent.
+    """
+    try:
+        return _encode(value)
+    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
+        raise unsent(error) from error
+
+
+def batch(messages: list[tuple[int, bytes]]) -> bytes:
+    """Return messages as a batch, each with its number and encoded, so that it may fail alone."""
+    return _encode(messages)
+
+
 def decode_messages(data: bytes) -> list[Message | Failed]:
-    """Return the messages of a batch; of one that is not as its type says, that it failed."""
+    """Return the messages of a batch; of one that cannot be read, that it failed."""
     found: list[Message | Failed] = []
-    for message in _decode_batch(data):
+    for number, message in _decode_batch(data):
         try:
             found.append(_decode_message(message))
-        except msgspec.ValidationError as error:  # the driver sends what a task gave it, unseen
-            number = msgspec.msgpack.decode(message)[1]
-            found.append(failed(number, InputError(f"it cannot be sent: {error}")))
+        except (msgspec.ValidationError, RecursionError) as error:  # a task's, handed on unseen
+            found.append(failed(number, unsent(error)))
     return found
 
 
@@ -226,9 +242,9 @@ def message_of(number: int, job: Job, *, front: bool) -> JobMessage:
     """
     match job:
         case Call(fn, args, kwargs, timeout_s):
-            return CallMessage(number, front, *importable_name(fn), _sent(args, kwargs), timeout_s)
+            return CallMessage(number, front, *importable_name(fn), packed(args, kwargs), timeout_s)
         case Await(fn, args, kwargs):
-            return AwaitMessage(number, front, *importable_name(fn), _sent(args, kwargs))
+            return AwaitMessage(number, front, *importable_name(fn), packed(args, kwargs))
         case Code(sandbox, code, inputs, limits):
             return CodeMessage(number, front, sandbox, code, dict(inputs), limits)
         case Search(folder, query, k):
@@ -269,7 +285,3 @@ def error_of(event: Failed) -> Exception:
         error = _KINDS.get(event.kind, ToolError)(event.text)
     error.cpu_s = event.cpu_s
     return error
-
-
-def _sent(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    return msgspec.msgpack.encode([args, kwargs])

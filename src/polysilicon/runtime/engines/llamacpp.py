@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import xllamacpp
 
 from polysilicon.errors import EngineError, InputError
 from polysilicon.runtime.engines.native.call import Asked, Call, Served
@@ -31,6 +30,12 @@ from polysilicon.runtime.engines.native.opening import opening, takes_openings
 from polysilicon.runtime.engines.native.slots import Slots
 from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
+
+try:
+    import xllamacpp
+except ImportError as error:  # slim systems lack the library of OpenMP
+    mend = "install what is missing, such as by `apt-get install libgomp1`"
+    raise InputError(f"the engine cannot be loaded: {error}", mend=mend) from error
 
 _PROMPT_CACHE_MIB = 512
 _ADAPTERS = 2
