@@ -104,7 +104,7 @@ def task(number: int, rng: random.Random) -> TaskState:
     deadline_s = time.monotonic() + rng.uniform(1.0, 1e4) if number % 4 == 0 else math.inf
     klass = schedule.INTERACTIVE if number % 10 == 0 else schedule.BATCH
     state = TaskState(f"t{number}", "a", 0.0, rng, klass=klass, deadline_s=deadline_s)
-    state.left_s = rng.expovariate(0.1)
+    state.level = schedule.doublings(rng.expovariate(0.1))
     return state
 
 
@@ -151,7 +151,7 @@ def scanning(count: int, rng: random.Random) -> float:
     for _ in range(5):
         begin_ns = time.thread_time_ns()
         schedule.next_step(
-            np.array([t.left_s for t in tasks], np.float64),
+            np.array([t.level for t in tasks], np.int64),
             np.full(count, now_s),
             np.array([t.klass for t in tasks], np.int64),
             np.array([t.deadline_s for t in tasks], np.float64) - now_s,

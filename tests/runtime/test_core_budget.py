@@ -35,7 +35,7 @@ from polysilicon.schedule import BATCH, INTERACTIVE
 
 
 def waiter(klass: int = BATCH) -> Any:
-    return SimpleNamespace(left_s=0.0, klass=klass, deadline_s=math.inf, prompts={}, queues=[])
+    return SimpleNamespace(level=0, klass=klass, deadline_s=math.inf, prompts={}, queues=[])
 
 
 def local(count: int, threads: int) -> RunningPool:

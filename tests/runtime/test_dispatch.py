@@ -81,11 +81,11 @@ def test_the_cheapest_takes_it_and_why_is_told() -> None:
 
 
 def test_what_is_loaded_before_the_first_step_is_what_steps_ask() -> None:
-    rules: list[Any] = [schedule.allowed, schedule.choose, schedule.expected_left_s]
+    rules: list[Any] = [schedule.allowed, schedule.choose, schedule.usual_s, schedule.level]
     assert taken(Dispatcher(here_and_there()), task()) == "away"
     lengths = Lengths()
     lengths.ended("coder", 1.0)
-    lengths.left_s("coder", 0.5)
+    lengths.level("coder", 0.5)
     asked = [list(rule.signatures) for rule in rules]
     load_rules(choosing=False)
     load_rules(choosing=True)

@@ -28,7 +28,7 @@ TASK = st.tuples(st.sampled_from([schedule.BATCH, schedule.INTERACTIVE]),
 
 
 def a_task(klass: int, deadline_s: float) -> Any:
-    return SimpleNamespace(left_s=0.0, klass=klass, deadline_s=deadline_s, prompts={}, queues=[])
+    return SimpleNamespace(level=0, klass=klass, deadline_s=deadline_s, prompts={}, queues=[])
 
 
 def a_turn(*, done: bool = False) -> Any:
@@ -47,7 +47,7 @@ def by_all(entries: list[Entry], which: str, now_s: float, mean_s: float) -> Ent
     elif which == "starved":
         entries = [e for e in entries if starved(e)]
     index = schedule.next_step(
-        np.array([e.task.left_s for e in entries], np.float64),
+        np.array([e.task.level for e in entries], np.int64),
         np.array([e.since_s for e in entries], np.float64),
         np.array([e.task.klass for e in entries], np.int64),
         np.array([e.task.deadline_s for e in entries], np.float64) - now_s - mean_s,
@@ -60,7 +60,7 @@ def by_all(entries: list[Entry], which: str, now_s: float, mean_s: float) -> Ent
 
 def changed(queue: Queue, task: Any, kind: str, value: int) -> None:
     if kind == "serve":
-        task.left_s = float(value)
+        task.level = value // 3
     else:
         task.prompts["p"] = value
     queue.touch(task)
@@ -121,7 +121,7 @@ def test_an_operation_costs_no_more_where_many_wait() -> None:
         queue = Queue()
         for n in range(count):
             task = a_task(schedule.BATCH, math.inf)
-            task.left_s = float(n % 100)
+            task.level = n % 10
             queue.add(a_turn(), task, Counted(n * 1e-6))
         Counted.compared = 0
         for n in range(100):

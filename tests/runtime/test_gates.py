@@ -19,7 +19,7 @@ from polysilicon.schedule import BATCH, INTERACTIVE
 
 def waiter(klass: int = BATCH, prompt: int = 0) -> Any:
     return SimpleNamespace(
-        left_s=0.0, klass=klass, deadline_s=math.inf, prompts={"p": prompt}, queues=[]
+        level=0, klass=klass, deadline_s=math.inf, prompts={"p": prompt}, queues=[]
     )
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from polysilicon import schedule
 from polysilicon.catalog.fleet import Pool
 from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.pools import RunningPool
@@ -13,7 +14,8 @@ from polysilicon.schedule import BATCH, INTERACTIVE
 
 
 def _task(attained_s: float) -> SimpleNamespace:
-    return SimpleNamespace(left_s=attained_s, klass=BATCH, deadline_s=math.inf, queues=[])
+    level = schedule.doublings(attained_s)
+    return SimpleNamespace(level=level, klass=BATCH, deadline_s=math.inf, queues=[])
 
 
 def test_the_waiting_step_with_least_service_enters_first() -> None:
@@ -145,7 +147,7 @@ def test_somebody_who_waits_goes_first_and_then_who_would_be_late(
         async def step(name: str, klass: int, deadline_s: float) -> None:
             nonlocal now_s
             await gate.enter(
-                SimpleNamespace(left_s=0.0, klass=klass, deadline_s=deadline_s, queues=[])
+                SimpleNamespace(level=0, klass=klass, deadline_s=deadline_s, queues=[])
             )
             order.append(name)
             await asyncio.sleep(0)

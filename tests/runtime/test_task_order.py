@@ -1,4 +1,4 @@
-"""Which task begins next, and what is left of one, by the tasks of its agent that ended."""
+"""Which task begins next, and on which level one is, by the tasks of its agent that ended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 
+from polysilicon import schedule
 from polysilicon.catalog.policy import Policy, Slo
 from polysilicon.runtime.backlog import Backlog
 from polysilicon.runtime.journal import PendingTask
@@ -28,30 +29,29 @@ def taken(backlog: Backlog) -> list[str]:
     return found
 
 
-def test_what_is_left_is_the_mean_of_those_that_took_longer() -> None:
+def test_the_level_is_that_of_what_is_left() -> None:
     lengths = Lengths()
-    assert lengths.left_s("a", 3.0) == 3.0  # nothing known: least attained service goes first
-    for seconds in (1.0, 4.0, 6.0):
+    assert lengths.level("a", 3.0) == 5  # nothing known: least attained service goes first
+    for seconds in (4.0, 4.0):
         lengths.ended("a", seconds)
-    assert lengths.left_s("a", 2.0) == 3.0
-    assert lengths.left_s("a", 7.0) == 7.0
-    assert lengths.left_s("b", 0.5) == 0.5
+    assert [lengths.level("a", had_s) for had_s in (0.0, 2.0, 3.0, 3.99, 8.0)] == [6, 5, 4, 0, 7]
+    assert lengths.level("b", 0.5) == 3
 
 
 def test_old_tasks_are_forgotten() -> None:
     lengths = Lengths()
-    for seconds in [100.0] * 10 + [2.0] * 256:
+    for seconds in [100.0] * 10 + [2.0] * (2 * schedule.REMEMBERED - 10):
         lengths.ended("a", seconds)
-    assert lengths.left_s("a", 0.0) == 2.0
+    assert lengths.level("a", 0.0) == schedule.doublings(2.0)
 
 
 def test_a_task_that_was_served_has_less_left() -> None:
     lengths = Lengths()
     lengths.ended("a", 10.0)
     state = TaskState("t", "a", 0.0, random.Random(1), lengths=lengths)
-    assert state.left_s == 10.0
-    state.served(4.0)
-    assert (state.attained_s, state.left_s) == (4.0, 6.0)
+    assert state.level == 7
+    state.served(7.0)
+    assert (state.attained_s, state.level) == (7.0, 5)
 
 
 def test_agents_that_are_not_known_are_mixed_evenly() -> None:

@@ -70,7 +70,7 @@ def test_the_choice_has_the_least_score_and_is_eligible(pools, slack) -> None:
 def _next(attained, ready, klass=None, slack=None, saved=None, now=0.0, starve=np.inf):
     n = len(attained)
     return schedule.next_step(
-        np.array(attained, dtype=float),
+        np.array([schedule.doublings(seconds) for seconds in attained], dtype=np.int64),
         np.array(ready, dtype=float),
         np.full(n, schedule.BATCH) if klass is None else np.array(klass, dtype=np.int64),
         np.full(n, np.inf) if slack is None else np.array(slack, dtype=float),
@@ -111,13 +111,6 @@ def test_a_found_prefix_decides_between_tasks_of_alike_service() -> None:
     assert _next([1.0, 9.0], [0.0, 5.0], saved=[0.0, 0.4]) == 0
 
 
-@pytest.mark.parametrize(
-    ("attained", "level"), [(0.0, 0), (0.09, 0), (0.1, 1), (0.2, 2), (25.6, 9)]
-)
-def test_levels_double(attained, level) -> None:
-    assert schedule.level(attained) == level
-
-
 @given(
     st.lists(
         st.tuples(SECONDS, SECONDS, st.integers(0, 1), st.floats(-1e3, 1e6), SECONDS),
@@ -137,7 +130,7 @@ def test_the_next_step_does_not_depend_on_the_order_of_the_waiting(waiting, now,
         at = _next(attained, ready, klass, slack, saved, now, 100.0)
         waited = now - ready[at]
         starved = waited >= 100.0
-        level = 0 if starved else schedule.level(attained[at])
+        level = 0 if starved else schedule.doublings(attained[at])
         return (
             klass[at] == schedule.INTERACTIVE or starved,
             slack[at] if 0 <= slack[at] < max(waited, 0.0) else np.inf,

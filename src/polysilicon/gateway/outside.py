@@ -11,10 +11,14 @@ from polysilicon import schedule
 from polysilicon.catalog.policy import Policy
 from polysilicon.gateway.about import About
 from polysilicon.gateway.access import Caller
+from polysilicon.runtime.lengths import Lengths
 from polysilicon.runtime.scope import Scope, TaskState
 from polysilicon.workload.record import Kind
 
 _MOST_TASKS = 10_000
+
+_NOT_TOLD = Lengths()
+"""Nobody tells when such tasks end, so none is known: those with the least service go first."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,6 +95,7 @@ def _state(asked: Asked, task_id: str, policy: Policy, now_s: float) -> TaskStat
         klass=schedule.INTERACTIVE if slo and slo.interactive else schedule.BATCH,
         deadline_s=_deadline(asked, policy),
         data_class=asked.about.data_class,
+        lengths=_NOT_TOLD,
     )
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from polysilicon import schedule
 from polysilicon.catalog.policy import Policy
 from polysilicon.runtime.journal import PendingTask
 from polysilicon.runtime.lengths import Lengths
-from polysilicon.schedule.types import plain
-
-_level = plain(schedule.level)
 
 
 class Backlog:
@@ -54,5 +50,4 @@ class Backlog:
     def _rank(self, agent: str) -> tuple[bool, int, float]:
         slo = self._policy.slo_of(agent)
         waited_for = slo is not None and slo.interactive
-        level = _level(self._lengths.left_s(agent, 0.0))
-        return not waited_for, level, self._by_agent[agent][0][0]
+        return not waited_for, self._lengths.level(agent, 0.0), self._by_agent[agent][0][0]

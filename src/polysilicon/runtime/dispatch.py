@@ -298,7 +298,8 @@ def load_rules(*, choosing: bool) -> None:
         choosing: there are several pools to choose from.
     """
     none, codes, flags = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    schedule.expected_left_s(none, 0, 0, 0.0)
+    schedule.usual_s(none, 0, 0, 0.0)
+    schedule.level(none, 0, 0, 0.0, 0.0)
     if choosing:
         schedule.allowed(flags, flags, codes, none, none)
         schedule.choose(none, none, none, none, flags, 0.0, 0.0)

@@ -1,11 +1,13 @@
-"""How long tasks of each agent took, and so what is left of one that is under way."""
+"""How long tasks of each agent took, and so which of those under way go first."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from polysilicon import schedule
-from polysilicon.schedule.types import Floats
+from polysilicon.schedule.types import Floats, plain
+
+_doublings, _looks = plain(schedule.doublings), plain(schedule.looks)
 
 
 class Lengths:
@@ -14,17 +16,21 @@ class Lengths:
     def __init__(self) -> None:
         self._last: dict[str, Floats] = {}
         self._ended: dict[str, int] = {}
+        self._usual_s: dict[str, float] = {}
 
     def ended(self, agent: str, service_s: float) -> None:
         """Note what service a task had in all."""
         if agent not in self._last:
             self._last[agent] = np.zeros(schedule.REMEMBERED)
-        count = self._ended.get(agent, 0)
-        self._last[agent][count % schedule.REMEMBERED] = service_s
+        last, count = self._last[agent], self._ended.get(agent, 0)
+        last[count % schedule.REMEMBERED] = service_s
         self._ended[agent] = count + 1
+        if _looks(count + 1):
+            held_s = self._usual_s.get(agent, 0.0)
+            self._usual_s[agent] = schedule.usual_s(last, 0, count + 1, held_s)
 
-    def left_s(self, agent: str, attained_s: float) -> float:
-        """Return the service that a task is expected to need still.
+    def level(self, agent: str, attained_s: float) -> int:
+        """Return the level of a task by the service that it is expected to need still.
 
         Args:
             agent: of the task.
@@ -32,5 +38,6 @@ class Lengths:
         """
         last = self._last.get(agent)
         if last is None:
-            return attained_s
-        return float(schedule.expected_left_s(last, 0, self._ended[agent], attained_s))
+            return _doublings(attained_s)
+        usual_s = self._usual_s[agent]
+        return schedule.level(last, 0, self._ended[agent], usual_s, attained_s)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from polysilicon import schedule
-from polysilicon.schedule.types import plain
 
 _SPARE = 64
 """Entries of a heap that may be out of date, beside as many as are not."""
@@ -26,18 +25,17 @@ _MOST_MOVED = 8
 """Groups of a heap that one operation moves."""
 
 Which = Literal["all", "interactive", "starved"]
-_level = plain(schedule.level)
 
 
 class Waiter(Protocol):
     """Whoever waits at a gate: a task.
 
-    `left_s` is the service that it is expected to need still, `prompts` the tokens of its last
-    prompt on each pool, `deadline_s` by `time.monotonic`, infinite without one. As these change it
-    tells its `queues`, where steps of it wait.
+    `level` is that of the service that it is expected to need still, `prompts` the tokens of its
+    last prompt on each pool, `deadline_s` by `time.monotonic`, infinite without one. As these
+    change it tells its `queues`, where steps of it wait.
     """
 
-    left_s: float
+    level: int
     klass: int
     deadline_s: float
     prompts: dict[str, int]
@@ -215,7 +213,7 @@ class Queue:
         self._there[state] += 1
         if not starved:
             self._ageing.push(head.since_s, group, live)
-        level = 0 if starved else _level(task.left_s)
+        level = 0 if starved else task.level
         cached = 0.0 if self._cached is None else self._cached(task.prompts)
         key = (level, -cached, head.since_s, head.number)
         if task.deadline_s == math.inf:

@@ -65,8 +65,8 @@ class TaskState:
 
     `deadline_s` is by `time.monotonic`. `prompts` has the tokens of its last prompt on each pool,
     which that pool's prefix cache may still hold. `only` names the pools that may take its steps,
-    where not all may. `left_s` is the service that it is expected to need still, by the `lengths`
-    of tasks that ended. `queues` is where steps of it wait.
+    where not all may. `level` is that of the service that it is expected to need still, by the
+    `lengths` of tasks that ended; 0 without them. `queues` is where steps of it wait.
     """
 
     task_id: str
@@ -83,7 +83,7 @@ class TaskState:
     prompts: dict[str, int] = field(default_factory=dict)
     only: frozenset[str] | None = None
     lengths: Lengths | None = None
-    left_s: float = 0.0
+    level: int = 0
     queues: list[Queue] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -97,8 +97,8 @@ class TaskState:
     def served(self, seconds: float) -> None:
         """Note service that it has had."""
         self.attained_s += seconds
-        lengths, attained_s = self.lengths, self.attained_s
-        self.left_s = lengths.left_s(self.agent, attained_s) if lengths else attained_s
+        if self.lengths is not None:
+            self.level = self.lengths.level(self.agent, self.attained_s)
         self.moved()
 
     def moved(self) -> None:

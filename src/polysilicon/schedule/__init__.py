@@ -7,7 +7,15 @@ calls them one by one, and whatever else has to decide as the runtime does calls
 from polysilicon.schedule.admission import admit, batch_cap, batch_law
 from polysilicon.schedule.choice import LATE_USD_PER_S, SLO_LATE_USD_PER_S, choose, scores
 from polysilicon.schedule.hedging import TELLING_TIMES, hedge_after_s, hold_s
-from polysilicon.schedule.order import REMEMBERED, expected_left_s, level, next_step
+from polysilicon.schedule.order import (
+    REMEMBERED,
+    doublings,
+    expected_left_s,
+    level,
+    looks,
+    next_step,
+    usual_s,
+)
 from polysilicon.schedule.rules import allowed
 from polysilicon.schedule.waiting import STARVE_S, UNKNOWN_S, queued_s, smoothed
 from polysilicon.workload.classes import BATCH, INTERACTIVE
@@ -26,12 +34,15 @@ __all__ = [
     "batch_cap",
     "batch_law",
     "choose",
+    "doublings",
     "expected_left_s",
     "hedge_after_s",
     "hold_s",
     "level",
+    "looks",
     "next_step",
     "queued_s",
     "scores",
     "smoothed",
+    "usual_s",
 ]

@@ -82,6 +82,7 @@ def empty_world(
         gates=np.zeros((len(fleet), 2), GATE),
         lengths=np.zeros(agents * schedule.REMEMBERED),
         lasted=np.zeros(agents, np.int64),
+        usual_s=np.zeros(agents),
         vendor=np.array([vendors.index(m.offer.cloud) for m in fleet], np.int64),
         spent_usd=np.zeros(len(vendors)),
         most_share=np.array([policy.vendor_share_max.get(v, 1.0) for v in vendors]),

@@ -15,13 +15,14 @@ from polysilicon.simulate.state import BUCKETS, LEVELS, NONE, World
 
 
 @part
-def left_s(w: World, task: int) -> float:
-    """Return the service that a task is expected to need still, as the runtime expects it."""
+def level(w: World, task: int) -> int:
+    """Return the level of a task by the service that is left of it, as the runtime tells it."""
     attained_s, agent = w.tasks[task].attained_s, w.tasks[task].agent
     if agent == NONE:
-        return attained_s
-    first = agent * schedule.REMEMBERED
-    return schedule.expected_left_s(w.lengths, first, w.lasted[agent], attained_s)
+        return min(schedule.doublings(attained_s), LEVELS - 1)
+    first, ended = agent * schedule.REMEMBERED, w.lasted[agent]
+    found = schedule.level(w.lengths, first, ended, w.usual_s[agent], attained_s)
+    return min(found, LEVELS - 1)
 
 
 @part
@@ -29,18 +30,18 @@ def remember(w: World, task: int) -> None:
     """Note the service that a task has had in all, which has ended."""
     agent = w.tasks[task].agent
     if agent != NONE:
-        place = w.lasted[agent] % schedule.REMEMBERED
-        w.lengths[agent * schedule.REMEMBERED + place] = w.tasks[task].attained_s
-        w.lasted[agent] += 1
+        first, ended = agent * schedule.REMEMBERED, w.lasted[agent]
+        w.lengths[first + ended % schedule.REMEMBERED] = w.tasks[task].attained_s
+        w.lasted[agent] = ended + 1
+        if schedule.looks(ended + 1):
+            w.usual_s[agent] = schedule.usual_s(w.lengths, first, ended + 1, w.usual_s[agent])
 
 
 @part
 def enqueue(w: World, step: int, pool: int, gate: int, now_s: float) -> None:
     """Let a step wait at a pool; gate 0 is its cores, 1 its engines."""
     task = w.steps[step].task
-    w.tasks[task].left_s = left_s(w, task)
-    level = min(schedule.level(w.tasks[task].left_s), LEVELS - 1)
-    bucket = w.tasks[task].klass * LEVELS + level
+    bucket = w.tasks[task].klass * LEVELS + level(w, task)
     w.steps[step].since = now_s
     w.steps[step].next = NONE
     if w.buckets[pool, gate, bucket].tail == NONE:
@@ -62,19 +63,19 @@ def next_bucket(w: World, pool: int, gate: int, now_s: float) -> int:
             found += 1
         return found
     buckets = np.empty(BUCKETS, np.int64)
-    left, since = np.empty(BUCKETS), np.empty(BUCKETS)
-    slack, klass = np.empty(BUCKETS), np.empty(BUCKETS, np.int64)
+    levels, klass = np.empty(BUCKETS, np.int64), np.empty(BUCKETS, np.int64)
+    since, slack = np.empty(BUCKETS), np.empty(BUCKETS)
     n = 0
     for bucket in range(BUCKETS):
         if filled >> bucket & 1:
             step = w.buckets[pool, gate, bucket].head
             task = w.steps[step].task
-            buckets[n], klass[n] = bucket, w.tasks[task].klass
-            left[n], since[n] = w.tasks[task].left_s, w.steps[step].since
+            buckets[n], klass[n] = bucket, bucket // LEVELS
+            levels[n], since[n] = bucket % LEVELS, w.steps[step].since
             slack[n] = w.tasks[task].deadline_s - now_s - w.gates[pool, gate].mean_s
             n += 1
     chosen = schedule.next_step(
-        left[:n], since[:n], klass[:n], slack[:n], np.zeros(n), now_s, schedule.STARVE_S
+        levels[:n], since[:n], klass[:n], slack[:n], np.zeros(n), now_s, schedule.STARVE_S
     )
     return buckets[chosen]
 

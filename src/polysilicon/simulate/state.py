@@ -76,8 +76,8 @@ TASK = np.dtype(
         ("arrival_s", _FLOAT),
         ("deadline_s", _FLOAT),  # infinite without an SLO
         ("attained_s", _FLOAT),  # service it has had
-        ("left_s", _FLOAT),  # that it is expected to need still, when its last step began to wait
         ("mark", _FLOAT),  # tokens that its engine had written when it last left it
+        ("unused", _FLOAT),  # so that it lies in one cache line, of 64 bytes
         ("home", _ROW),  # that engine, which has its last context; -1 for none
         ("first", _ROW),  # row of its first step
         ("steps", _ROW),  # how many it has, one after the other
@@ -204,6 +204,7 @@ class World(NamedTuple):
         gates: likewise; (pools, 2).
         lengths: service of the tasks of each agent that ended last, `REMEMBERED` for each agent.
         lasted: how many ended; (agents,).
+        usual_s: service by which tasks that begin are ordered; (agents,).
         vendor: code of each pool's; (pools,).
         spent_usd: by vendor.
         most_share: of all dollars, by vendor.
@@ -234,6 +235,7 @@ class World(NamedTuple):
     gates: Any
     lengths: Floats
     lasted: Codes
+    usual_s: Floats
     vendor: Codes
     spent_usd: Floats
     most_share: Floats
