@@ -12,7 +12,7 @@ from polysilicon import catalog
 from polysilicon.runtime.dispatch import load_rules
 from polysilicon.runtime.loader import load_agent
 
-load_rules()
+load_rules(choosing=True)
 catalog.load()
 for name in ("support", "coder", "researcher", "pipeline"):
     load_agent(name)

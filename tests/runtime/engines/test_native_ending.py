@@ -17,11 +17,12 @@ import pytest
 from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.llamacpp import _COMPACT, LlamaCpp, _asked, compact_grammar
 from polysilicon.runtime.engines.native import opening as module
-from polysilicon.runtime.engines.native.call import Call
+from polysilicon.runtime.engines.native.call import Call, Served
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.ending import Ending
 from polysilicon.runtime.engines.native.memory import has_states
 from polysilicon.runtime.engines.native.opening import opening, takes_openings
+from polysilicon.runtime.engines.native.slots import Slots
 from polysilicon.runtime.engines.openai import OpenAI
 from polysilicon.runtime.types import ChatRequest
 
@@ -228,9 +229,9 @@ def test_an_answer_that_has_no_room_to_go_on_ends_there(begun, kind, kept):
     def answer(_body: Any, take: Any) -> None:
         take(next(replies))
 
-    server = SimpleNamespace(handle_chat_completions=answer)
+    served = Served(SimpleNamespace(handle_chat_completions=answer), Slots(1))
     loop = asyncio.new_event_loop()
-    call = Call(lambda: server, asked, threading.Event(), None, loop)
+    call = Call(lambda: served, asked, threading.Event(), None, loop)
     call.run()
     loop.close()
     if kept:
