@@ -64,9 +64,13 @@ _FLAGS = (
 
 _OWN = (
     "peak.c", "attention.c", "attention.h", "attention_op.c",
-    "multiply.c", "multiply.h", "multiply_op.cpp",
+    "multiply.c", "multiply.h", "multiply_op.cpp", "graph.c", "graph.h",
 )  # fmt: skip
 """Files of this package that are compiled with ggml's."""
+
+_NOT_ALONE = ("cpu-feats.cpp", "ggml-cpu.c")
+"""Files of ggml that are not compiled by themselves: the first asks which CPU this is, and this one
+is known; the second is part of `graph.c`."""
 
 _ATTENTION = "ggml_compute_forward_flash_attn_ext"
 _BUFFERS = "RISCV64_SPACEMIT"
@@ -200,7 +204,7 @@ def source_files(sources: Path, arch: str) -> list[Path]:
         for folder in folders
         for suffix in ("*.c", "*.cpp")
         for path in sorted((below / folder).glob(suffix))
-        if path.name != "cpu-feats.cpp"  # asks which CPU this is; this one is known
+        if path.name not in _NOT_ALONE
     ]
     return [sources / "src" / name for name in _BASE] + kernels
 

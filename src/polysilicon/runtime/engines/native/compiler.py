@@ -34,7 +34,7 @@ class Compiler(msgspec.Struct, frozen=True, kw_only=True):
         c: command of the C compiler.
         cpp: command of the C++ compiler.
         target: instructions that it lets code use.
-        threads: flags for OpenMP; ggml has threads of its own without.
+        threads: flags for OpenMP, where it has that.
         environment: variables that it needs.
     """
 
@@ -69,7 +69,7 @@ def find_compiler(packages: Path, machine: Machine) -> Compiler:
 
 def _fitted(compiler: Compiler, machine: Machine, spelling: Spelling = GNU) -> Compiler | None:
     """Return a compiler with the best flags that it takes; None where it takes none."""
-    # With OpenMP threads that wait give the core to whoever computes.
+    # With OpenMP all threads pack weights for AMX; graphs are computed by threads of their own.
     for threads in (("-fopenmp", "-DGGML_USE_OPENMP"), ()):
         for target in targets(machine, spelling):
             found = msgspec.structs.replace(compiler, target=target, threads=threads)

@@ -123,8 +123,7 @@ void ggml_compute_forward_flash_attn_ext(const struct ggml_compute_params * para
         ggml_plain_flash_attn_ext(params, dst);
         return;
     }
-    if (params->ith == 0) ggml_threadpool_chunk_set(params->threadpool, params->nth);
-    ggml_barrier(params->threadpool);
+    // Threads have met before, and the number of the next chunk is that of the threads (see graph.c).
     const int64_t items = j.parts * j.blocks * j.k->ne[2] * j.q->ne[3];
     for (int64_t i = params->ith; i < items; i = ggml_threadpool_chunk_add(params->threadpool, 1)) item(&j, i);
     if (j.parts == 1) return;

@@ -241,4 +241,12 @@ SHOWN void polysilicon_multiply(int32_t format, int64_t k, int rows, const void 
 
 SHOWN int polysilicon_multiplies(int32_t format, int64_t k) { return format < 0 && k < 0; }
 
+// Nobody calls what follows, as nothing is packed.
+size_t polysilicon_panel_bytes(int32_t format, int64_t k) { return format < 0 && k < 0; }
+void polysilicon_pack(int32_t format, int64_t k, int rows, const void * weights, size_t row_bytes, void * panel) {}
+void polysilicon_round(int32_t format, int64_t from, int64_t to, int count, const float * x,
+                       struct polysilicon_numbers * first) {}
+void polysilicon_multiply(int32_t format, int64_t k, int rows, const void * panel, int count,
+                          const struct polysilicon_numbers * group, float * out, size_t out_step) {}
+
 #endif
