@@ -53,4 +53,6 @@ def test_what_is_beside_a_prompt_is_left_out_once() -> None:
     with reads.of(Usage(), 9.0):  # not read yet
         assert reads.decoding(10, 1.5, 10.0) == (7, pytest.approx(8.5 - 0.5 - 1.0 - 1.0))
         assert reads.decoding(10, 8.9, 10.0) == (0, 0.0)  # nearly all of it
+        # An answer that comes whole tells no first token: it reads no longer than others did.
+        assert reads.decoding(10, 1.5, 20.0) == (7, pytest.approx(18.5 - 0.5 - 1.0 - 1.5))
     assert reads.decoding(10, 1.5, 10.0) == (8, pytest.approx(7.0))  # it had no first token

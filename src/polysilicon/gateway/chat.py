@@ -20,7 +20,7 @@ from polysilicon.gateway.errors import NOTES, ApiError, log, of_error
 from polysilicon.gateway.outside import Asked
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.engines.forward import Answer
-from polysilicon.runtime.engines.native.slots import Slot, Slots
+from polysilicon.runtime.engines.native.slots import MOST_CHARACTERS, Slot, Slots
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.types import MAX_RESULT_BYTES
 
@@ -113,12 +113,15 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
 
 
 def _slot(job: Job, pool: RunningPool) -> AbstractContextManager[Slot]:
-    """Hold a sequence of the engine in this process; elsewhere there are none to choose from."""
+    """Hold a sequence of the engine in this process; elsewhere there are none to choose from.
+
+    Several prompts of one request take several, which the engine chooses.
+    """
     slots: Slots | None = getattr(pool.engine, "slots", None) if pool.in_process else None
-    if slots is None:
+    prompt = bytes(job.fields.get("messages") or job.fields.get("prompt") or b"")
+    if slots is None or ("messages" not in job.fields and prompt.lstrip().startswith(b"[")):
         return nullcontext(Slot(None, ""))
-    prompt = job.fields.get("messages") or job.fields.get("prompt") or b""
-    return slots.taken(bytes(prompt).decode())
+    return slots.taken(prompt[:MOST_CHARACTERS].decode(errors="replace"))
 
 
 async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]:

@@ -61,8 +61,11 @@ class Reads:
             end_s: when its last came.
         """
         spans = [*self._ended]
+        # Those that come whole tell no first token: no prompt takes longer to read than others did.
+        longest_s = max((first_s - sent_s for sent_s, first_s in spans), default=0.0)
         for sent_s, answer in self._under_way.values():
-            spans.append((sent_s, end_s if answer.first_token_s is None else answer.first_token_s))
+            first_s = answer.first_token_s
+            spans.append((sent_s, sent_s + longest_s if first_s is None else first_s))
         reading_s, until_s, prompts = 0.0, begin_s, 0
         for sent_s, first_s in sorted(spans):
             low_s, high_s = max(sent_s, until_s), min(first_s, end_s)

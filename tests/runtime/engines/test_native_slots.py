@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from polysilicon.gateway.bodies import at_slot
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
-from polysilicon.runtime.engines.native.slots import Slot, Slots, shared
+from polysilicon.runtime.engines.native.slots import MOST_CHARACTERS, Slot, Slots, shared
 from polysilicon.runtime.types import ChatRequest
 
 LONG = "a prompt that is long enough to be worth a place of its own, as it was read before " * 40
@@ -130,3 +130,23 @@ def test_a_body_that_is_passed_on_names_the_sequence() -> None:
     body = b'{"messages":[],"id_slot":7}'
     assert msgspec.json.decode(at_slot(body, 3)) == {"messages": [], "id_slot": 3}
     assert at_slot(body, None) == body
+
+
+def test_one_whose_answer_is_not_wanted_any_more_is_left_alone_for_a_moment() -> None:
+    """The server needs a moment to leave it, and who is told it would wait."""
+    slots = Slots(2)
+    with slots.taken(LONG):
+        pass
+    with pytest.raises(KeyError), slots.taken(LONG + "more") as left:
+        raise KeyError
+    assert left.number == 0
+    with slots.taken(LONG) as other:
+        assert other.number == 1
+        with slots.taken(LONG) as third:
+            assert third.number is None
+
+
+def test_of_a_prompt_without_bounds_a_part_is_kept() -> None:
+    slots = Slots(1)
+    with slots.taken("x" * 10**7) as slot:
+        assert len(slot.text) == MOST_CHARACTERS

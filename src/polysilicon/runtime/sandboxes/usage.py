@@ -42,13 +42,15 @@ def kill_tree(pid: int) -> float:
     """
     os.kill(pid, signal.SIGSTOP)
     total_s = 0.0
-    with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            with suppress(psutil.Error):
-                times = process.cpu_times()
-                total_s += times.user + times.system
-                if process.pid != pid:
-                    process.kill()
-    os.killpg(pid, signal.SIGKILL)
+    try:
+        with suppress(psutil.Error, OSError):
+            root = psutil.Process(pid)
+            for process in (root, *root.children(recursive=True)):
+                with suppress(psutil.Error):
+                    times = process.cpu_times()
+                    total_s += times.user + times.system
+                    if process.pid != pid:
+                        process.kill()
+    finally:
+        os.killpg(pid, signal.SIGKILL)
     return total_s

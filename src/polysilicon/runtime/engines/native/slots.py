@@ -7,7 +7,9 @@ takes the sequence whose last prompt is most alike, wherever that is.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +21,12 @@ PASS_TOKENS = 10.0
 LIKELY_TOKENS = 64
 """Of an answer, where it may be longer."""
 
+MOST_CHARACTERS = 32 * 1024
+"""Of a prompt that are compared with what sequences hold."""
+
 _CHARACTERS_A_TOKEN = 4.0
+_LEFT_S = 1.0
+"""How long a server may take to leave a sequence whose answer is not wanted any more."""
 
 
 class Slots:
@@ -32,6 +39,7 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._held = [""] * count
         self._busy = [False] * count
+        self._left_s = [-math.inf] * count
         self._used = [0] * count
         self._number = 0
         self._lock = threading.Lock()
@@ -49,22 +57,31 @@ class Slots:
             prompt: what is asked, whole.
             most_tokens: of the answer.
         """
+        prompt = prompt[:MOST_CHARACTERS]
         with self._lock:
             number = None if self._left else self._choose(prompt, min(most_tokens, LIKELY_TOKENS))
             slot = Slot(number, prompt)
             if number is not None:
-                self._busy[number], self._held[number] = True, prompt
+                self._busy[number] = True
+        if number is None:
+            yield slot
+            return
         try:
             yield slot
+            held = slot.text[:MOST_CHARACTERS]
+        except BaseException:  # refused, or not wanted any more
+            held = self._held[number]
+            self._left_s[number] = time.monotonic()
+            raise
         finally:
-            if number is not None:
-                with self._lock:
-                    self._number += 1
-                    self._used[number], self._held[number] = self._number, slot.text
-                    self._busy[number] = False
+            with self._lock:
+                self._number += 1
+                self._used[number], self._held[number] = self._number, held
+                self._busy[number] = False
 
     def _choose(self, prompt: str, answer_tokens: int) -> int | None:
-        free = [number for number, busy in enumerate(self._busy) if not busy]
+        since_s = time.monotonic() - _LEFT_S
+        free = [n for n, busy in enumerate(self._busy) if not busy and self._left_s[n] < since_s]
 
         def cost(number: int) -> tuple[float, int]:
             passes = PASS_TOKENS * answer_tokens * self._more_runs(number)
