@@ -30,13 +30,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from agents_page import OF_SLOTS, OF_TASKS, OURS, Turn, page, plot, show
 from bound import least_s
 from contenders import SLOTS, Pool, Ran, Task, ours, tasks_of
 from polysilicon.runtime.machine import cores
+from rounds import keep, kept
 
 SEARCH = ("search_agent:ANSWER",)
 BUNDLED = ("support", "coder", "researcher", "pipeline")
@@ -56,14 +56,6 @@ def cells(loads: list[str], sizes: list[int], arriving: int, turns: int) -> Iter
                     # As many processes as slots are more than enough for fewer tasks.
                     who = (OURS, OF_SLOTS, OF_TASKS) if count > SLOTS else (OURS, OF_SLOTS)
                     yield from ((load, count, name, turn) for name in who)
-
-
-def read(path: Path) -> list[Turn]:
-    """Return the turns that a file has; a last line that was cut off is not one."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().splitlines(keepends=True)
-    return [msgspec.json.decode(line, type=Turn) for line in lines if line.endswith(b"\n")]
 
 
 def rate_per_s(known: list[Turn], tasks: list[Task]) -> float:
@@ -104,24 +96,21 @@ def measured(cell: Cell, known: list[Turn]) -> Turn:
 
 def measure(path: Path, todo: list[Cell], minutes: float) -> None:
     """Measure what the file does not have yet, until the minutes are over."""
-    known = read(path)
+    known = kept(path, Turn)
     done = {(turn.load, turn.tasks, turn.who, turn.turn) for turn in known}
     left = [cell for cell in todo if cell not in done]
     until_s = time.monotonic() + 60 * minutes
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Also where what is there ends in the middle of a line.
-    path.write_bytes(b"".join(msgspec.json.encode(turn) + b"\n" for turn in known))
-    with path.open("ab", buffering=0) as file:
-        for at, cell in enumerate(left):
-            if time.monotonic() >= until_s:
-                print(f"{len(left) - at} of {len(todo)} turns are left: start it again to go on")
-                return
-            load, count, who, number = cell
-            what = f"{load}, {count} tasks, turn {number + 1}: {who}"
-            print(f"{len(todo) - len(left) + at + 1} of {len(todo)}: {what}",
-                  file=sys.stderr, flush=True)  # fmt: skip
-            known.append(measured(cell, known))
-            file.write(msgspec.json.encode(known[-1]) + b"\n")
+    for at, cell in enumerate(left):
+        if time.monotonic() >= until_s:
+            print(f"{len(left) - at} of {len(todo)} turns are left: start it again to go on")
+            return
+        load, count, who, number = cell
+        what = f"{load}, {count} tasks, turn {number + 1}: {who}"
+        print(f"{len(todo) - len(left) + at + 1} of {len(todo)}: {what}",
+              file=sys.stderr, flush=True)  # fmt: skip
+        known.append(measured(cell, known))
+        keep(path, known[-1])
 
 
 def main() -> None:
@@ -138,7 +127,7 @@ def main() -> None:
     sizes = [int(size) for size in asked.sizes.split(",")]
     todo = list(cells(asked.loads.split(","), sizes, asked.arriving, asked.turns))
     measure(asked.file, todo, asked.minutes)
-    known = read(asked.file)
+    known = kept(asked.file, Turn)
     show(known)
     if asked.docs:
         (asked.docs / "running_agents.md").write_text(page(known))

@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from gateway_group import Group, database, mishap
 from postgres_server import Server, missing
+from rounds import keep, kept
 
 KILLS, A_ROUND, TERM_S, GATEWAYS = 60, 20, 1.0, 3
 KINDS = (("kill", 2), ("pause", 1))
@@ -131,25 +132,16 @@ def one_round(group: Group, wanted: int, rng: random.Random) -> Round:
     )  # fmt: skip
 
 
-def kept(path: Path | None) -> list[Round]:
-    """Return the rounds that a file tells of."""
-    if path is None or not path.exists():
-        return []
-    return [msgspec.json.decode(line, type=Round) for line in path.read_bytes().splitlines()]
-
-
 def rounds(folder: Path, server: Server, wanted: int, path: Path | None) -> list[Round]:
     """Do rounds until so many gateways were killed, in all that the file tells of."""
-    found = kept(path)
+    found = kept(path, Round)
     while (killed := sum(done.kills for done in found)) < wanted:
         number = len(found)
         with Group(folder / str(number), database(server), TERM_S) as group:
             done = one_round(group, min(A_ROUND, wanted - killed), random.Random(number))
         found.append(done)
         print(msgspec.json.encode(done).decode(), file=sys.stderr, flush=True)
-        if path is not None:
-            with path.open("ab") as stream:
-                stream.write(msgspec.json.encode(done) + b"\n")
+        keep(path, done)
     return found
 
 

@@ -51,6 +51,7 @@ from postgres_server import Server
 from postgres_server import missing as no_postgres
 from ray_nodes import LOOPBACK, Nodes
 from ray_nodes import missing as no_ray
+from rounds import keep, kept
 
 OFFER = "lab/box"
 NODES, KILLS, A_ROUND = 4, 40, 20
@@ -338,18 +339,11 @@ def _differing(found: dict[Any, Any], value: dict[Any, Any]) -> list[Any]:
             if found.get(key) != value.get(key)][:5]  # fmt: skip
 
 
-def kept(path: Path | None) -> list[Round]:
-    """Return the rounds that a file tells of."""
-    if path is None or not path.exists():
-        return []
-    return [msgspec.json.decode(line, type=Round) for line in path.read_bytes().splitlines()]
-
-
 def rounds(lab: Lab, folder: Path, address: str, engine: str, wanted: int, path: Path | None) -> (
     list[Round]
 ):  # fmt: skip
     """Do rounds until so many nodes were killed, in all that the file tells of."""
-    found, expected = kept(path), None
+    found, expected = kept(path, Round), None
     while (killed := sum(done.kills for done in found)) < wanted:
         number, most = len(found), min(A_ROUND, wanted - killed)
         root, rng = folder / str(number), random.Random(number)
@@ -361,9 +355,7 @@ def rounds(lab: Lab, folder: Path, address: str, engine: str, wanted: int, path:
             done = no_ops(lab, root, address, rng, most)
         found.append(done)
         print(msgspec.json.encode(done).decode(), file=sys.stderr, flush=True)
-        if path is not None:
-            with path.open("ab") as stream:
-                stream.write(msgspec.json.encode(done) + b"\n")
+        keep(path, done)
     return found
 
 

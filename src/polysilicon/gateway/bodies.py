@@ -166,11 +166,6 @@ def for_engine_here(fields: Raws, grammar: str | None) -> tuple[Raws, list[str]]
     return kept, left_out
 
 
-def at_slot(body: bytes, slot: int | None) -> bytes:
-    """Return the body of a request for one of the sequences of the engine in this process."""
-    return body if slot is None else b'%b,"id_slot":%d}' % (body[:-1], slot)
-
-
 def _check_text(fields: Raws) -> None:
     """Raise `ApiError` where a message has a part that is no text.
 

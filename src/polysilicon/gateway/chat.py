@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +13,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from polysilicon.errors import EngineError
-from polysilicon.gateway import bodies, events, grammars, tools
+from polysilicon.gateway import bodies, events, grammars, slots, tools
 from polysilicon.gateway.bodies import ChatBody, CompletionBody, Json, Raws
 from polysilicon.gateway.calls import Placed, asked_in, run, unless_left
 from polysilicon.gateway.errors import NOTES, ApiError, log, of_error
 from polysilicon.gateway.outside import Asked
 from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.engines.forward import Answer
-from polysilicon.runtime.engines.native.slots import MOST_CHARACTERS, Slot, Slots
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.types import MAX_RESULT_BYTES
 
@@ -85,10 +84,8 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
         body, emulated = await _for_pool(job, pool, placed)
         async with job.gateway.forwarder(pool.engine) as forwarder:
             with (
-                _slot(job, pool) as slot,
-                closing(
-                    await forwarder.post(job.path, bodies.at_slot(body, slot.number))
-                ) as answer,
+                slots.held(pool, job.fields) as slot,
+                closing(await forwarder.post(job.path, slots.at(body, slot))) as answer,
             ):
                 if answer.status != 200:
                     raise await refusal(answer)
@@ -110,18 +107,6 @@ async def answered(job: Job, begin: Begin, write: Write) -> Placed:
             job.wanted = await grammars.beforehand(job.body, pools)
 
     return await run(job.gateway, job.asked, work, prepare)
-
-
-def _slot(job: Job, pool: RunningPool) -> AbstractContextManager[Slot]:
-    """Hold a sequence of the engine in this process; elsewhere there are none to choose from.
-
-    Several prompts of one request take several, which the engine chooses.
-    """
-    slots: Slots | None = getattr(pool.engine, "slots", None) if pool.in_process else None
-    prompt = bytes(job.fields.get("messages") or job.fields.get("prompt") or b"")
-    if slots is None or ("messages" not in job.fields and prompt.lstrip().startswith(b"[")):
-        return nullcontext(Slot(None, ""))
-    return slots.taken(prompt[:MOST_CHARACTERS].decode(errors="replace"))
 
 
 async def _for_pool(job: Job, pool: RunningPool, placed: Placed) -> tuple[bytes, bool]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polysilicon.gateway.bodies import at_slot
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 from polysilicon.runtime.engines.native.slots import MOST_CHARACTERS, Slot, Slots, shared
-from polysilicon.runtime.types import ChatRequest
+from polysilicon.runtime.types import ChatRequest, ChatResult
 
 LONG = "a prompt that is long enough to be worth a place of its own, as it was read before " * 40
 
@@ -95,10 +93,6 @@ def test_the_engine_puts_requests_where_it_is_told(
     llama: LlamaCpp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A conversation that goes on is found again, with others under way beside it."""
-    asyncio.run(_talk(llama, monkeypatch))
-
-
-async def _talk(llama: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers: dict[str, int | None] = {}
     told = Slot.told
 
@@ -115,21 +109,18 @@ async def _talk(llama: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(talk: list[dict[str, str]]) -> ChatRequest:
         return ChatRequest(messages=tuple(talk), max_tokens=6, temperature=0.0)
 
-    first = await asyncio.gather(*(llama.chat(ask(talk)) for talk in talks))
+    async def answers() -> list[ChatResult]:
+        return await asyncio.gather(*(llama.chat(ask(talk)) for talk in talks))
+
+    first = asyncio.run(answers())
     at = [numbers[str(talk)] for talk in talks]
     assert sorted(at) == list(range(min(at), min(at) + 3))
     for talk, said in zip(talks, first, strict=True):
         talk += [{"role": "assistant", "content": said.text}, {"role": "user", "content": "More."}]
-    second = await asyncio.gather(*(llama.chat(ask(talk)) for talk in talks))
+    second = asyncio.run(answers())
     assert [numbers[str(talk)] for talk in talks] == at
     for one, two in zip(first, second, strict=True):
         assert two.cached_tokens >= 0.9 * one.prompt_tokens
-
-
-def test_a_body_that_is_passed_on_names_the_sequence() -> None:
-    body = b'{"messages":[],"id_slot":7}'
-    assert msgspec.json.decode(at_slot(body, 3)) == {"messages": [], "id_slot": 3}
-    assert at_slot(body, None) == body
 
 
 def test_one_whose_answer_is_not_wanted_any_more_is_left_alone_for_a_moment() -> None:

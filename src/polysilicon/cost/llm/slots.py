@@ -34,7 +34,7 @@ class Slots:
         """Put a step in a slot; one for which there is none stands behind the last."""
         busy = set(self._of.values())
         free = [slot for slot in range(self._count) if slot not in busy]
-        slot = min(free, key=lambda s: (_more_passes(s, busy), self._left.get(s, 0)), default=None)
+        slot = min(free, key=lambda s: (more_passes(s, busy), self._left.get(s, 0)), default=None)
         self._of[step] = max(busy) + 1 if slot is None else slot
 
     def leave(self, step: int) -> None:
@@ -54,6 +54,6 @@ class Slots:
         return found
 
 
-def _more_passes(slot: int, busy: Collection[int]) -> int:
+def more_passes(slot: int, busy: Collection[int]) -> int:
     """Return how many more groups of neighbours are busy with a slot than without it."""
     return bool(busy) * (1 - (slot - 1 in busy) - (slot + 1 in busy))

@@ -21,7 +21,7 @@ _NO_ROOM = "exceed_context_size_error"
 
 
 class Served(NamedTuple):
-    """A server of llama.cpp, and which of its sequences are busy."""
+    """A server of llama.cpp, and which of its slots are busy."""
 
     server: Any
     slots: Slots

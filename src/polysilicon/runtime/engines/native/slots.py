@@ -1,8 +1,8 @@
-"""Which of an engine's sequences takes which request.
+"""Which of an engine's slots takes which request.
 
-llama.cpp computes in one pass what neighbours ask for: sequences whose numbers follow each other. A
-gap among those that are busy makes two passes of one, and each reads all weights. Left to itself it
-takes the sequence whose last prompt is most alike, wherever that is.
+llama.cpp computes in one pass what neighbours ask for: slots whose numbers follow each other. A gap
+among those that are busy makes two passes of one, and each reads all weights. Left to itself it
+takes the slot whose last prompt is most alike, wherever that is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from polysilicon.cost.llm.slots import more_passes
+
 PASS_TOKENS = 10.0
 """Tokens of a prompt that are read in the time of a pass of one token: 7.6 ms against 0.7 ms each
 (SmolLM2-135M, two cores of Zen 4, `polysilicon calibrate`); 5 to 20 elsewhere."""
@@ -22,15 +24,15 @@ LIKELY_TOKENS = 64
 """Of an answer, where it may be longer."""
 
 MOST_CHARACTERS = 32 * 1024
-"""Of a prompt that are compared with what sequences hold."""
+"""Of a prompt that are compared with what slots hold."""
 
 _CHARACTERS_A_TOKEN = 4.0
 _LEFT_S = 1.0
-"""How long a server may take to leave a sequence whose answer is not wanted any more."""
+"""How long a server may take to leave a slot whose answer is not wanted any more."""
 
 
 class Slots:
-    """The sequences of one server, for all threads that ask it.
+    """The slots of one server, for all threads that ask it.
 
     Args:
         count: how many there are.
@@ -51,7 +53,7 @@ class Slots:
 
     @contextmanager
     def taken(self, prompt: str, most_tokens: int = LIKELY_TOKENS) -> Iterator[Slot]:
-        """Hold a sequence for a request; see `Slot`.
+        """Hold a slot for a request; see `Slot`.
 
         Args:
             prompt: what is asked, whole.
@@ -81,27 +83,22 @@ class Slots:
 
     def _choose(self, prompt: str, answer_tokens: int) -> int | None:
         since_s = time.monotonic() - _LEFT_S
-        free = [n for n, busy in enumerate(self._busy) if not busy and self._left_s[n] < since_s]
+        busy = {number for number, held in enumerate(self._busy) if held}
+        free = [n for n, left_s in enumerate(self._left_s) if n not in busy and left_s < since_s]
 
         def cost(number: int) -> tuple[float, int]:
-            passes = PASS_TOKENS * answer_tokens * self._more_runs(number)
+            passes = PASS_TOKENS * answer_tokens * more_passes(number, busy)
             read = shared(prompt, self._held[number]) / _CHARACTERS_A_TOKEN
             return passes - read, self._used[number]
 
         return min(free, key=cost, default=None)
 
-    def _more_runs(self, number: int) -> int:
-        """Return how many more groups of neighbours are busy with a sequence than without it."""
-        before = number > 0 and self._busy[number - 1]
-        after = number + 1 < len(self._busy) and self._busy[number + 1]
-        return any(self._busy) * (1 - before - after)
-
 
 class Slot:
-    """A sequence that is held for a request.
+    """A slot that is held for a request.
 
     Attributes:
-        number: of the sequence; None where the server is to choose.
+        number: of the slot; None where the server is to choose.
         text: what it holds at the end, the prompt and what was answered.
     """
 
