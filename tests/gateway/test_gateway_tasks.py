@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -41,7 +41,11 @@ def until(served: Served, task_id: str, *, status: str) -> dict[str, Any]:
 
 def events_of(client: httpx.Client, task_id: str, last: str = "") -> list[tuple[str, str, Any]]:
     """Return id, kind and data of the events of a task, up to its end."""
-    found: list[tuple[str, str, Any]] = []
+    return list(followed(client, task_id, last))
+
+
+def followed(client: httpx.Client, task_id: str, last: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield id, kind and data of each event of a task as it comes, up to its end."""
     headers = {"last-event-id": last} if last else {}
     with client.stream("GET", f"/v1/tasks/{task_id}/events", headers=headers) as stream:
         assert stream.status_code == 200
@@ -51,9 +55,8 @@ def events_of(client: httpx.Client, task_id: str, last: str = "") -> list[tuple[
             if line:
                 told[name] = value
             elif told["event"]:
-                found.append((told["id"], told["event"], json.loads(told["data"])))
+                yield told["id"], told["event"], json.loads(told["data"])
                 told = {"id": "", "event": "", "data": ""}
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -162,17 +165,14 @@ def test_a_full_queue_refuses_and_cancelling_makes_room(served: Served, tmp_path
 def test_what_is_under_way_is_told(served: Served, tmp_path: Path) -> None:
     given = {"path": str(tmp_path / "notes")}
     task_id = submit(served, "lingers", given).json()["id"]
-    found: list[tuple[str, str, Any]] = []
-    watching = Thread(target=lambda: found.extend(events_of(served.client, task_id)))
-    watching.start()
-    soon = time.monotonic() + 60
-    while not (tmp_path / "notes").exists() and time.monotonic() < soon:
-        time.sleep(0.05)
-    served.client.post(f"/v1/tasks/{task_id}/cancel")
-    watching.join()
-    kinds = [(kind, data.get("name"), data.get("status")) for _, kind, data in found]
-    assert ("begin", "linger", None) in kinds
-    assert kinds[-1] == ("end", None, "cancelled")
+    found: list[tuple[str, Any, Any]] = []
+    for _, kind, data in followed(served.client, task_id):
+        found.append((kind, data.get("name"), data.get("status")))
+        if kind == "begin":
+            served.client.post(f"/v1/tasks/{task_id}/cancel")
+    assert [kind for kind, _, _ in found].count("begin") == 1
+    assert ("begin", "linger", None) in found
+    assert found[-1] == ("end", None, "cancelled")
 
 
 def test_tasks_are_listed_by_pages_newest_first(served: Served, tmp_path: Path) -> None:
