@@ -12,7 +12,7 @@ from polysilicon.cost.llm.choose import law_for, own_profile
 from polysilicon.cost.llm.cpu import cpu_law
 from polysilicon.cost.llm.local import LocalLaw
 from polysilicon.cost.llm.measured_gpu import MeasuredLaw, PairedLaw, measured_gpu_law
-from polysilicon.cost.profile import profile_path, write_profile
+from polysilicon.cost.profile import profile_path, spread, write_profile
 from polysilicon.cost.types import BASES, Load, Serving
 from polysilicon.errors import InputError, NoBasisError
 from profiles import llm_profile, profile
@@ -153,6 +153,41 @@ def test_this_machine_goes_by_its_profile(own):
     assert found.share == 0.5
     assert not isinstance(law(SMOL, CATALOG.offer("aws/m9g.2xlarge")), LocalLaw)
     assert own_profile() == own
+
+
+def test_of_two_engines_here_the_one_that_takes_less_of_the_machine(own):
+    quick = tuple(replace(p, seconds=spread([p.seconds.median / 4])) for p in own_llm(own).prefill)
+    slow = tuple(replace(p, seconds=spread([p.seconds.median * 3])) for p in own_llm(own).decode)
+    other = replace(own_llm(own), engine="vllm", engine_version="9", prefill=quick, decode=slow)
+    write_profile(replace(own, servers=(other,)), profile_path())
+    forget()
+    local = replace(local_offer(CATALOG, detect()), kind="cpu")
+
+    def engine(prompt, output, **asked):
+        load = Load(concurrency=8, serving=Serving(**asked))
+        return law_for(SMOL, local, load, CATALOG, 2000.0, (prompt, output)).note.split()[2]
+
+    assert engine(1024.0, 4.0) == "vllm"
+    assert engine(16.0, 256.0) == "llama.cpp"
+    assert engine(16.0, 256.0, engine="vllm") == "vllm"
+    assert engine(1024.0, 4.0, engine="llama.cpp") == "llama.cpp"
+
+
+def test_many_at_once_may_pay_where_a_step_alone_takes_longer(own):
+    wide = replace(own_llm(own), engine="vllm", slots=32, decode=tuple(
+        replace(p, sequences=p.sequences * 4, seconds=spread([p.seconds.median * 2]))
+        for p in own_llm(own).decode
+    ))  # fmt: skip
+    write_profile(replace(own, servers=(wide,)), profile_path())
+    forget()
+    local = replace(local_offer(CATALOG, detect()), kind="cpu")
+    notes = [law_for(SMOL, local, Load(concurrency=n), CATALOG, 2000.0, (16.0, 256.0)).note
+             for n in (1, 64)]  # fmt: skip
+    assert [note.split()[2] for note in notes] == ["llama.cpp", "vllm"]
+
+
+def own_llm(own):
+    return own.llm[SMOL.name]
 
 
 def test_a_model_that_was_not_measured_here_goes_by_the_processor(own):

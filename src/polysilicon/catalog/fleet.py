@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,6 +34,9 @@ from polysilicon.disk import read_toml, toml_bytes, write_whole
 from polysilicon.errors import InputError
 
 LOCAL = "local"
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts of addresses that only this machine reaches."""
 
 # Beyond these a figure is a slip of the pen.
 MOST_UNITS = 10**12
@@ -56,6 +60,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         serves: patterns of step classes: `tool:*`, `llm:MODEL`, `embed:*`.
         engine: what answers `llm` steps: `llama.cpp` in process, or `openai` for an endpoint.
         endpoint: base URL of an `openai` engine, with `/v1`.
+        recipe: by which `pool start` starts that engine; None for the one of the offer.
         model: model of the engine: a name, or a path of a GGUF file.
         tools: the endpoint's engine knows tools; where not, the gateway asks it for a call's JSON.
         key_env: environment variable that holds the endpoint's key; no key is sent without it.
@@ -79,6 +84,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     serves: tuple[str, ...] = ("*",)
     engine: Literal["llama.cpp", "openai"] = "llama.cpp"
     endpoint: str | None = None
+    recipe: str | None = None
     model: str | None = None
     tools: bool = True
     key_env: str | None = None
@@ -89,6 +95,12 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     interruptions_per_hour: float = 0.0
     restart_s: float = 0.0
     usd_per_s: float | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its engine is a server that shares the cores of this machine."""
+        host = urlsplit(self.endpoint or "").hostname
+        return self.offer == LOCAL and self.engine == "openai" and host in LOOPBACK
 
     def serves_step(self, kind: str, what: str) -> bool:
         """Tell whether this pool serves steps of `kind` with the model or tool name `what`."""
@@ -143,8 +155,9 @@ def check(fleet: Fleet, where: str) -> None:
     names = [pool.name for pool in fleet.pool]
     if not names:
         raise InputError("the fleet has no pool", where=where, mend="add a [[pool]]")
-    if sum(pool.offer == LOCAL for pool in fleet.pool) > 1:
-        raise InputError("two pools have offer local", where=where, mend="one has all its cores")
+    if sum(pool.offer == LOCAL and not pool.is_here for pool in fleet.pool) > 1:
+        mend = "one has all its cores; a server beside it has engine openai and listens on loopback"
+        raise InputError("two pools have offer local", where=where, mend=mend)
     check_links(fleet.link, where)
     for pool in fleet.pool:
         place = f"{where}, pool {pool.name!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,14 @@ from rich.table import Table
 
 from polysilicon import units
 from polysilicon.cli.output import emit_json, json_option, out, progress
-from polysilicon.errors import PolysiliconError
+from polysilicon.errors import InputError, PolysiliconError
 
 if TYPE_CHECKING:
+    from polysilicon.catalog.machine import Machine
     from polysilicon.cost.profile import LlmProfile, Profile
+
+SERVER_SLOTS = 8
+"""Steps at once of a server where nobody tells: those of its recipe."""
 
 BUSY = 0.1
 """Share of the machine that others used from which on a warning is due."""
@@ -23,23 +28,44 @@ BUSY = 0.1
 
 @click.command(name="calibrate", epilog="Example:  polysilicon calibrate --json > calibrate.json")
 @click.option("--model", help="Model name, .gguf path or URL. Default: smollm2-135m-instruct.")
+@click.option("--endpoint", help="Measure the engine that serves at this port of loopback instead, "
+              "and add it to the profile.")  # fmt: skip
+@click.option("--concurrency", type=click.IntRange(1, 4096), help="Steps at once that the engine "
+              "behind --endpoint was started for; default 8.")  # fmt: skip
 @json_option
-def command(model: str | None, as_json: bool) -> None:
+def command(
+    model: str | None, endpoint: str | None, concurrency: int | None, as_json: bool
+) -> None:
     """Measure this machine in under three minutes and save its profile; six the first time.
 
     Core speed, memory bandwidth, sandboxes, search, how the engine is fastest, and the local model
     at several batch sizes and contexts. `local` is estimated by it from then on. Nothing else
-    should run meanwhile. Ctrl-C keeps the profile that was there before.
+    should run meanwhile. Ctrl-C keeps the profile that was there before. With --endpoint another
+    engine is measured beside the local one, such as that of `pool start vllm-cpu`; from then on
+    steps of its model are estimated with the one that takes less of the machine.
     """
     from polysilicon.catalog.machine import detect  # noqa: PLC0415 - heavy, and not for --help
     from polysilicon.cli.running import fetch_model  # noqa: PLC0415
-    from polysilicon.cost.profile import profile_path, write_profile  # noqa: PLC0415
+    from polysilicon.cost.profile import (  # noqa: PLC0415
+        find_profile,
+        profile_path,
+        write_profile,
+    )
     from polysilicon.runtime.calibration.measure import calibrate  # noqa: PLC0415
     from polysilicon.runtime.calibration.rows import write_rows  # noqa: PLC0415
 
-    said = _Said()
-    fetch_model(model, None)
-    profile = asyncio.run(calibrate(detect(), model, said.tell))
+    said, machine = _Said(), detect()
+    if endpoint is None and concurrency is not None:
+        raise InputError("--concurrency is of an engine behind --endpoint", mend="leave it out")
+    if endpoint is not None:
+        profile = _with_server(machine, endpoint, model, concurrency or SERVER_SLOTS, said)
+    else:
+        fetch_model(model, None)
+        profile = asyncio.run(calibrate(machine, model, said.tell))
+        with suppress(InputError):  # a broken profile is measured anew
+            before = find_profile(machine).profile
+            servers = before.servers if before is not None else ()
+            profile = msgspec.structs.replace(profile, servers=servers)
     for part, reason in profile.failed.items():
         said.line(f"{part} could not be measured: {reason}")
     if profile.elsewhere > BUSY:
@@ -54,6 +80,27 @@ def command(model: str | None, as_json: bool) -> None:
         emit_json(as_keys(profile, path))
         return
     _print(profile, path, rows)
+
+
+def _with_server(
+    machine: Machine, endpoint: str, model: str | None, at_once: int, said: _Said
+) -> Profile:
+    """Return the saved profile with what another engine on this machine does.
+
+    Raises:
+        InputError: there is no profile of this machine, or no engine at the endpoint.
+    """
+    from polysilicon.cost.profile import find_profile  # noqa: PLC0415 - heavy, not for --help
+    from polysilicon.runtime.calibration.server import measure_server, told_by  # noqa: PLC0415
+
+    before = find_profile(machine).profile
+    if before is None:
+        raise InputError("this machine has no profile", mend="run `polysilicon calibrate` first")
+    told = told_by(endpoint, model)
+    found = asyncio.run(measure_server(endpoint, told, at_once, machine.cores, said.tell))
+    same = found.engine, found.model
+    kept = [one for one in before.servers if (one.engine, one.model) != same]
+    return msgspec.structs.replace(before, servers=(*kept, found))
 
 
 class _Said:
@@ -84,6 +131,15 @@ def as_keys(profile: Profile, path: Path) -> dict[str, Any]:
             }
             for name, llm in profile.llm.items()
         },
+        "servers": [
+            {
+                "engine": llm.engine,
+                "model": llm.model,
+                "prefill_tokens_per_s": llm.prefill_tokens_per_s,
+                "decode_tokens_per_s": llm.decode_tokens_per_s,
+            }
+            for llm in profile.servers
+        ],
         "core_speed": speed.relative if speed is not None else None,
         "core_speed_mbs": speed.one_mbs.median if speed is not None else None,
         "core_speed_all_mbs": speed.all_mbs.median if speed is not None else None,
@@ -108,6 +164,9 @@ def _print(profile: Profile, path: Path, rows: Path | None) -> None:
     for name, llm in profile.llm.items():
         console.print()
         console.print(_llm_table(name, llm))
+    for llm in profile.servers:
+        console.print()
+        console.print(_llm_table(f"{llm.model} in {llm.engine} {llm.engine_version}", llm))
     console.print(f"\nprofile: {path}", markup=False)
     if rows is not None:
         console.print(f"measurements: {rows}", markup=False)

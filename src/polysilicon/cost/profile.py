@@ -292,6 +292,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         sandboxes: sandbox → its start.
         search: of the full-text search.
         llm: model → what its engine does.
+        servers: what models do in other engines, which are servers on this machine.
         train: model → how fast its adapters are trained.
         failed: part → why it could not be measured.
     """
@@ -310,8 +311,15 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sandboxes: dict[str, SandboxStart] = {}
     search: SearchSpeed | None = None
     llm: dict[str, LlmProfile] = {}
+    servers: tuple[LlmProfile, ...] = ()
     train: dict[str, TrainSpeed] = {}
     failed: dict[str, str] = {}
+
+    def engines_of(self, model: str) -> list[LlmProfile]:
+        """Return what a model does in each engine that was measured, the local one first."""
+        own = self.llm.get(model)
+        others = [one for one in self.servers if one.model == model]
+        return others if own is None else [own, *others]
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

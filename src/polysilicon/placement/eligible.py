@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 
 from polysilicon.catalog.catalog import Catalog
-from polysilicon.catalog.fleet import OwnPrice
+from polysilicon.catalog.fleet import LOCAL, OwnPrice
 from polysilicon.catalog.offers import Offer, Price
 from polysilicon.cost.batch import Batch
 from polysilicon.cost.bulk import estimate_all
 from polysilicon.cost.estimates import REFUSED, Estimates
+from polysilicon.cost.llm.choose import own_profile
 from polysilicon.cost.types import BASES, Load, Serving
 from polysilicon.errors import InputError
 from polysilicon.placement.classes import Classes
@@ -51,6 +52,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         count: accelerators of one copy; None where the cost model chose, and on CPUs.
         basis: of its seconds.
         note: what they rest on.
+        engine: of the model, where it was asked for; blank where the cost model chose.
     """
 
     site: Site
@@ -60,6 +62,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     count: int | None
     basis: str
     note: str
+    engine: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +124,7 @@ class _Way(msgspec.Struct, frozen=True, kw_only=True):
     count: int | None
     basis: str
     note: str
+    engine: str
     code: Codes
     values: dict[str, Numbers]
 
@@ -196,7 +200,7 @@ def _ways(
     """
     role, model = what
     most = MOST_ON_CPUS if offer.kind == "cpu" else MOST_AT_ONCE
-    for first in _loads(role, offer):
+    for first in _loads(role, model, offer):
         before, load = np.inf, first
         while True:
             try:
@@ -223,11 +227,18 @@ def _ways(
             load = msgspec.structs.replace(load, concurrency=load.concurrency * 2)
 
 
-def _loads(role: str, offer: Offer) -> Iterator[Load]:
-    """Yield the loads to begin with: of tools a machine whose cores are all busy."""
+def _loads(role: str, model: str, offer: Offer) -> Iterator[Load]:
+    """Yield the loads to begin with: of tools a machine whose cores are all busy.
+
+    On this machine one for each engine that was measured with the model.
+    """
+    own = own_profile() if role == "llm" and offer.name == LOCAL else None
+    engines = [one.engine for one in own.engines_of(model)] if own is not None else []
     if role == "tool":
         vcpus = offer.vcpus or 1
         yield Load(utilisation=(vcpus - 1) / vcpus)
+    elif engines:
+        yield from (Load(serving=Serving(engine=engine)) for engine in engines)
     elif role == "llm" and offer.kind != "cpu" and offer.accelerators:
         count = 1
         while count < offer.accelerators:
@@ -272,6 +283,7 @@ def _way(
         count=count,
         basis=BASES[int(said.basis[good].max())],
         note=said.note(int(good[0])),
+        engine=load.serving.engine,
         code=codes[good],
         values={
             "work_s": work_s,
@@ -321,6 +333,7 @@ def _option(site: Site, way: _Way) -> Option:
         count=way.count,
         basis=way.basis,
         note=way.note,
+        engine=way.engine,
     )
 
 

@@ -27,15 +27,18 @@ def fleet_of(case: Case, state: State, found: Outcome, room: Numbers) -> Fleet:
     pools = []
     for place, name in names.items():
         option = case.options[place]
+        local = option.site.offer.name == LOCAL
+        served = local and option.engine == "vllm"
         spot = case.policy.spot if option.site.price == "spot" else None
         pools.append(
             Pool(
                 name=name,
                 offer=option.site.offer.name,
-                region="" if option.site.offer.name == LOCAL else option.site.offer.region,
+                region="" if local else option.site.offer.region,
                 units=int(found.units[place]),
                 serves=_serves(case, option),
-                engine="openai" if option.site.offer.name != LOCAL else "llama.cpp",
+                engine="openai" if served or not local else "llama.cpp",
+                recipe="vllm-cpu" if served else None,
                 model=option.model or None,
                 concurrency=option.concurrency,
                 count=option.count,

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median_low
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polysilicon.runtime.gates import Gate
 
 LEAST = 0.5
 """Share of the cores that tools which nobody waits for may fill whatever the engine does."""
 
 QUICK_S = 0.05
 """A tool that uses a core for less than this holds an engine up for about as long as one pass."""
+
+TURN_S = 5.0
+"""For so long an engine takes further steps although some wait for another one on its cores."""
 
 _MOST_NAMES = 1000
 """Tools of agents whose core-seconds are kept; others are not quick."""
@@ -32,6 +41,8 @@ class Cores:
     known by their agent and name: an agent that somebody waits for may call for a moment what
     another one calls for long.
 
+    Servers of other engines may share them: each is taken to compute with all of them.
+
     Args:
         count: cores.
         threads: that the engine computes with; 0 without one.
@@ -39,9 +50,9 @@ class Cores:
 
     def __init__(self, count: int, threads: int = 0) -> None:
         self.count = count
-        self.threads = min(threads, count)
+        self.threads = self._own = min(threads, count)
         self.freed: Callable[[], None] = _nobody
-        self._computing = False
+        self._computing = 0
         self._took_s: dict[tuple[str, str], deque[float]] = {}
 
     @property
@@ -71,9 +82,49 @@ class Cores:
         return self.quick(agent, name) if known else self.threads > 0
 
     def computes(self, computing: bool) -> None:  # noqa: FBT001 - it is told nothing else
-        """Note that the engine has requests from now on, or has none."""
-        self._computing = computing
+        """Note that an engine has requests from now on, or has none."""
+        self._computing = max(self._computing + (1 if computing else -1), 0)
         self.freed()
+
+    def beside_servers(self, servers: int) -> None:
+        """Note how many servers of other engines compute on these cores."""
+        self.threads = self.count if servers else self._own
+
+
+class Turns:
+    """Engines on the same cores, which compute one after the other.
+
+    Threads of an engine wait for each other some hundred times a token, so that two engines at once
+    take many times as long as in turn. Whoever computes takes further steps for `TURN_S`; then, if
+    steps wait for another one, it ends those that it has.
+
+    Args:
+        gates: of the engines.
+        cores: that they compute on; None where no tools run there.
+    """
+
+    def __init__(self, gates: Sequence[Gate], cores: Cores | None) -> None:
+        self._gates, self._cores = gates, cores
+        self._since_s = -math.inf
+        for gate in gates:
+            gate.turn, gate.busy = partial(self._may_take, gate), partial(self._computes, gate)
+
+    def _may_take(self, gate: Gate) -> bool:
+        others = [other for other in self._gates if other is not gate]
+        if any(other.running for other in others):
+            return False
+        asked = gate.running and any(other.waiting for other in others)
+        return not asked or time.monotonic() - self._since_s < TURN_S
+
+    def _computes(self, gate: Gate, computing: bool) -> None:  # noqa: FBT001 - as `Cores.computes`
+        if self._cores is not None:
+            self._cores.computes(computing)
+        if computing:
+            self._since_s = time.monotonic()
+            return
+        for other in self._gates:
+            if other is not gate:
+                other.admit()
 
 
 def _nobody() -> None:

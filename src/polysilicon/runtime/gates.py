@@ -82,6 +82,7 @@ class Gate:
     Attributes:
         changed: called when what queues go by may have changed.
         busy: called when the first step enters, and when the last one has left.
+        turn: tells whether steps may enter now, or what else runs on these cores goes on first.
         running: slots that are taken; by a step one, or as many as it has threads.
     """
 
@@ -99,6 +100,7 @@ class Gate:
     ) -> None:
         self.changed: Callable[[], None] = _nobody
         self.busy: Callable[[bool], None] = _nobody
+        self.turn: Callable[[], bool] = _always
         self.cap = cap
         self._front, self._reserve, self._room = front, reserve, room
         self._front_at_s = -math.inf
@@ -137,7 +139,7 @@ class Gate:
     @property
     def most(self) -> int:
         """How many may run at once: the slots, or as many as still pay."""
-        return min(self.cap, self.batch.most)
+        return min(self.cap, self.batch.most) if self.turn() else 0
 
     @property
     def limit(self) -> int:
@@ -145,7 +147,7 @@ class Gate:
         if self._room is not None:
             return min(self.most, self._room())
         if self._reserve and time.monotonic() - self._front_at_s < RECENT_S:
-            return max(self.most - self._reserve, 1)
+            return max(self.most - self._reserve, min(self.most, 1))
         return self.most
 
     def _limit_of(self, task: Waiter, *, quick: bool = False) -> int:
@@ -347,3 +349,8 @@ class Gate:
 
 def _nobody(*_: object) -> None:
     """Nobody looks."""
+
+
+def _always() -> bool:
+    """Return that it is always its turn."""
+    return True

@@ -66,7 +66,9 @@ class Known:
         for resource, gates in self._gates.items():
             for at, gate in enumerate(gates):
                 if gate is not None:
-                    gate.changed = _counting(self._changes[resource], at)
+                    beside = pools[at].beside if resource == "engine" else ()
+                    places = [at, *(self._place[pool.name] for pool in beside)]
+                    gate.changed = _counting(self._changes[resource], places if beside else at)
         self.holding = [gate for gates in self._gates.values() for gate in gates
                         if gate is not None and gate.holds]  # fmt: skip
 
@@ -146,8 +148,8 @@ class Known:
         ])  # fmt: skip
 
 
-def _counting(changes: Any, at: int) -> Callable[[], None]:
-    """Return what counts a change of one pool."""
+def _counting(changes: Any, at: int | list[int]) -> Callable[[], None]:
+    """Return what counts a change of one pool, or of some."""
 
     def changed() -> None:
         changes[at] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_running
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.errors import InputError, nearest
 from polysilicon.runtime import models
+from polysilicon.runtime.cores import Turns
 from polysilicon.runtime.dispatch import load_rules
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.native.choice import chosen
@@ -117,6 +118,7 @@ async def open_machine(
                 group.create_task(here.workers.start())
                 group.create_task(here.front.start())
             pools = await _open_pools(fleet, here.cores, offer, cluster)
+        share_cores(pools)
         default = _default_model(pools, model if fleet_path else None)
     except BaseException:
         await here.close()
@@ -200,6 +202,7 @@ async def reopened(machine: Machine, fleet_path: Path) -> list[RunningPool]:
     except BaseException:
         await machine.discard(opened)
         raise
+    share_cores(opened)
     return opened
 
 
@@ -238,7 +241,7 @@ async def _open_pool(
         return await open_pool(cluster, pool, local)
     engine: Engine | None = None
     if pool.engine == "openai":
-        return open_endpoint(pool, _key(pool))
+        return _open_server(pool, here, local) if pool.is_here else open_endpoint(pool, _key(pool))
     if _is_local_engine(pool):
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
         found = await asyncio.to_thread(lambda: chosen(path, here).setup)
@@ -249,6 +252,30 @@ async def _open_pool(
     usd_per_s = cost.share_usd(local, float(here))
     watts = cost.share_joules(local, float(here))  # of one second
     return RunningPool(pool, engine, here, _by_core(local), usd_per_s, watts)
+
+
+def _open_server(pool: Pool, here: int, local: catalog.Offer) -> RunningPool:
+    """Open a pool whose engine is a server on the cores of this machine."""
+    told = isinstance(pool.price, OwnPrice)
+    usd_per_s = usd_per_hour(pool) / SECONDS_PER_HOUR if told else cost.share_usd(local, here)
+    watts = cost.share_joules(local, float(here))  # of one second
+    engine = endpoint_engine(pool, _key(pool))
+    return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s, watts)
+
+
+def share_cores(pools: Sequence[RunningPool]) -> None:
+    """Let engines on the same cores take turns, and tools have what any of them leaves."""
+    owner = next(
+        (pool for pool in pools if pool.as_given.offer == LOCAL and pool.cores.count), None
+    )
+    servers = [pool for pool in pools if pool.as_given.is_here and pool.executor is None]
+    own = [owner] if owner is not None and owner.in_process else []
+    engines = (*own, *servers)
+    for pool in engines:
+        pool.beside = tuple(other for other in engines if other is not pool)
+    Turns([pool.gates["engine"] for pool in engines], owner.cores if owner is not None else None)
+    if owner is not None:
+        owner.cores.beside_servers(len(servers))
 
 
 def open_endpoint(pool: Pool, key: str | None) -> RunningPool:

@@ -26,6 +26,9 @@ MOST_WAITING = 256
 _MOST_KNOWN = 1000
 """Kinds and names of steps of which it is remembered whether the pool serves them."""
 
+_TRIALS = 3
+"""Steps of a name that an engine answers before it is known how it does beside others."""
+
 _TELLING_TOKENS = 32
 """Of a prompt with fewer new tokens the first one comes after a way there and back, mostly."""
 
@@ -66,6 +69,7 @@ class RunningPool:
         self.engine = engine
         self.executor = executor
         self.sandboxes = sandboxes
+        self.beside: tuple[RunningPool, ...] = ()
         self.price = price
         self.usd_per_s = usd_per_s
         here = executor is None
@@ -80,13 +84,13 @@ class RunningPool:
                 reserve=1,
             )  # fmt: skip
         if cores:
-            room = (lambda: self.cores.for_tools) if self.in_process else None
+            room = (lambda: self.cores.for_tools) if here else None
             # Sandboxes elsewhere are as many as its cores: more would wait within their limit.
             front = cores if sandboxes is None else 0
             self.gates["cpu"] = Gate(cores, front=front, room=room)
+            self.cores.freed = self.gates["cpu"].admit
             if self.in_process:
                 self.gates["engine"].busy = self.cores.computes
-                self.cores.freed = self.gates["cpu"].admit
         if cores and sandboxes is None:
             self.gates["wait"] = Gate(MOST_WAITING)
 
@@ -127,12 +131,25 @@ class RunningPool:
         await asyncio.gather(*closing, return_exceptions=True)
 
     def load(self, resource: str, name: str = "") -> tuple[float, float, float]:
-        """Return dollars a second of one step's share, mean service and queue in seconds."""
+        """Return dollars a second of one step's share, mean service and queue in seconds.
+
+        Engines on the same cores have the same price, which is shared by the steps that are there
+        now, as many as an engine takes. So the one is chosen of which steps of this name were seen
+        to take the least of the machine. One that is idle and hardly known is tried first.
+        """
         gate = self.gates[resource]
-        queue_s = _queued_s(gate.mean_s, gate.running + gate.waiting, max(gate.limit, 1))
+        there = gate.running + gate.waiting
+        queue_s = _queued_s(gate.mean_s, there, max(gate.limit, 1))
+        slots, service_s = gate.cap, gate.service_s(name)
+        if resource == "engine" and self.beside:
+            others = [pool.gates["engine"] for pool in self.beside]
+            slots = min(slots, there + sum(o.running + o.waiting for o in others) + 1)
+            queue_s += max((o.mean_s for o in others if o.running), default=0.0)
+            if there == 0 and gate.times_s(name).size < _TRIALS:
+                service_s = 0.0
         told = self.as_given.usd_per_s
-        usd_per_s = self.usd_per_s / gate.cap if told is None else told
-        return usd_per_s, gate.service_s(name), queue_s
+        usd_per_s = self.usd_per_s / slots if told is None else told
+        return usd_per_s, service_s, queue_s
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Note how long it took to the first token, with so many prompt tokens that were new."""

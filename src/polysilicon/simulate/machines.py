@@ -93,6 +93,9 @@ def machines_of(
             more units than there are.
     """
     policy.check_supply((pool.offer, pool.units) for pool in fleet.pool)
+    if any(pool.is_here for pool in fleet.pool) and sum(p.offer == LOCAL for p in fleet.pool) > 1:
+        what = "engines that share the cores of one machine are not simulated"
+        raise InputError(what, where="fleet", mend="leave all but one of them out")
     routes = [replace(r, offer=r.offer or measured_on) for r in routes]
     found = [_machines(pool, routes, usual, catalog, policy) for pool in fleet.pool]
     for at, route in enumerate(routes):

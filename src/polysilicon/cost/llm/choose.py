@@ -11,9 +11,9 @@ from polysilicon.catalog.machine import detect
 from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer
 from polysilicon.cost.llm.accelerator import AcceleratorLaw
-from polysilicon.cost.llm.cpu import USUAL_TOKENS, cpu_law
+from polysilicon.cost.llm.cpu import USUAL_TOKENS, cpu_law, usual_s
 from polysilicon.cost.llm.law import LlmLaw
-from polysilicon.cost.llm.local import local_law
+from polysilicon.cost.llm.local import LocalLaw
 from polysilicon.cost.llm.measured_gpu import MeasuredLaw, PairedLaw, measured_gpu_law
 from polysilicon.cost.llm.own_rows import fit_for
 from polysilicon.cost.llm.setting import Need, setting_of
@@ -73,12 +73,31 @@ def _law(
     usual: tuple[float, float],
 ) -> LlmLaw:
     """Make a law; it is kept, for making one costs more than asking it."""
-    if offer.name == LOCAL and (profile := own_profile()) is not None and model.name in profile.llm:
-        busy = load.utilisation * profile.cores
-        return local_law(profile, model.name, load.concurrency, busy)
+    if offer.name == LOCAL and (own := _measured_here(model, load, usual)) is not None:
+        return own
     if offer.kind == "cpu":
         return cpu_law(model, offer, load.serving, load.concurrency, catalog, usual=usual)
     return _on_accelerators(model, offer, load, catalog, tokens)
+
+
+def _measured_here(
+    model: ModelArchitecture, load: Load, usual: tuple[float, float]
+) -> LocalLaw | None:
+    """Return the law of what was measured here; None where nothing was, or not of that engine.
+
+    Of several engines the one of which a usual step takes the least of the machine.
+
+    Raises:
+        NoBasisError: too little of the model was measured.
+    """
+    profile = own_profile()
+    if profile is None:
+        return None
+    busy = load.utilisation * profile.cores
+    asked = load.serving.engine
+    laws = [LocalLaw(one, load.concurrency, busy) for one in profile.engines_of(model.name)
+            if asked in ("", one.engine)]  # fmt: skip
+    return min(laws, key=lambda law: usual_s(law, usual) * law.share, default=None)
 
 
 def _on_accelerators(

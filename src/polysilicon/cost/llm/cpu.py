@@ -18,6 +18,7 @@ from polysilicon.catalog.offers import Offer
 from polysilicon.cost.llm.cpu_rates import CpuFit, shipped
 from polysilicon.cost.llm.cpu_seconds import ROOFLINE, CpuLaw
 from polysilicon.cost.llm.cpu_site import LLAMACPP, MEASURED_PRECISION, VLLM, Site
+from polysilicon.cost.llm.law import LlmLaw
 from polysilicon.cost.types import Serving
 from polysilicon.errors import NoBasisError
 
@@ -69,10 +70,10 @@ def cpu_law(
         raise refused
     # With many requests neither engine was measured on every family, so speed alone decides.
     alone = concurrency == 1
-    return min(found, key=lambda law: (alone and law.basis == ROOFLINE, _usual_s(law, usual)))
+    return min(found, key=lambda law: (alone and law.basis == ROOFLINE, usual_s(law, usual)))
 
 
-def _usual_s(law: CpuLaw, usual: tuple[float, float]) -> float:
+def usual_s(law: LlmLaw, usual: tuple[float, float]) -> float:
     """Return the seconds of a usual step, to choose an engine by."""
     one = np.ones(1)
     prompt, output = usual

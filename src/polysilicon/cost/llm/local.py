@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from polysilicon.cost.llm.law import Numbers, Passes, Seconds
 from polysilicon.cost.llm.loop import closed_loop
-from polysilicon.cost.profile import LlmProfile, Profile
+from polysilicon.cost.profile import LlmProfile
 from polysilicon.cost.types import BASES
-from polysilicon.errors import NoBasisError, nearest
+from polysilicon.errors import NoBasisError
 
 # Prompts and contexts up to so much longer than the longest measured are interpolated ones still.
 _NEAR = 1.1
@@ -258,16 +258,3 @@ class LocalLaw:
         inside &= (self._together <= most) & (self._busy <= self._rates.busy[-1])
         kinds = np.array([BASES.index("measured"), BASES.index("calibrated")], dtype=np.int8)
         return np.asarray(np.where(inside, kinds[0], kinds[1]), dtype=np.int8)
-
-
-def local_law(profile: Profile, model: str, concurrency: float = 1, busy: float = 0.0) -> LocalLaw:
-    """Make the law of a model on this machine.
-
-    Raises:
-        NoBasisError: the profile does not hold the model, or too little of it.
-    """
-    measured = profile.llm.get(model)
-    if measured is None:
-        hint = nearest(model, profile.llm)
-        raise NoBasisError(f"{model} was not measured here" + (f"; {hint}" if hint else ""))
-    return LocalLaw(measured, concurrency, busy)

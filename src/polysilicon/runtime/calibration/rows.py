@@ -36,7 +36,7 @@ def measurements(profile: Profile) -> Iterator[Measurement]:
     tokens is right, and has tokens a second of all sequences together.
     """
     number = 0
-    for llm in profile.llm.values():
+    for llm in (*profile.llm.values(), *profile.servers):
         # The file has no column for tokens from a cache.
         for prompt in (p for p in llm.prefill if p.fresh):
             number += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ import msgspec
 from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.chips.devices import FAMILIES
 from polysilicon.catalog.chips.hardware import Hardware
-from polysilicon.catalog.fleet import LOCAL, Fleet, Pool
+from polysilicon.catalog.fleet import LOCAL, LOOPBACK, Fleet, Pool
 from polysilicon.catalog.processors import Processor
 from polysilicon.errors import InputError
 from polysilicon.runtime.models import DEFAULT_MODEL, model_name
@@ -20,13 +21,16 @@ from polysilicon.runtime.servers.recipes import (
     Recipe,
     arguments_of,
     chip_for,
+    environment_of,
     file_of,
     parts_of,
     program_of,
     recipe_for,
+    recipe_named,
 )
 
-_LOOPBACK = (HOST, "localhost", "::1")
+_CACHE_SHARE = 4
+"""One in so many bytes of memory is for keys and values, where a server must be told."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,18 +87,26 @@ def launch_of(recipe: Recipe, asked: Asked, hardware: Hardware, path: str | None
         "context": context,
         "context_of_all": context * concurrency,
         "cores": hardware.cores,
+        "cpus": _cpus(hardware.cores),
+        "cache_gib": max(hardware.memory_bytes // _CACHE_SHARE // 2**30, 1),
         "folder": Path("runs") / f"engine-{port}",
     }
     arguments = arguments_of(recipe, given, context=asked.context is not None)
     return Launch(
         title=recipe.title,
-        command=(program, *arguments),
-        environment=recipe.environment,
+        command=(*program, *arguments),
+        environment=environment_of(recipe, given),
         port=port,
         model=name,
         log=asked.log or Path("runs") / f"engine-{port}.log",
         startup_s=recipe.startup_s,
     )
+
+
+def _cpus(cores: int) -> str:
+    """Return the numbers of the CPUs that this process may use, with commas."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return ",".join(str(n) for n in (sorted(affinity(0)) if affinity else range(cores)))
 
 
 def _check_asked(recipe: Recipe, asked: Asked) -> None:
@@ -129,10 +141,11 @@ def launches_of(
         place = urlsplit(pool.endpoint or "")
         if pool.engine != "openai":
             others.append(f"{pool.name}: its engine runs in the process that serves")
-        elif place.hostname not in _LOOPBACK or place.port is None:
+        elif place.hostname not in LOOPBACK or place.port is None:
             others.append(f"{pool.name}: {pool.endpoint} is no port of this machine's loopback")
         else:
-            recipe = recipe_for(_family(pool, catalog))
+            named = pool.recipe
+            recipe = recipe_named(named) if named else recipe_for(_family(pool, catalog))
             launches.append(launch_of(recipe, _asked(pool, recipe, place.port, catalog),
                                       hardware, path))  # fmt: skip
     if not launches:

@@ -36,7 +36,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         title: for messages.
         command: program and arguments.
-        environment: further variables.
+        environment: further variables; those that are set already stay.
         port: that it will listen on.
         model: the name by which it is asked.
         log: file for all that it prints.
@@ -130,7 +130,7 @@ def _started(launch: Launch) -> subprocess.Popen[bytes]:
         with launch.log.open("wb") as log:
             return subprocess.Popen(
                 [*guard, *launch.command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **launch.environment}, start_new_session=True,
+                env={**launch.environment, **os.environ}, start_new_session=True,
             )  # fmt: skip
     except OSError as error:
         raise InputError(f"cannot be started: {error.strerror}", where=launch.title) from error

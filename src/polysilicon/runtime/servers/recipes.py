@@ -44,12 +44,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         family: of the accelerators that it needs; blank for CPUs.
         processors: of that family; none for all.
         architectures: as the kernel names them; none for any.
+        isa_classes: of CPUs that it computes on; none for any.
         program: to start.
+        module: that the Python beside the program runs in its place; blank where it starts itself.
         arguments: of the program. `{model}` as given, `{file}` its file here, `{name}` the name by
             which it is asked for, `{host}`, `{port}`, `{count}` parts that the model is split over,
-            `{concurrency}`, `{context}` and `{context_of_all}` tokens, `{cores}`, `{folder}`.
+            `{concurrency}`, `{context}` and `{context_of_all}` tokens, `{cores}`, `{folder}`,
+            `{cpus}` the numbers of these cores, `{cache_gib}` a quarter of the memory.
         context: further arguments, where a context is asked for.
-        environment: variables of the program.
+        environment: variables of the program, with the same words; those that are set stay.
         parts: accelerator → parts of it over which a model is split; 1 where it is not told.
         startup_s: until it must answer.
         install: how to come by the program.
@@ -63,7 +66,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     family: str = ""
     processors: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    isa_classes: tuple[str, ...] = ()
     program: str
+    module: str = ""
     arguments: tuple[str, ...]
     context: tuple[str, ...] = ()
     environment: dict[str, str] = {}
@@ -125,6 +130,9 @@ def chip_for(recipe: Recipe, hardware: Hardware) -> Chip:
     if recipe.architectures and hardware.arch not in recipe.architectures:
         what = f"needs a CPU of {' or '.join(recipe.architectures)}, this is {hardware.arch}"
         raise InputError(what, where=where)
+    if recipe.isa_classes and hardware.isa_class not in recipe.isa_classes:
+        what = f"needs a CPU of {' or '.join(recipe.isa_classes)}, this is {hardware.isa_class}"
+        raise InputError(what, where=where, mend="start llama.cpp, which serves on any")
     if not recipe.family:
         return hardware.cpu
     chips = [chip for chip in hardware.accelerators if chip.family == recipe.family]
@@ -142,8 +150,8 @@ def chip_for(recipe: Recipe, hardware: Hardware) -> Chip:
     return chip
 
 
-def program_of(recipe: Recipe, path: str | None = None) -> str:
-    """Return the program of a recipe.
+def program_of(recipe: Recipe, path: str | None = None) -> tuple[str, ...]:
+    """Return the program of a recipe, and what comes before its arguments.
 
     Args:
         recipe: of it.
@@ -153,12 +161,18 @@ def program_of(recipe: Recipe, path: str | None = None) -> str:
         InputError: it is not installed.
     """
     if recipe.program == "{python}":
-        return sys.executable
+        return (sys.executable,)
     found = shutil.which(recipe.program, path=path)
     if found is None:
         what = f"{recipe.program} is not installed"
         raise InputError(what, where=f"recipe {recipe.name}", mend=recipe.install)
-    return found
+    if not recipe.module:
+        return (found,)
+    for python in (Path(found).with_name(name) for name in ("python3", "python")):
+        if python.is_file():
+            return str(python), "-m", recipe.module
+    what = f"there is no Python beside {found}"
+    raise InputError(what, where=f"recipe {recipe.name}", mend=recipe.install)
 
 
 def parts_of(recipe: Recipe, chip: Chip, count: int | None) -> int:
@@ -193,6 +207,11 @@ def arguments_of(recipe: Recipe, given: Mapping[str, Any], *, context: bool) -> 
     if context and not recipe.takes("context_of_all") and "{context}" not in recipe.arguments:
         pieces = (*pieces, *recipe.context)
     return [_filled(piece, given) for piece in pieces]
+
+
+def environment_of(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of the program, each word in braces filled in."""
+    return {name: _filled(value, given) for name, value in recipe.environment.items()}
 
 
 def _filled(piece: str, given: Mapping[str, Any]) -> str:
