@@ -124,3 +124,16 @@ def test_a_dual_price_is_a_number_from_0(tmp_path):
     (tmp_path / "f.toml").write_text('[[pool]]\nname = "a"\nusd_per_s = -1.0\n')
     with pytest.raises(InputError, match="usd_per_s"):
         read_fleet(tmp_path / "f.toml")
+
+
+def test_servers_on_loopback_share_this_machine(tmp_path):
+    server = (
+        '[[pool]]\nname = "v"\nengine = "openai"\nmodel = "m"\nserves = ["llm:m"]\n'
+        'recipe = "vllm-cpu"\nendpoint = "http://{}:8100/v1"\n'
+    )
+    path = _write(tmp_path, '[[pool]]\nname = "here"\n' + server.format("localhost"))
+    here, beside = read_running_fleet(path).pool
+    assert (here.is_here, beside.is_here, beside.recipe) == (False, True, "vllm-cpu")
+    path.write_text('[[pool]]\nname = "here"\n' + server.format("10.0.0.9"))
+    with pytest.raises(InputError, match="two pools have offer local"):
+        read_running_fleet(path)

@@ -9,6 +9,7 @@ from polysilicon.cli import calibrate as verb
 from polysilicon.cli import main
 from polysilicon.cost.profile import read_profile
 from polysilicon.runtime.calibration import measure
+from polysilicon.runtime.calibration import server as measuring
 from profiles import MACHINE, llm_profile, profile
 
 
@@ -115,3 +116,43 @@ def test_a_bare_profile_is_shown_too():
     assert verb._llm_table("tiny", bare.llm["tiny"]).caption is None
     unknown = partial(profile, core_speed=None)
     assert verb.as_keys(unknown(), path=MACHINE)["core_speed"] is None
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """An engine at any endpoint, that is measured at once."""
+    found = llm_profile(engine="vllm", engine_version="0.32.0", precision="bf16")
+    asked = []
+
+    async def measure(endpoint, told, at_once, cores, tell):
+        asked.append((endpoint, told, at_once))
+        return found
+
+    monkeypatch.setattr(measuring, "told_by", lambda endpoint, model: (endpoint, model))
+    monkeypatch.setattr(measuring, "measure_server", measure)
+    return asked
+
+
+def test_another_engine_is_added_to_the_profile_and_stays(
+    home, measured, server, capsys, monkeypatch
+):
+    monkeypatch.setattr("polysilicon.catalog.machine.detect", lambda: MACHINE)
+    endpoint = ["--endpoint", "http://127.0.0.1:8100/v1"]
+    assert run(*endpoint) == 2
+    assert (
+        "this machine has no profile; run `polysilicon calibrate` first" in capsys.readouterr().err
+    )
+    measured(profile())
+    assert run() == 0
+    for _ in range(2):  # measured again, it takes the place of what was there
+        assert run(*endpoint, "--concurrency", "32") == 0
+    assert server[0] == ("http://127.0.0.1:8100/v1", ("http://127.0.0.1:8100/v1", None), 32)
+    found = read_profile(home / "profile.json")
+    assert [one.engine for one in found.servers] == ["vllm"]
+    assert found.llm == profile().llm
+    assert "tiny in vllm 0.32.0" in capsys.readouterr().out
+    assert ",vllm,0.32.0,tiny,bf16," in (home / "measurements.csv").read_text()
+    assert run("--json") == 0
+    assert json.loads(capsys.readouterr().out)["servers"][0]["engine"] == "vllm"
+    assert read_profile(home / "profile.json").servers == found.servers
+    assert run("--concurrency", "4") == 2

@@ -104,7 +104,9 @@ async def measure_server(
         slot_tokens=told.tokens,
         batch_tokens=BATCH_TOKENS,
         until_s=time.monotonic() + LLM_BUDGET_S,
-        extent=extent,
+        extent=msgspec.structs.replace(
+            extent, at_once=(*(n for n in extent.at_once if n < at_once), at_once)
+        ),
     )
     workers = Workers(cores)
     rng = random.Random(SEED)  # noqa: S311 - no secret
