@@ -134,6 +134,8 @@ def test_servers_on_loopback_share_this_machine(tmp_path):
     path = _write(tmp_path, '[[pool]]\nname = "here"\n' + server.format("localhost"))
     here, beside = read_running_fleet(path).pool
     assert (here.is_here, beside.is_here, beside.recipe) == (False, True, "vllm-cpu")
-    path.write_text('[[pool]]\nname = "here"\n' + server.format("10.0.0.9"))
-    with pytest.raises(InputError, match="two pools have offer local"):
-        read_running_fleet(path)
+    for far in ("10.0.0.9", "[::1"):
+        path.write_text('[[pool]]\nname = "here"\n' + server.format(far))
+        with pytest.raises(InputError, match="two pools have offer local"):
+            read_running_fleet(path)
+    assert Pool(name="v", engine="openai").is_here  # it is to be

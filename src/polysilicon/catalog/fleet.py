@@ -98,9 +98,13 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def is_here(self) -> bool:
-        """Whether its engine is a server that shares the cores of this machine."""
-        host = urlsplit(self.endpoint or "").hostname
-        return self.offer == LOCAL and self.engine == "openai" and host in LOOPBACK
+        """Whether its engine is, or will be, a server that shares the cores of this machine."""
+        if self.offer != LOCAL or self.engine != "openai":
+            return False
+        try:
+            return self.endpoint is None or urlsplit(self.endpoint).hostname in LOOPBACK
+        except ValueError:  # whoever opens it says so
+            return False
 
     def serves_step(self, kind: str, what: str) -> bool:
         """Tell whether this pool serves steps of `kind` with the model or tool name `what`."""
