@@ -273,6 +273,8 @@ def test_replications_have_intervals_that_hold_the_mean() -> None:
          [tool("t", "1", 0.0)], "no price in region"),
         (_only(TOOLS), [tool("t", "1", 0.0, offer="aws/nope")], "core speed of aws/nope"),
         (_only(TOOLS), [], "no steps"),
+        (Fleet(pool=(Pool(name="here"), Pool(name="beside", engine="openai", model=MODEL))),
+         [tool("t", "1", 0.0)], "engines that share the cores of one machine"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_played_is_one_line(fleet: Fleet, steps: list, error: str) -> None:
