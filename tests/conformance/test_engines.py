@@ -156,6 +156,25 @@ def test_a_prompt_that_is_too_long_is_refused(with_engine) -> None:
     with_engine(scenario)
 
 
+def test_who_wants_no_more_tokens_gets_the_whole_answer(with_engine) -> None:
+    async def scenario(engine: Engine) -> tuple[list[str], str, str]:
+        request, told = ask("Count from one to thirty.", max_tokens=24, temperature=0.0), []
+
+        def first(text: str) -> bool:
+            told.append(text)
+            return False
+
+        got = await engine.chat(request, first)
+        assert len(told) == 1 or isinstance(engine, OpenAI)  # whose server tells anyhow
+        every: list[str] = []
+        await engine.chat(request, every.append)
+        return told, got.text, "".join(every)
+
+    told, text, every = with_engine(scenario)
+    assert text == every
+    assert text.startswith(told[0])
+
+
 def test_cancelling_frees_the_engine(with_engine) -> None:
     async def scenario(engine: Engine) -> Any:
         begun = asyncio.Event()

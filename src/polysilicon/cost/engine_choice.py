@@ -44,6 +44,7 @@ class EngineChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         weights_bytes: size of that file.
         weight_format: as ggml calls it, or `AS_SHIPPED`.
         threads: that compute.
+        alone_threads: of them, that compute a single token, of one sequence alone; all where 0.
         batch: tokens of an iteration, at most.
         micro_batch: of these, how many are computed at once.
         slots: sequences at once from which on more of them gain next to nothing; 0 where that was
@@ -62,6 +63,7 @@ class EngineChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     weights_bytes: int = 0
     weight_format: str = AS_SHIPPED
     threads: int
+    alone_threads: int = 0
     batch: int = BATCH
     micro_batch: int = MICRO_BATCH
     slots: int = 0
@@ -76,6 +78,7 @@ class EngineChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         parts += [self.weight_format] if self.weights else []
         parts += [f"batch.{self.batch}"] if self.batch != BATCH else []
         parts += [f"micro-batch.{self.micro_batch}"] if self.micro_batch != MICRO_BATCH else []
+        parts += [f"alone.{self.alone_threads}"] if self.alone_threads else []
         return "+" + ".".join(parts) if parts else ""
 
 

@@ -108,18 +108,19 @@ class Context:
         async def work(pool: RunningPool, usage: Usage) -> ChatResult:
             assert pool.engine is not None
 
-            def first_token(text: str) -> None:
+            def told(text: str) -> bool:
                 if usage.first_token_s is None:
                     usage.first_token_s = self._resources.clock()
                 if on_token is not None:
                     on_token(text)
+                return on_token is not None
 
             asked = request
             if request.adapter is not None:
                 path = str(self.folder.resolve() / request.adapter)
                 asked = msgspec.structs.replace(request, adapter=path)
             async with self._resources.engine_cpu(pool, usage, front=self._scope.task.waited_for):
-                result = await pool.engine.chat(asked, first_token)
+                result = await pool.engine.chat(asked, told)
             usage.prompt_tokens = result.prompt_tokens
             usage.cached_tokens = result.cached_tokens
             usage.output_tokens = result.output_tokens

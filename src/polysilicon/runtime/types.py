@@ -81,6 +81,10 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     startup_s: float = 0.0
 
 
+OnToken = Callable[[str], bool | None]
+"""Takes pieces of an answer as they come; see `Engine.chat`."""
+
+
 class Engine(Protocol):
     """Answers `chat` and `embed`; cancelling the awaiting task ends the work in the engine too."""
 
@@ -88,10 +92,11 @@ class Engine(Protocol):
     model: str
     concurrency: int
 
-    async def chat(
-        self, request: ChatRequest, on_token: Callable[[str], None] | None = None
-    ) -> ChatResult:
+    async def chat(self, request: ChatRequest, on_token: OnToken | None = None) -> ChatResult:
         """Answer `request`, calling `on_token` with each piece of text as it comes.
+
+        Where `on_token` returns False it wants no more, which spares the engine the telling. It
+        may be called a few times still.
 
         Raises:
             EngineError: the engine refused or failed.

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import random
 
+import msgspec
 import pytest
 
-from polysilicon.runtime.calibration.requests import Reply, iteration_seconds, unlike
+from polysilicon.runtime.calibration.requests import Reply, ask, ask_all, iteration_seconds, unlike
+from polysilicon.runtime.types import ChatResult
 
 
 def reply(*times: float, start: float = 0.0) -> Reply:
@@ -35,3 +38,30 @@ def test_prompts_begin_like_no_other():
     first, second = unlike(20, rng), unlike(20, rng)
     assert len(first) == 20
     assert first[0] != second[0]
+
+
+def test_a_lone_answer_is_timed_by_its_first_token_and_its_end():
+    lone = Reply(start_s=0.0, token_s=(1.0,), end_s=3.0, new=10, cached=0, output=21)
+    assert iteration_seconds([lone]) == pytest.approx(0.1)
+    assert iteration_seconds([msgspec.structs.replace(lone, output=3)]) is None
+
+
+class Listened:
+    """An engine that tells of three tokens, and counts who wanted more."""
+
+    def __init__(self) -> None:
+        self.wanted: list[object] = []
+
+    async def chat(self, request, on_token=None):
+        self.wanted += [on_token("x") for _ in range(3)]
+        return ChatResult(text="xxx", prompt_tokens=4, output_tokens=3)
+
+
+def test_each_token_is_told_only_where_several_are_timed():
+    engine = Listened()
+    alone = asyncio.run(ask(engine, ["hi"], 3))
+    assert len(alone.token_s) == 1
+    assert engine.wanted == [False] * 3
+    together = asyncio.run(ask_all(engine, [["hi"], ["ho"]], 3))
+    assert [len(reply.token_s) for reply in together] == [3, 3]
+    assert engine.wanted[3:] == [True] * 6

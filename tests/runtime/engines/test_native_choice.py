@@ -61,8 +61,9 @@ def test_what_a_search_found_is_used(model, tmp_path):
 
 
 def test_no_more_threads_than_cores(model):
-    write_choice("tiny", choice(threads=64), choices_path())
-    assert chosen(model, 2).setup.threads == 2
+    write_choice("tiny", choice(threads=64, alone_threads=32), choices_path())
+    setup = chosen(model, 2).setup
+    assert (setup.threads, setup.alone_threads) == (2, 2)
 
 
 @pytest.mark.parametrize(

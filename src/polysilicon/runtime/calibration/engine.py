@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -43,6 +43,16 @@ RATE_TOKENS = 512
 """Prompt for which the one rate of prefill is told."""
 
 
+class _Part(NamedTuple):
+    """Shares of the time until when a part is repeated, and until when more of it is begun."""
+
+    repeated: float
+    begun: float
+
+
+_PROMPTS, _BATCHES, _TOOLS = _Part(0.3, 0.5), _Part(0.65, 0.85), _Part(0.75, 1.0)
+"""Parts one after the other; a slow engine leaves each some time. What is left is the trial's."""
+
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
@@ -55,7 +65,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         slots: sequences at once.
         slot_tokens: of one sequence.
         batch_tokens: of an iteration, at most.
-        until_s: monotonic moment from which on nothing is measured that can be done without.
+        begin_s: monotonic moment at which measuring begins.
+        until_s: moment from which on nothing is measured that can be done without.
         engine_version: with what the model is served with; of the engine's package where blank.
         extent: what is measured.
     """
@@ -64,9 +75,14 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     slot_tokens: int
     batch_tokens: int
+    begin_s: float = 0.0
     until_s: float
     engine_version: str = ""
     extent: Extent = FULL
+
+    def after(self, share: float) -> float:
+        """Return the moment at which a share of the time is over."""
+        return self.begin_s + share * (self.until_s - self.begin_s)
 
 
 class EngineBench:
@@ -83,6 +99,7 @@ class EngineBench:
         self._engine, self._setting, self._extent = engine, setting, setting.extent
         self._rng, self._tell = rng, tell
         self._per_word = TOKENS_PER_WORD
+        self._part = _PROMPTS
         self._together: list[TogetherPoint] = []
         self.elsewhere: list[float] = []
 
@@ -127,13 +144,14 @@ class EngineBench:
 
     def _late(self) -> bool:
         """Whether what can be done without is left out."""
-        return time.monotonic() > self._setting.until_s
+        return time.monotonic() > self._setting.after(self._part.begun)
 
     def _words(self, tokens: float) -> int:
         return max(int(tokens / self._per_word), 1)
 
     async def _prefills(self) -> list[PrefillPoint]:
         """Time prompts alone on the machine, and continuations of the long ones."""
+        self._part = _PROMPTS
         most = 0.8 * self._setting.slot_tokens
         points: list[PrefillPoint] = []
         for tokens in (t for t in self._extent.prompts if t <= most):
@@ -160,6 +178,7 @@ class EngineBench:
 
     async def _decodes(self) -> list[DecodePoint]:
         """Time iterations of one to all slots, with the same prompts growing longer."""
+        self._part = _BATCHES
         points: list[DecodePoint] = []
         prompts = [unlike(1, self._rng) for _ in range(self._setting.slots)]
         counts = sorted({min(count, self._setting.slots) for count in self._extent.at_once})
@@ -217,6 +236,7 @@ class EngineBench:
 
     async def _stretches(self, workers: Workers) -> tuple[StretchPoint, ...]:
         """Time iterations while one to all worker processes compute, and those processes."""
+        self._part = _TOOLS
         prompts = [unlike(self._words(self._extent.contexts[0]), self._rng) for _ in range(_BESIDE)]
         prompts = prompts[: self._setting.slots]
         await asyncio.gather(*(spinning(workers, 0.05) for _ in range(workers.count)))
@@ -258,7 +278,7 @@ class EngineBench:
             cores=self._setting.threads,
             want=self._extent.repeats,
             most=self._extent.most,
-            until_s=self._setting.until_s,
+            until_s=self._setting.after(self._part.repeated),
         )
         self.elsewhere.append(share)
         return results

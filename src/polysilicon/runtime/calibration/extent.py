@@ -22,7 +22,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         spin_s: seconds that tools compute beside the engine.
         trial_steps: of a round of the mixed load at the end.
         search: whether the engine's kernels, weights and threads are searched for, where no
-            search holds yet; three minutes more.
+            search holds yet; up to a minute of the three.
         train: whether training of adapters is timed, where the extra `train` is installed.
     """
 

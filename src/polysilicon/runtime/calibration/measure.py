@@ -42,8 +42,14 @@ T = TypeVar("T")
 Tell = Callable[[str, str], None]
 """`tell(part, what)`: what is being measured now."""
 
-LLM_BUDGET_S = 125.0
-"""After so long nothing is measured twice any more of the model."""
+BUDGET_S = 150.0
+"""After so long nothing is measured any more that can be done without; what is under way ends."""
+
+LLM_LEAST_S = 60.0
+"""Of the model, whatever time is left, as after a download."""
+
+_TRAIN_S = 20.0
+"""What is kept of the time for training, where it is timed."""
 
 SEED = 3
 
@@ -94,7 +100,9 @@ async def calibrate(
 
     if extent.search:
         await parts.add("engine", lambda: asyncio.to_thread(_fit_engine, name, machine, tell))
-    until_s = time.monotonic() + LLM_BUDGET_S
+    trains = extent.train and training.can_train()
+    end_s = begin_s + BUDGET_S - (_TRAIN_S if trains else 0.0)
+    until_s = max(end_s, time.monotonic() + LLM_LEAST_S)
 
     async def llm() -> LlmProfile:
         opened = await _open(name, machine, until_s, extent, tell)
@@ -102,7 +110,7 @@ async def calibrate(
 
     await parts.add("llm", llm)
     measured: LlmProfile | None = parts.found.get("llm")
-    if extent.train and training.can_train():
+    if trains:
         await parts.add("train", lambda: _train(name, machine, until_s, extent))
     return Profile(
         version=version("polysilicon"),
@@ -190,6 +198,7 @@ async def _open(
         slots=slots,
         slot_tokens=engine.context_tokens,
         batch_tokens=setup.batch,
+        begin_s=time.monotonic(),
         until_s=until_s,
         extent=extent,
     )

@@ -16,13 +16,16 @@ from polysilicon.runtime.types import ChatRequest, Engine
 TOKENS_PER_WORD = 2.0
 """First guess; the engine says how many it were."""
 
+_FEWEST = 4
+"""Tokens of an answer that is timed."""
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A request that was answered, in seconds of `time.monotonic`.
 
     Attributes:
         start_s: when it was sent.
-        token_s: when each piece of text came.
+        token_s: when each piece of text came, or the first one only.
         end_s: when the answer was complete.
         new: prompt tokens computed.
         cached: prompt tokens found in a cache.
@@ -50,8 +53,12 @@ async def ask(
     output: int,
     schema: dict[str, Any] | None = None,
     adapter: str | None = None,
+    *,
+    each: bool = False,
 ) -> Reply:
     """Send one request and time its tokens.
+
+    Steps of agents are told of their first token and their end, and to be told of each takes time.
 
     Args:
         engine: which answers.
@@ -59,6 +66,7 @@ async def ask(
         output: tokens, at most.
         schema: of the answer; None for free text.
         adapter: file of an adapter that is added to the model.
+        each: time each token, and not only the first.
 
     Raises:
         EngineError: the engine refused or failed.
@@ -70,8 +78,14 @@ async def ask(
         schema=schema,
         adapter=adapter,
     )
+
+    def came(_text: str) -> bool:
+        if each or not times:
+            times.append(time.monotonic())
+        return each
+
     start_s = time.monotonic()
-    result = await engine.chat(request, lambda _text: times.append(time.monotonic()))
+    result = await engine.chat(request, came)
     return Reply(
         start_s=start_s,
         token_s=tuple(times),
@@ -85,8 +99,9 @@ async def ask(
 async def ask_all(
     engine: Engine, prompts: Sequence[Sequence[str]], output: int, adapter: str | None = None
 ) -> list[Reply]:
-    """Send requests at once."""
-    asked = (ask(engine, prompt, output, adapter=adapter) for prompt in prompts)
+    """Send requests at once; of several each token is timed."""
+    each = len(prompts) > 1
+    asked = (ask(engine, prompt, output, adapter=adapter, each=each) for prompt in prompts)
     return list(await asyncio.gather(*asked))
 
 
@@ -101,11 +116,20 @@ def iteration_seconds(replies: Sequence[Reply]) -> float | None:
     Returns:
         None where they were not all at work for long enough.
     """
+    if len(replies) == 1:
+        return _alone(replies[0])
     begin_s = max(reply.start_s + reply.ttft_s for reply in replies)
     end_s = min(reply.token_s[-1] if reply.token_s else reply.end_s for reply in replies)
     gaps = []
     for reply in replies:
         inside = [t for t in reply.token_s if begin_s <= t <= end_s]
-        if len(inside) >= 4:
+        if len(inside) >= _FEWEST:
             gaps.append((inside[-1] - inside[0]) / (len(inside) - 1))
     return sum(gaps) / len(gaps) if len(gaps) == len(replies) else None
+
+
+def _alone(reply: Reply) -> float | None:
+    """Return mean seconds from the first token of a lone answer to its end, for each later one."""
+    if not reply.token_s or reply.output < _FEWEST:
+        return None
+    return (reply.end_s - reply.token_s[0]) / (reply.output - 1)

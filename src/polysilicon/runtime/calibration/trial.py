@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ LINES_PER_SLOT = 1.5
 
 ROUNDS = 3
 MOST_ROUNDS = 5
+FEWEST_STEPS = 8
+"""Of a round, however slow the engine is: as many as slots are usual."""
 
 LONG_TOKENS = 8
 """Answers from which on the time of a later token is scored: one stall is not all of it."""
@@ -53,14 +56,33 @@ async def trial(
         setting: how the engine is served, and how many steps a round has.
         workers: worker processes of the runtime, for the tools.
     """
+    count = _steps(measured, setting)
     rounds, _ = await repeat(
-        lambda: _Round(engine, measured.slots, rng, workers).run(setting.extent.trial_steps),
+        lambda: _Round(engine, measured.slots, rng, workers).run(count),
         cores=setting.threads,
         want=min(ROUNDS, setting.extent.most),
         most=min(MOST_ROUNDS, setting.extent.most),
         until_s=setting.until_s,
     )
     return score(measured, rounds)
+
+
+def _steps(measured: LlmProfile, setting: Setting) -> int:
+    """Return how many steps a round has: fewer where the engine is too slow for all of them."""
+    most = setting.extent.trial_steps
+    left_s = setting.until_s - time.monotonic()
+    batch = min(measured.decode, key=lambda point: (-point.sequences, point.context_tokens))
+    each_s = (
+        _mean(PROMPT_TOKENS) / measured.prefill_tokens_per_s
+        + _mean(OUTPUT_TOKENS) * batch.seconds.median / batch.sequences
+    )
+    return max(min(most, FEWEST_STEPS), min(most, int(left_s / each_s)))
+
+
+def _mean(between: tuple[float, float]) -> float:
+    """Return the mean of what is drawn evenly in the logarithm."""
+    low, high = between
+    return (high - low) / math.log(high / low)
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -12,7 +12,7 @@ from polysilicon.runtime.cluster.machines import Machines
 from polysilicon.runtime.cluster.wire import ChatMessage, EmbedMessage, Ended
 from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.meter import TOLD
-from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
+from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult, OnToken
 
 _KEY_MESSAGES = 2
 """Requests that begin with the same messages, as those of a task do, go to the same machine."""
@@ -46,9 +46,7 @@ class ClusterEngine:
         with member.taken("engine"):
             yield member.forwarder
 
-    async def chat(
-        self, request: ChatRequest, on_token: Callable[[str], None] | None = None
-    ) -> ChatResult:
+    async def chat(self, request: ChatRequest, on_token: OnToken | None = None) -> ChatResult:
         """Answer `request`; see `Engine.chat`."""
         first = msgspec.msgpack.encode(request.messages[:_KEY_MESSAGES])
         key = hashlib.blake2b(first, digest_size=16).digest()

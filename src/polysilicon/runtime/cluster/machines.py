@@ -20,6 +20,7 @@ from polysilicon.runtime.cluster.cluster import Cluster, Place
 from polysilicon.runtime.cluster.member import Member
 from polysilicon.runtime.cluster.wire import Ended, Hello, Message, decode_hello, message_of
 from polysilicon.runtime.jobs import Await, Done, Job, Lane
+from polysilicon.runtime.types import OnToken
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.2, 30.0
 _STABLE_S = 10.0
@@ -169,7 +170,7 @@ class Machines:
         *,
         front: bool = False,
         key: bytes = b"",
-        on_token: Callable[[str], None] | None = None,
+        on_token: OnToken | None = None,
     ) -> tuple[Ended, float]:
         """Send a message to the machine with the most room, or the one that had `key` last.
 

@@ -31,6 +31,7 @@ from polysilicon.runtime.cluster.wire import (
 from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.jobs import Lane
 from polysilicon.runtime.pools import MOST_WAITING
+from polysilicon.runtime.types import OnToken
 
 SILENT_S = 5 * BEAT_S
 """An actor that tells nothing for so long counts as lost, whatever Ray says of it."""
@@ -41,7 +42,7 @@ class _Flight:
     """A message that was sent: who waits for what comes of it."""
 
     result: asyncio.Future[tuple[Ended, float]]
-    on_token: Callable[[str], None] | None
+    on_token: OnToken | None
 
 
 class Member:
@@ -83,7 +84,7 @@ class Member:
         return self._taken[lane] < self._caps[lane] * (2 if front and lane == "cpu" else 1)
 
     async def ask(
-        self, message: Message, lane: Lane, on_token: Callable[[str], None] | None = None
+        self, message: Message, lane: Lane, on_token: OnToken | None = None
     ) -> tuple[Ended, float]:
         """Send a message; return what came of it, and when that was heard of.
 

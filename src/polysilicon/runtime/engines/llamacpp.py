@@ -12,7 +12,7 @@ import secrets
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from polysilicon.runtime.engines.native.memory import check_slots, free_bytes, h
 from polysilicon.runtime.engines.native.opening import opening, takes_openings
 from polysilicon.runtime.engines.native.slots import Slots
 from polysilicon.runtime.models import check_gguf, model_name
-from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
+from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult, OnToken
 
 try:
     import xllamacpp
@@ -104,7 +104,7 @@ class LlamaCpp:
         params.model_alias = {self.model}
         params.n_parallel = 1 if embedding else self.concurrency
         params.n_ctx = self.context_tokens * params.n_parallel
-        params.cpuparams.n_threads = self._setup.threads
+        params.cpuparams.n_threads = self._setup.alone_threads or self._setup.threads
         params.cpuparams_batch.n_threads = self._setup.threads
         params.n_batch = self._setup.batch
         params.n_ubatch = self._setup.micro_batch
@@ -147,9 +147,7 @@ class LlamaCpp:
         """The key that the endpoint at `address` asks for."""
         return self._key
 
-    async def chat(
-        self, request: ChatRequest, on_token: Callable[[str], None] | None = None
-    ) -> ChatResult:
+    async def chat(self, request: ChatRequest, on_token: OnToken | None = None) -> ChatResult:
         """Answer `request`; see `Engine.chat`."""
         loop = asyncio.get_running_loop()
         stop = threading.Event()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -12,7 +12,7 @@ from polysilicon.errors import EngineError, InputError
 from polysilicon.runtime.engines.forward import check_endpoint
 from polysilicon.runtime.engines.llamacpp import request_body
 from polysilicon.runtime.engines.native.call import parse_json
-from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
+from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult, OnToken
 
 _CONNECT_S = 10.0
 _DOWN = (502, 503, 504)  # nobody behind the address, as while an engine starts again
@@ -54,9 +54,7 @@ class OpenAI:
             limits=httpx.Limits(max_connections=concurrency, keepalive_expiry=_KEEP_S),
         )
 
-    async def chat(
-        self, request: ChatRequest, on_token: Callable[[str], None] | None = None
-    ) -> ChatResult:
+    async def chat(self, request: ChatRequest, on_token: OnToken | None = None) -> ChatResult:
         """Answer `request`; see `Engine.chat`. Cancelling closes the connection."""
         if request.adapter is not None:
             raise EngineError("adapters are loaded by llama.cpp only", of_request=True)

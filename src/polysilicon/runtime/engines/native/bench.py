@@ -33,7 +33,7 @@ from polysilicon.errors import EngineError
 from polysilicon.runtime import assets
 from polysilicon.runtime.calibration.speed import memory_bandwidth, read_bandwidth
 from polysilicon.runtime.engines.native import build, child
-from polysilicon.runtime.engines.native.choice import Setup
+from polysilicon.runtime.engines.native.choice import Setup, chosen
 from polysilicon.runtime.engines.native.search import KERNELS
 from polysilicon.runtime.engines.native.shapes import SHAPES
 from polysilicon.runtime.engines.native.speed import Extent, Speed
@@ -202,7 +202,7 @@ def bench(
     until_s = time.monotonic() + BUDGET_S
     wanted = [(name, cell) for cell in cells for name in kernels if (name, cell.name) not in known]
     for name, cell in wanted:
-        setup = Setup(kernels=kernels[name], threads=machine.cores)
+        setup = _setup(kernels[name], model, machine)
         tell(f"{cell.name}, {name}")
         try:
             row = _timed(model, name, cell, setup, until_s)
@@ -220,6 +220,14 @@ def bench(
     if not found.rows:
         raise EngineError(f"the engine cannot be timed: {next(iter(found.refused.values()))}")
     return found
+
+
+def _setup(kernels: Path | None, model: Path, machine: Machine) -> Setup:
+    """Return how kernels are timed: as the search set them up for this model, where it did."""
+    found = chosen(model, machine.cores, machine).setup
+    if kernels is not None and found.kernels == kernels:
+        return msgspec.structs.replace(found, weights=None)
+    return Setup(kernels=kernels, threads=machine.cores)
 
 
 def bench_shape(shape: str, source: Path, machine: Machine, tell: Tell) -> Bench:

@@ -14,7 +14,7 @@ from polysilicon.errors import EngineError
 from polysilicon.runtime.engines.native.ending import Ending
 from polysilicon.runtime.engines.native.opening import Seam
 from polysilicon.runtime.engines.native.slots import Slot, Slots
-from polysilicon.runtime.types import ChatResult
+from polysilicon.runtime.types import ChatResult, OnToken
 
 _NO_ROOM = "exceed_context_size_error"
 """What llama.cpp calls it that a prompt is longer than a slot."""
@@ -105,7 +105,7 @@ class Call:
         served: Callable[[], Served],
         asked: Asked,
         stop: threading.Event,
-        on_token: Callable[[str], None] | None,
+        on_token: OnToken | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._served, self._asked, self._stop = served, asked, stop
@@ -173,8 +173,13 @@ class Call:
 
     def _add(self, text: str) -> None:
         self._pieces.append(text)
-        if self._on_token:
-            self._loop.call_soon_threadsafe(self._on_token, text)
+        if self._on_token is not None:  # each wakes a thread, which the model waits for
+            self._loop.call_soon_threadsafe(self._tell, text)
+
+    def _tell(self, text: str) -> None:
+        """Tell a piece, in the loop's thread, until no more are wanted."""
+        if self._on_token is not None and self._on_token(text) is False:
+            self._on_token = None
 
     def _end(self, text: str, timings: dict[str, int] | None) -> None:
         """End the answer after `text` where its grammar leaves one way to."""

@@ -30,6 +30,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         kernels: library; None for the wheel's.
         weights: file in another format; None for the model's own.
         threads: that compute.
+        alone_threads: of them, that compute a single token, of one sequence alone; all where 0.
+            Where one core reads memory about as fast as all do, the others are in its way.
         batch: tokens of an iteration, at most: those of prompts, and one for each other sequence.
         micro_batch: of these, how many are computed at once.
         prompt_lookup: guess what follows from earlier tokens, and check the guess in one go.
@@ -38,6 +40,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     kernels: Path | None = None
     weights: Path | None = None
     threads: int
+    alone_threads: int = 0
     batch: int = BATCH
     micro_batch: int = MICRO_BATCH
     prompt_lookup: bool = False
@@ -79,6 +82,7 @@ def chosen(model: Path, cores: int, machine: Machine | None = None) -> Chosen:
             kernels=Path(choice.kernels) if choice.kernels else None,
             weights=Path(choice.weights) if choice.weights else None,
             threads=min(choice.threads, cores),
+            alone_threads=min(choice.alone_threads, cores),
             batch=choice.batch,
             micro_batch=choice.micro_batch,
         )

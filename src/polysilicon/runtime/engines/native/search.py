@@ -2,8 +2,8 @@
 
 Each candidate is timed in a child process, all of a round one after the other, and the rounds are
 repeated: what others do on the machine meanwhile hits all of them. Of each rate the best counts,
-as others can only slow it. Who is far behind after a round is not in the next. The whole search
-has a budget of time; what it leaves no time for is told.
+as others can only slow it. Who is behind after a round is not in the next, which is left out where
+one candidate remains. The whole search has a budget of time; what it leaves no time for is told.
 """
 
 from __future__ import annotations
@@ -42,14 +42,21 @@ ROUNDS = 2
 TIMEOUT_S = 150.0
 """Of one candidate in one round; one that takes longer is no candidate."""
 
-BUDGET_S = 120.0
+BUDGET_S = 45.0
 """Of a search, from when it begins to time; kernels and wheel are timed however long it takes."""
 
-BEHIND = 0.9
+BEHIND = 0.95
 """A candidate whose rates are below this share of the best one's is not timed again."""
 
-EXTENT = Extent(prompt_words=(), sequences=(1, 4), repeats=1, whole_s=30.0)
-"""What is timed of a candidate in a round: prompts, and decoding after contexts as agents have."""
+SLOWER, _START_S = 1.5, 3.0
+"""A variant of the best candidate that takes so many times as long, and seconds to start, is ended:
+it is behind, and what is left of it would tell only how far."""
+
+EXTENT = Extent(prompt_words=(), sequences=(1, 4), context_words=(100,), repeats=1, whole_s=12.0)
+"""What is timed of a candidate in a round: prompts, together more than any micro-batch but the
+largest holds, and decoding after them."""
+
+_NO_TIME = f"not timed within {BUDGET_S:.0f} s"
 
 WORTH = 1.03
 """A candidate that is not faster by so much than a plainer one is not taken."""
@@ -61,7 +68,12 @@ BATCHES = ((512, 512), (2048, 256), (2048, 1024))
 """Tokens of an iteration, and of these at once; tried besides llama.cpp's own."""
 
 SLOTS = Extent(
-    prompt_words=(), sequences=(4, 8, 16, 32), context_words=(8,), budget_s=4.0, whole_s=30.0
+    prompt_words=(),
+    sequences=(4, 8, 16, 32),
+    context_words=(8,),
+    output=20,
+    repeats=1,
+    whole_s=12.0,
 )
 """Numbers of sequences at once that are tried with what was found."""
 
@@ -110,12 +122,16 @@ class Search:
         plain = Candidate(name="wheel", setup=Setup(threads=self._machine.cores))
         candidates = [plain, *self._with_kernels(plain), *self._converted(plain)]
         self._end_s = self._clock() + BUDGET_S
-        best = self._best(candidates, needed=len(candidates))
+        best = self._best(candidates, needed=len(candidates)) if candidates[1:] else plain
+        best = self._best([best, *_fewer_alone(best)])
         best = self._best([best, *_batches(best), *_fewer_threads(best)])
         return self._choice(best, plain, self._slots(best))
 
     def _slots(self, best: Candidate) -> int:
         """Return the fewest sequences at once that have nearly the highest rate; 0 if untimed."""
+        if self._clock() > self._end_s:
+            self.refused["slots"] = _NO_TIME
+            return 0
         self._tell("how many sequences at once?")
         job = child.Time(model=str(self._model), setup=best.setup, extent=SLOTS)
         try:
@@ -205,13 +221,15 @@ class Search:
         Raises:
             PolysiliconError: the first one cannot be timed.
         """
-        first = candidates[0]
+        first, near = candidates[0], candidates
         for turn in range(ROUNDS):
-            for number, candidate in enumerate(candidates):
-                if turn and candidate is not first and self._is_behind(candidate, candidates):
-                    continue
-                if (not turn and number < needed) or self._has_time(candidate):
-                    self._time(candidate)
+            for number, candidate in enumerate(near):
+                must = not turn and number < needed
+                if must or self._has_time(candidate):
+                    self._time(candidate, None if must else self._took_s.get(first.name))
+            near = self._near(near)
+            if len(near) < 2:
+                break
         if first.name not in self._rates:
             reason = self.refused[first.name]
             raise EngineError(
@@ -225,11 +243,15 @@ class Search:
                 best, gain = candidate, mean_gain(rates, self._rates[first.name])
         return best
 
-    def _is_behind(self, candidate: Candidate, others: list[Candidate]) -> bool:
-        """Tell whether a candidate is far behind the best one, as far as they were timed."""
-        rates = self._rates.get(candidate.name)
-        timed = [self._rates[one.name] for one in others if one.name in self._rates]
-        return rates is not None and any(mean_gain(rates, other) < BEHIND for other in timed)
+    def _near(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Return those that were timed and are not behind, best first: time may end before all."""
+        timed = [one for one in candidates if one.name in self._rates]
+        gains = {
+            one.name: min(mean_gain(self._rates[one.name], self._rates[o.name]) for o in timed)
+            for one in timed
+        }
+        near = [one for one in timed if gains[one.name] >= BEHIND]
+        return sorted(near, key=lambda one: -gains[one.name])
 
     def _has_time(self, candidate: Candidate) -> bool:
         """Tell whether there is time for a candidate, as long as it or the last one took."""
@@ -237,19 +259,25 @@ class Search:
         if self._clock() + takes_s <= self._end_s:
             return True
         if candidate.name not in self._rates:
-            self.refused.setdefault(candidate.name, f"not timed within {BUDGET_S:.0f} s")
+            self.refused.setdefault(candidate.name, _NO_TIME)
         return False
 
-    def _time(self, candidate: Candidate) -> None:
-        """Time a candidate once, and keep the best of its rates."""
+    def _time(self, candidate: Candidate, first_s: float | None) -> None:
+        """Time a candidate once, and keep the best of its rates.
+
+        Args:
+            candidate: which.
+            first_s: seconds that the one took that it is a variant of; None where it is not.
+        """
         if candidate.name in self.refused:
             return
         begin_s = self._clock()
         left = f"{max(self._end_s - begin_s, 0):.0f} s left at most"
         self._tell(f"timing {candidate.name} ({left})")
         job = child.Time(model=str(self._model), setup=candidate.setup, extent=EXTENT)
+        most_s = TIMEOUT_S if first_s is None else min(SLOWER * first_s + _START_S, TIMEOUT_S)
         try:
-            rates = child.run(job, Speed, TIMEOUT_S).rates()
+            rates = child.run(job, Speed, most_s).rates()
         except EngineError as error:
             if candidate.name not in self._rates:
                 self.refused[candidate.name] = str(error)
@@ -274,6 +302,7 @@ class Search:
             weights_bytes=setup.weights.stat().st_size if setup.weights is not None else 0,
             weight_format=best.weight_format,
             threads=setup.threads,
+            alone_threads=setup.alone_threads,
             batch=setup.batch,
             micro_batch=setup.micro_batch,
             slots=slots,
@@ -326,6 +355,22 @@ def _batches(best: Candidate) -> list[Candidate]:
     ]
 
 
+def _fewer_alone(best: Candidate) -> list[Candidate]:
+    """Return the same with fewer threads for one sequence, which waits for memory.
+
+    Few cores may read it as fast as all do, and need not wait for each other.
+    """
+    threads = best.setup.threads
+    return [
+        msgspec.structs.replace(
+            best,
+            name=f"{best.name}, {count} of {threads} threads for one sequence",
+            setup=msgspec.structs.replace(best.setup, alone_threads=count),
+        )
+        for count in sorted({1, threads // 2} - {0, threads}, reverse=True)
+    ]
+
+
 def _fewer_threads(best: Candidate) -> list[Candidate]:
     """Return the same with a thread less: others need a core too, and hyperthreads share one."""
     counts = {best.setup.threads - 1, best.setup.threads // 2} - {0, best.setup.threads}
@@ -333,7 +378,9 @@ def _fewer_threads(best: Candidate) -> list[Candidate]:
         msgspec.structs.replace(
             best,
             name=f"{best.name}, {threads} threads",
-            setup=msgspec.structs.replace(best.setup, threads=threads),
+            setup=msgspec.structs.replace(
+                best.setup, threads=threads, alone_threads=min(best.setup.alone_threads, threads)
+            ),
         )
         for threads in sorted(counts, reverse=True)
     ]

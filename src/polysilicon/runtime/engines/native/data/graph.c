@@ -311,7 +311,7 @@ enum ggml_status ggml_graph_compute(struct ggml_cgraph * graph, struct ggml_cpla
     const int count = atomic_load_explicit(&tp->n_graph, memory_order_relaxed) >> GGML_THREADPOOL_N_THREADS_BITS;
     const int next = (int) ((unsigned) (count + 1) << GGML_THREADPOOL_N_THREADS_BITS) | plan->n_threads;
     atomic_store_explicit(&tp->n_graph, next, memory_order_seq_cst);
-    pthread_cond_broadcast(&pool->more);
+    if (plan->n_threads > 1) pthread_cond_broadcast(&pool->more);  // who is asleep stays so for a graph of one thread
     pthread_mutex_unlock(&pool->mutex);
     walk(tp, 0);
     clear_numa_thread_affinity();
