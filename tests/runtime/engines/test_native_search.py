@@ -96,7 +96,7 @@ class World:
     def slots(self) -> Speed:
         """Answer how fast several sequences at once are."""
         if not self.at_once:
-            raise EngineError("took over 150 s")
+            raise EngineError("took over 75 s")
         return Speed(
             prompts=(),
             batches=tuple(
@@ -202,7 +202,7 @@ def test_slots_are_as_many_as_gain_something(model, monkeypatch):
     world.at_once = {}
     found = find(model, world, monkeypatch)
     assert found.slots == 0
-    assert found.refused["slots"] == "took over 150 s"
+    assert found.refused["slots"] == "took over 75 s"
 
 
 def test_who_is_far_behind_is_not_timed_again(model, built, monkeypatch):

@@ -192,9 +192,13 @@ class EngineBench:
             before = context
             # Each finds its own slot again in what follows.
             self._together += [await self._all_at_once(prompts)]
-            for count in counts:
+            found: list[DecodePoint] = []
+            for count in dict.fromkeys((counts[0], counts[-1], *counts)):
+                if len(found) > 1 and self._late():  # between one and all others are interpolated
+                    break
                 point = await self._decode(prompts, count)
-                points += [point] if point is not None else []
+                found += [point] if point is not None else []
+            points += sorted(found, key=lambda point: point.sequences)
         if not points:
             raise EngineError(f"{self._engine.model} ends its answers before they can be timed")
         return points

@@ -39,7 +39,7 @@ Tell = Callable[[str], None]
 KERNELS = "kernels built here"
 
 ROUNDS = 2
-TIMEOUT_S = 150.0
+TIMEOUT_S = 75.0
 """Of one candidate in one round; one that takes longer is no candidate."""
 
 BUDGET_S = 45.0
@@ -135,7 +135,8 @@ class Search:
         self._tell("how many sequences at once?")
         job = child.Time(model=str(self._model), setup=best.setup, extent=SLOTS)
         try:
-            batches = child.run(job, Speed, TIMEOUT_S).batches
+            left_s = max(self._end_s - self._clock(), SLOTS.whole_s or 0.0)
+            batches = child.run(job, Speed, left_s).batches
         except EngineError as error:
             self.refused["slots"] = str(error)
             return 0
