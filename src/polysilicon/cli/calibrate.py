@@ -36,7 +36,7 @@ BUSY = 0.1
 def command(
     model: str | None, endpoint: str | None, concurrency: int | None, as_json: bool
 ) -> None:
-    """Measure this machine in under three minutes and save its profile; six the first time.
+    """Measure this machine in under three minutes and save its profile.
 
     Core speed, memory bandwidth, sandboxes, search, how the engine is fastest, and the local model
     at several batch sizes and contexts. `local` is estimated by it from then on. Nothing else

@@ -16,7 +16,7 @@ from polysilicon.cost.profile import LlmProfile
 from polysilicon.errors import InputError, nearest
 from polysilicon.runtime.calibration.engine import EngineBench, Setting
 from polysilicon.runtime.calibration.extent import FULL, Extent
-from polysilicon.runtime.calibration.measure import LLM_BUDGET_S, SEED, Tell
+from polysilicon.runtime.calibration.measure import BUDGET_S, SEED, Tell
 from polysilicon.runtime.calibration.trial import trial
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.executor import Workers
@@ -97,13 +97,15 @@ async def measure_server(
         EngineError: it failed, or answered too shortly to be timed.
     """
     engine = open_engine("openai", endpoint=endpoint, model=told.model, concurrency=at_once)
+    begin_s = time.monotonic()
     setting = Setting(
         threads=cores,
         engine_version=told.version or "unknown",
         slots=at_once,
         slot_tokens=told.tokens,
         batch_tokens=BATCH_TOKENS,
-        until_s=time.monotonic() + LLM_BUDGET_S,
+        begin_s=begin_s,
+        until_s=begin_s + BUDGET_S,
         extent=msgspec.structs.replace(
             extent, at_once=(*(n for n in extent.at_once if n < at_once), at_once)
         ),
