@@ -194,6 +194,8 @@ def test_training_is_timed_by_real_steps(model: Path) -> None:
     assert (found.threads, found.tokens) == (1, 43 + 8 * 40)
     assert 0 < found.tokens_per_s.low <= found.tokens_per_s.median <= found.tokens_per_s.high
     assert found.core_s_per_token.median > 0
+    assert found.setup_s > 0.0
+    assert found.first_s >= 0.0
 
 
 def test_serving_an_adapter_is_timed_beside_serving_none(model: Path) -> None:

@@ -54,6 +54,10 @@ _LONGER = 2.0
 _SLACK = 0.1
 _STARTUP = (0.5, 3.0)
 
+_READ_ANEW = 0.1
+"""A training step that took so much of the seconds to read a model has read it: it is the first one
+of its worker."""
+
 
 class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     """A step that ran, and what was predicted of it.
@@ -150,6 +154,8 @@ def train_steps(steps: Sequence[StepRecord], profile: Profile) -> list[Predicted
             continue
         said = measured_seconds(float(step.prompt_tokens), speed)
         begin_s = step.startup_s or 0.0
+        if begin_s > speed.setup_s * _READ_ANEW:
+            begin_s += speed.first_s
         found.append(
             Predicted(
                 step=step,

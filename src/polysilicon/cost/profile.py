@@ -131,7 +131,8 @@ class TrainSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         tokens: of a step of the optimizer that was timed.
         tokens_per_s: by the clock.
         core_s_per_token: core-seconds.
-        setup_s: to read the model, once a worker.
+        setup_s: to read the model and make the optimizer, once a worker.
+        first_s: seconds that a worker's first step of the optimizer takes more than others.
         served: seconds of answers with such an adapter over those of an engine that has loaded
             none; None where it was not measured.
         beside: the same of answers without it, of an engine that has loaded one.
@@ -144,6 +145,7 @@ class TrainSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tokens_per_s: Spread
     core_s_per_token: Spread
     setup_s: float
+    first_s: float = 0.0
     served: Spread | None = None
     beside: Spread | None = None
     load_s: float = 0.0

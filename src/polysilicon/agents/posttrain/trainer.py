@@ -8,6 +8,7 @@ Source: AdamW, I. Loshchilov and F. Hutter, arXiv 1711.05101.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
 
     Returns:
         `adapter` (the GGUF file, from the folder), `tokens` computed forward and backward, `scored`
-        (forward only), `startup_s` to read model and vocabulary, `steps` of the optimizer so far,
+        (forward only), `startup_s` until the optimizer is ready, `steps` of the optimizer so far,
         `loss` before (of the first epoch) and `last_loss` (of the last one), in nats a token, or
         what `grpo.loss` says.
 
@@ -77,10 +78,11 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
     place.mkdir(parents=True, exist_ok=True)
     begin_s = time.perf_counter()
     base, words = _base(model, how.precision), vocabulary(model)
-    startup_s = time.perf_counter() - begin_s
     generator = torch.Generator().manual_seed(lesson.seed * 1000 + lesson.number)
     before = _checkpoint(place, lesson.number - 1)
+    # The first optimizer of a process imports a good part of PyTorch.
     state = State(base, how, before, generator)
+    startup_s = time.perf_counter() - begin_s
     epochs = range(how.epochs)
     if how.method == "grpo":
         sampler = _sampler(how, _checkpoint(place, lesson.sampled_by))
@@ -108,12 +110,14 @@ def probe(model: str, how: Recipe) -> dict[str, Any]:
     """Time steps of the optimizer over sequences as they are usual here.
 
     Returns:
-        `tokens` of a step, `precision`, `seconds` and `core_s` of each but the first, and
-        `setup_s`, to read the model.
+        `tokens` of a step, `precision`, `seconds` and `core_s` of each but the first, `first_s`
+        that the first takes more, and `setup_s`, until the optimizer is ready.
     """
     torch.set_num_threads(how.threads)
     begin_s = time.perf_counter()
     base = _base(model, how.precision)
+    generator = torch.Generator().manual_seed(1)
+    state = State(base, how, None, generator)
     setup_s = time.perf_counter() - begin_s
     rng = np.random.default_rng(1)
     words = min(_PROBE_WORDS, len(base.embedding))
@@ -125,8 +129,6 @@ def probe(model: str, how: Recipe) -> dict[str, Any]:
         )
         for _ in range(how.batch)
     ]
-    generator = torch.Generator().manual_seed(1)
-    state = State(base, how, None, generator)
     times = []
     for _ in range(_PROBE_STEPS + 1):
         begin_s, cpu_begin_s = time.perf_counter(), time.process_time()
@@ -138,6 +140,7 @@ def probe(model: str, how: Recipe) -> dict[str, Any]:
         "precision": how.precision,
         "seconds": list(seconds),
         "core_s": list(core_s),
+        "first_s": max(times[0][0] - statistics.median(seconds), 0.0),
         "setup_s": setup_s,
     }
 

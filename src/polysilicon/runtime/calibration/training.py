@@ -29,6 +29,7 @@ class _Probed(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     seconds: list[float]
     core_s: list[float]
+    first_s: float
     setup_s: float
 
 
@@ -57,6 +58,7 @@ async def train_speed(model: str, threads: int) -> TrainSpeed:
         tokens_per_s=spread([found.tokens / seconds for seconds in found.seconds]),
         core_s_per_token=spread([core_s / found.tokens for core_s in found.core_s]),
         setup_s=found.setup_s,
+        first_s=found.first_s,
     )
 
 
