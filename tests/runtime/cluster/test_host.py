@@ -40,6 +40,18 @@ def batched(*messages: Message) -> bytes:
     return batch([(message.number, encode(message)) for message in messages])
 
 
+class Line:
+    """The actor's end of a line."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[bytes] = asyncio.Queue()
+        self.told: asyncio.Queue[bytes] = asyncio.Queue()
+        self.read, self.send = self.asked.get, self.told.put_nowait
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def test_a_message_that_cannot_be_read_fails_alone() -> None:
     messages = [
         WordsMessage(1, False, [3]),
@@ -50,10 +62,11 @@ def test_a_message_that_cannot_be_read_fails_alone() -> None:
     ]
 
     async def scenario() -> None:
-        there, told = host(), {}
-        await there.put(batched(*messages))
+        there, told, line = host(), {}, Line()
+        serving = asyncio.create_task(there.serve(line))
+        line.asked.put_nowait(batched(*messages))
         while len(told) < len(messages):
-            told |= {event.number: event for event in decode_events(await there.take())}
+            told |= {event.number: event for event in decode_events(await line.told.get())}
         assert isinstance(told[2], Ended)
         for number, expected in (
             (1, "`str`, got `int`"),
@@ -64,6 +77,7 @@ def test_a_message_that_cannot_be_read_fails_alone() -> None:
             assert isinstance(told[number], Failed)
             assert told[number].kind == "InputError"
             assert expected in told[number].text
+        serving.cancel()
         await there.close()
 
     asyncio.run(scenario())
@@ -72,7 +86,7 @@ def test_a_message_that_cannot_be_read_fails_alone() -> None:
 def test_nothing_is_kept_of_what_is_cancelled_before_it_begins() -> None:
     async def scenario() -> None:
         there = host()
-        await there.put(batched(WordsMessage(7, False, ["a"]), CancelMessage(7)))
+        there._begin(batched(WordsMessage(7, False, ["a"]), CancelMessage(7)))
         assert list(there._running) == [7]
         for _ in range(5):
             await asyncio.sleep(0)

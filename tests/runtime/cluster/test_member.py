@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -33,36 +31,28 @@ from polysilicon.runtime.cluster.wire import (
 REQUEST = ChatRequest(messages=({"role": "user", "content": "x"},))
 
 
-class Remote:
-    """A method of an actor."""
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self.remote = method
-
-    def options(self, **_: object) -> Remote:
-        return self
-
-
 class Actor:
-    """Keeps what it is sent, and tells what a test has it tell."""
+    """Keeps what it is sent, and tells what a test has it tell; the actor and its line in one."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
-        self.told: Future[bytes]
-        self.put = Remote(lambda data: self.sent.extend(decode_messages(data)))
-        self.take = Remote(self._take)
-        self.fetch = Remote(lambda _number: SimpleNamespace(future=Future))
+        self.told: asyncio.Queue[bytes] = asyncio.Queue()
+        self.read = self.told.get
+        self.fetch = SimpleNamespace(remote=lambda _number: SimpleNamespace(future=Future))
+        self.closed = False
 
-    def _take(self) -> Any:
-        self.told = Future()
-        return SimpleNamespace(future=lambda: self.told)
+    def send(self, frame: bytes) -> None:
+        self.sent.extend(decode_messages(frame))
 
     def tell(self, *events: Event) -> None:
-        self.told.set_result(encode(events))
+        self.told.put_nowait(encode(events))
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def member(actor: Actor) -> Member:
-    return Member(actor, Hello(node="n", cores=2, slots=2), lambda: None)
+    return Member(actor, actor, Hello(node="n", cores=2, slots=2), lambda: None)
 
 
 async def turns() -> None:
@@ -99,11 +89,34 @@ def test_one_that_tells_what_cannot_be_read_is_lost() -> None:
         there = member(actor)
         asked = asyncio.create_task(there.ask(WordsMessage(1, False, ["a"]), "cpu"))
         await turns()
-        actor.told.set_result(b"\x80")
+        actor.told.put_nowait(b"\x80")
         await turns()
         with pytest.raises(LostError, match="ValidationError"):
             asked.result()
         await there.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_whose_line_ends_is_lost_and_its_own_end_is_closed() -> None:
+    async def scenario() -> None:
+        actor = Actor()
+
+        async def broken() -> bytes:
+            await actor.told.get()
+            raise EOFError
+
+        actor.read = broken
+        there = member(actor)
+        asked = asyncio.create_task(there.ask(WordsMessage(1, False, ["a"]), "cpu"))
+        await turns()
+        assert not actor.closed
+        actor.tell()
+        await turns()
+        with pytest.raises(LostError, match="its connection ended"):
+            asked.result()
+        await there.close()
+        assert actor.closed
 
     asyncio.run(scenario())
 
@@ -156,7 +169,8 @@ def test_forwarded_calls_take_slots_of_all_machines_and_wait_for_one() -> None:
         engine = ClusterEngine(machines, "llama.cpp", "m", 4)
         for port in (1, 2):
             hello = Hello(node="n", slots=2, address=f"http://127.0.0.1:{port}/v1", key="k")
-            machines.members.append(Member(Actor(), hello, machines._moved.set))
+            actor = Actor()
+            machines.members.append(Member(actor, actor, hello, machines._moved.set))
         one, two = machines.members
         async with AsyncExitStack() as stack:
             found = [await stack.enter_async_context(engine.forwarder()) for _ in range(4)]

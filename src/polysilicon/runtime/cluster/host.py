@@ -1,8 +1,6 @@
 """The actor on a machine of a pool: does what the driver's messages ask, and tells what came of it.
 
-The driver pushes messages in batches (`put`) and keeps one `take` waiting, which is answered when
-something has ended, with all that has. So the number of calls through Ray does not grow with that
-of steps: the more there are, the more go together.
+Both go over a line of their own, in batches: what comes in one turn of the loop goes together.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ import msgspec
 
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.runtime import models
+from polysilicon.runtime.cluster.line import Line, Listener
 from polysilicon.runtime.cluster.relay import Relay
 from polysilicon.runtime.cluster.wire import (
     LARGE_BYTES,
@@ -51,7 +50,7 @@ from polysilicon.runtime.results import encode_result
 from polysilicon.runtime.types import Engine
 
 BEAT_S = 2.0
-"""A `take` is answered after so long at the latest, so that the driver knows that this lives."""
+"""The driver is told something so often, be it nothing, so that it knows that this lives."""
 
 _TOKENS_S = 0.05
 """Tokens wait so long for more of them; the first of an answer waits for none."""
@@ -69,16 +68,19 @@ class Host:
         self._here = Here.opened(1)
         self._engine: Engine | None = None
         self._relay: Relay | None = None
+        self._line: Line | None = None
         self._events: list[tuple[Event, float]] = []
-        self._told = asyncio.Event()
-        self._later: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None
+        self._later: asyncio.Handle | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
         self._large: dict[int, bytes] = {}
 
     async def hello(self) -> bytes:
         """Get ready, and tell what this machine is, or why it cannot serve."""
         try:
-            return encode(await self._opened())
+            hello = await self._opened()
+            listener = await Listener.opened(_node_address(), self.serve)
+            return encode(msgspec.structs.replace(hello, line=listener.address, word=listener.key))
         except (PolysiliconError, OSError, ImportError) as error:
             return encode(Hello(node=_node_id(), fault=str(error)))
 
@@ -104,7 +106,26 @@ class Host:
             key=getattr(engine, "key", None) or "",
         )
 
-    async def put(self, data: bytes) -> None:
+    async def serve(self, line: Line) -> None:
+        """Do what the driver's messages ask, and tell what comes of them, until it is gone."""
+        self._line = line
+        beating = asyncio.create_task(self._beat())
+        try:
+            with suppress(OSError, EOFError):
+                while True:
+                    self._begin(await line.read())
+        finally:
+            beating.cancel()
+            self._line = None
+            line.close()
+
+    async def _beat(self) -> None:
+        """Tell now and then that this lives."""
+        while True:
+            self._flush()
+            await asyncio.sleep(BEAT_S)
+
+    def _begin(self, data: bytes) -> None:
         """Begin what messages ask."""
         for message in decode_messages(data):
             number = message.number
@@ -118,20 +139,20 @@ class Host:
                 task = self._running[number] = asyncio.create_task(self._do(message))
                 task.add_done_callback(partial(self._forget, number))
 
-    async def take(self) -> bytes:
-        """Return what has happened since; wait for it where that is nothing, up to `BEAT_S`."""
-        if not self._told.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_S):
-                    await self._told.wait()
-        self._told.clear()
+    def _flush(self) -> None:
+        """Tell what has happened since."""
+        for handle in (self._soon, self._later):
+            if handle is not None:
+                handle.cancel()
+        self._soon = self._later = None
         events, self._events = self._events, []
         now_s = time.monotonic()
         told = []
         for event, end_s in events:
             held = isinstance(event, Ended) and event.took_s is not None
             told.append(msgspec.structs.replace(event, held_s=now_s - end_s) if held else event)
-        return encode(told)
+        if self._line is not None:
+            self._line.send(encode(told))
 
     async def fetch(self, number: int) -> bytes:
         """Return a large result, once; Ray hands it on through its object store."""
@@ -153,15 +174,13 @@ class Host:
         self._running.pop(number, None)
 
     def _tell(self, event: Event, end_s: float, *, at_once: bool = True) -> None:
+        """Tell of an event with those of this turn of the loop, or a little later."""
         self._events.append((event, end_s))
-        if at_once:
-            self._told.set()
-        elif self._later is None:
-            self._later = asyncio.get_running_loop().call_later(_TOKENS_S, self._tell_later)
-
-    def _tell_later(self) -> None:
-        self._later = None
-        self._told.set()
+        loop = asyncio.get_running_loop()
+        if at_once and self._soon is None:
+            self._soon = loop.call_soon(self._flush)
+        elif not at_once and self._soon is None and self._later is None:
+            self._later = loop.call_later(_TOKENS_S, self._flush)
 
     async def _do(self, message: Message) -> None:
         """Do what a message asks, and tell what came of it."""

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from polysilicon.catalog.fleet import Pool
 from polysilicon.errors import InputError, LostError
 from polysilicon.runtime.cluster.cluster import Cluster, Place
+from polysilicon.runtime.cluster.line import Line
 from polysilicon.runtime.cluster.member import Member
 from polysilicon.runtime.cluster.wire import Ended, Hello, Message, decode_hello, message_of
 from polysilicon.runtime.jobs import Await, Done, Job, Lane
@@ -117,7 +118,13 @@ class Machines:
             if not self._fault.done():
                 self._fault.set_result(hello.fault)
             return
-        member = Member(place.actor, hello, self._moved.set)
+        try:
+            line = await Line.opened(hello.line, hello.word)
+        except OSError as error:
+            what = f"node {hello.node[:8]} is not reached at {hello.line}"
+            _log.warning("pool %s: %s: %s", self._pool.name, what, error or type(error).__name__)
+            return
+        member = Member(place.actor, line, hello, self._moved.set)
         try:
             self.members.append(member)
             self._tell("node %s serves pool %s", member)

@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 
 from polysilicon.errors import LostError
 from polysilicon.runtime.cluster.host import BEAT_S
+from polysilicon.runtime.cluster.line import Line
 from polysilicon.runtime.cluster.wire import (
     BATCH_BYTES,
     CancelMessage,
@@ -36,6 +37,9 @@ from polysilicon.runtime.types import OnToken
 SILENT_S = 5 * BEAT_S
 """An actor that tells nothing for so long counts as lost, whatever Ray says of it."""
 
+_TURNS = 10
+"""What has come to this machine is heard after so many turns of the loop at most."""
+
 
 @dataclass(slots=True)
 class _Flight:
@@ -50,7 +54,8 @@ class Member:
 
     Args:
         actor: the handle of its `Host`.
-        hello: what that told first.
+        line: to it.
+        hello: what it told first.
 
     Attributes:
         gone: done, with the reason, once it is lost.
@@ -58,12 +63,11 @@ class Member:
         forwarder: connections to its engine's endpoint; None where it has none.
     """
 
-    def __init__(self, actor: Any, hello: Hello, changed: Callable[[], None]) -> None:
+    def __init__(self, actor: Any, line: Line, hello: Hello, changed: Callable[[], None]) -> None:
         self.hello = hello
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.forwarder = Forwarder(hello.address, hello.key) if hello.address else None
-        self._actor, self._changed = actor, changed
-        self._put = actor.put.options(num_returns=0)
+        self._actor, self._line, self._changed = actor, line, changed
         self._flights: dict[int, _Flight] = {}
         self._taken: dict[Lane, int] = {"cpu": 0, "wait": 0, "engine": 0}
         self._caps: dict[Lane, int] = {
@@ -145,22 +149,25 @@ class Member:
 
     def _flush(self) -> None:
         if self._outbox and not self.gone.done():
-            with suppress(RayError):  # the listener hears of it, too
-                self._put.remote(batch(self._outbox))
+            self._line.send(batch(self._outbox))
         self._outbox, self._outbox_bytes = [], 0
 
     async def _listen(self) -> None:
-        """Hear what happens there until it is lost; no `take` is to be without a next one."""
+        """Hear what happens there until it is lost."""
+        told = _looked_at(asyncio.ensure_future(self._line.read()))
         try:
-            told = _future(self._actor.take.remote())
             while await _in_time(told):
                 data, heard_s = told.result(), time.monotonic()
-                told = _future(self._actor.take.remote())
+                told = _looked_at(asyncio.ensure_future(self._line.read()))
                 for event in decode_events(data):
                     self._hear(event, heard_s)
             self.lose(f"it told nothing for {SILENT_S:g} s")
+        except (OSError, EOFError):
+            self.lose("its connection ended")
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody listens from here on
             self.lose(type(error).__name__)
+        finally:
+            told.cancel()
 
     def _hear(self, event: Event, heard_s: float) -> None:
         flight = self._flights.get(event.number)
@@ -199,19 +206,24 @@ class Member:
         self._listening.cancel()
         with suppress(asyncio.CancelledError):
             await self._listening
+        self._line.close()
 
 
 def _future(told: Any) -> asyncio.Future[bytes]:
     """Return what an actor is to tell, as a future that may be left without a look."""
-    found: asyncio.Future[bytes] = asyncio.wrap_future(told.future())
-    found.add_done_callback(lambda done: done.cancelled() or done.exception())  # looked at
+    return _looked_at(asyncio.wrap_future(told.future()))
+
+
+def _looked_at(found: asyncio.Future[bytes]) -> asyncio.Future[bytes]:
+    """Return a future of which nobody complains that it failed and was left without a look."""
+    found.add_done_callback(lambda done: done.cancelled() or done.exception())
     return found
 
 
 async def _in_time(told: asyncio.Future[bytes]) -> bool:
     """Wait for an answer; where this loop stood still meanwhile, what has come counts."""
     await asyncio.wait([told], timeout=SILENT_S)
-    for _ in range(3):
+    for _ in range(_TURNS):
         if not told.done():
             await asyncio.sleep(0)
     return told.done()

@@ -1,4 +1,4 @@
-"""What the driver and its actors tell each other: msgpack, typed, one `bytes` object a call."""
+"""What the driver and its actors tell each other: msgpack, typed, one `bytes` object a frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LARGE_BYTES = 256 * 2**10
 """Results from this size on are not told but fetched, each by itself, from the object store."""
 
 BATCH_BYTES = 64 * 2**10
-"""Messages go together up to this size: Ray puts arguments over 100 KiB into its object store."""
+"""Messages go together up to this size, so that no small one waits for large ones."""
 
 
 class _Wire(msgspec.Struct, frozen=True, array_like=True):
@@ -57,6 +57,8 @@ class Hello(_Wire, frozen=True):
         address: of its engine's endpoint, as other machines reach it; empty where it has none.
         key: that the endpoint asks for.
         fault: why it cannot serve; empty where it can.
+        line: host and port at which it waits for the driver.
+        word: the key that is asked for there.
     """
 
     node: str = ""
@@ -66,6 +68,8 @@ class Hello(_Wire, frozen=True):
     address: str = ""
     key: str = ""
     fault: str = ""
+    line: str = ""
+    word: str = ""
 
 
 class _Function(_Wire, frozen=True):
