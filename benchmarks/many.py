@@ -1,14 +1,20 @@
-"""How many tasks may be under way at once in one process, and what memory they take.
+"""How many tasks one process may have, under way at once or queued, and what memory they take.
 
-Each task awaits one tool that waits for half a second. All tasks are under way from the start; of
-those tools 256 wait at once.
+Under way at once: each task awaits one tool that waits for half a second. All tasks are under way
+from the start; of those tools 256 wait at once.
 
-    python benchmarks/many.py
+Queued: tasks of one step that does nothing, in a file of inputs for `polysilicon run`, the command
+as it is; 16 are under way at once, the others wait in the journal's order. Given `--ray local`,
+they run on an embedded cluster. Core-seconds are those of the command and its processes.
+
+    python benchmarks/many.py                       both
+    python benchmarks/many.py queued --ray local    one of them; what follows goes to `run`
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,8 +28,10 @@ from rich.table import Table
 
 from polysilicon import Agent, Context
 from polysilicon.runtime.run import Job, Run, RunOptions
+from polysilicon.workload.run_folder import RunFolder
 
 COUNTS = (1, 1_000, 10_000)
+QUEUED = (1_000, 10_000, 100_000)
 _FLEET = '[[pool]]\nname = "local"\nserves = ["tool:*"]\n'
 
 
@@ -36,6 +44,19 @@ async def waited(number: int) -> int:
 async def waits(ctx: Context, value: dict[str, Any]) -> Any:
     """The agent."""
     return await ctx.call(waited, value["n"])
+
+
+async def same(number: int) -> int:
+    """Do nothing."""
+    return number
+
+
+async def trivial(ctx: Context, value: dict[str, Any]) -> Any:
+    """Take one step that does nothing."""
+    return await ctx.call(same, value["n"])
+
+
+quick = Agent(name="quick", run=trivial)
 
 
 def run(count: int) -> tuple[int, float, int]:
@@ -59,22 +80,63 @@ def _peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def main() -> None:
-    """Run each count in a process of its own, and print."""
-    if len(sys.argv) > 1:
-        print(*run(int(sys.argv[1])))
-        return
+def queued(count: int, more: list[str]) -> tuple[int, float, float, int]:
+    """Run a file of tasks: how many went well, seconds of the run, core-seconds, peak bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "fleet.toml").write_text(_FLEET)
+        (folder / "in.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(count)))
+        command = [sys.executable, "-m", "polysilicon", "run", f"{Path(__file__).resolve()}:quick",
+                   "--fleet", "fleet.toml", "--input", "in.jsonl", *more]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+        found = RunFolder(next((folder / "runs").iterdir()))
+        well, wall_s = sum(task.ok for task in found.tasks()), found.info().wall_s
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return well, wall_s or 0.0, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+def under_way_table() -> Table:
+    """Run each count of tasks at once in a process of its own."""
     table = Table(title="tasks under way at once")
     for heading in ("tasks", "went well", "seconds", "peak memory"):
         table.add_column(heading)
     for count in COUNTS:
-        command = [sys.executable, __file__, str(count)]
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        well, seconds, peak_bytes = out.split()
+        well, seconds, peak_bytes = _apart("once", count, [])
+        table.add_row(f"{count:,}", well, f"{float(seconds):.1f}", f"{int(peak_bytes) >> 20} MiB")
+    return table
+
+
+def queued_table(more: list[str]) -> Table:
+    """Run each count of queued tasks."""
+    table = Table(title="tasks queued")
+    for heading in ("tasks", "went well", "seconds", "steps/s", "core-seconds", "peak memory"):
+        table.add_column(heading)
+    for count in QUEUED:
+        well, wall_s, cpu_s, peak_bytes = _apart("file", count, more)
         table.add_row(
-            f"{count:,}", f"{int(well):,}", f"{float(seconds):.1f}", f"{int(peak_bytes) >> 20} MiB"
-        )
-    Console(width=100).print(table)
+            f"{count:,}", well, f"{float(wall_s):.1f}", f"{count / float(wall_s):,.0f}",
+            f"{float(cpu_s):.1f}", f"{int(peak_bytes) >> 20} MiB",
+        )  # fmt: skip
+    return table
+
+
+def _apart(what: str, count: int, more: list[str]) -> list[str]:
+    """Measure one count in a process of its own; return what it prints."""
+    command = [sys.executable, __file__, what, str(count), *more]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def main() -> None:
+    """Measure what was asked for, or all, and print."""
+    given = sys.argv[1:]
+    if given[:1] == ["once"]:
+        print(*run(int(given[1])))
+    elif given[:1] == ["file"]:
+        print(*queued(int(given[1]), given[2:]))
+    elif given[:1] == ["queued"]:
+        Console(width=100).print(queued_table(given[1:]))
+    else:
+        Console(width=100).print(under_way_table(), queued_table([]))
 
 
 if __name__ == "__main__":
