@@ -28,11 +28,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import psutil
 
 from polysilicon.errors import SandboxError
 from polysilicon.runtime.priority import yield_to_engine
 from polysilicon.runtime.sandboxes import seccomp
-from polysilicon.runtime.sandboxes.usage import kill_tree
+from polysilicon.runtime.sandboxes.usage import await_end, kill_tree
 from polysilicon.runtime.sandboxes.values import Collector, check_inputs, error_line
 from polysilicon.runtime.types import CodeError, CodeResult, Limits
 
@@ -94,13 +95,13 @@ class Bubblewrap:
             "cpu_s": math.ceil(limits.time_s) + 1,
         }
         child = _Child(_payload(code, inputs, bounds), limits, yields=self.yields)
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._threads, child.run)
+        running = self._threads.submit(child.run)
+        future = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             child.kill()
-            if not future.cancel():
+            if not running.cancel():  # it has begun, and ends when its processes have
                 await asyncio.wait([future])
             raise
 
@@ -212,18 +213,18 @@ class _Child:
         self._lock = threading.Lock()
         self._pid: int | None = None
         self._unwanted = self._late = False
-        self._killed_cpu_s: float | None = None
-        self._deadline_s = math.inf
+        self._killed_cpu_s, self._killed = 0.0, list[psutil.Process]()
+        self._deadline_s, self._look_s = math.inf, 0.0
         self._ready_s: float | None = None
         self._excess: Report | None = None
-        self._look_s = 0.0
 
     def kill(self) -> None:
         """End the process and all that it started, also one that has yet to start."""
         with self._lock:
             self._unwanted = True
             if self._pid is not None:
-                self._killed_cpu_s = kill_tree(self._pid)
+                self._killed_cpu_s, below = kill_tree(self._pid)
+                self._killed += below
 
     def run(self) -> CodeResult:
         """Run to the end.
@@ -239,10 +240,11 @@ class _Child:
             status, usage = self._reap()
             while data := os.read(report, _READ_BYTES):
                 self._take_report(data)
+            await_end(self._killed)
         finally:
             os.close(output)
             os.close(report)
-        cpu_s = max(usage.ru_utime + usage.ru_stime, self._killed_cpu_s or 0.0)
+        cpu_s = max(usage.ru_utime + usage.ru_stime, self._killed_cpu_s)
         if self._ready_s is None:
             raise SandboxError(f"bubblewrap: {error_line(self._output.text) or 'it did not start'}")
         last = self._verdict(status, cpu_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 from pydantic_monty import AsyncMonty, MontyCrashedError, MontyError, MontySyntaxError
@@ -17,7 +18,7 @@ from pydantic_monty import AsyncMonty, MontyCrashedError, MontyError, MontySynta
 from polysilicon.errors import SandboxError
 from polysilicon.runtime.priority import yield_to_engine
 from polysilicon.runtime.sandboxes.tail import ForgedValueError, value_of, with_value
-from polysilicon.runtime.sandboxes.usage import process_cpu_s
+from polysilicon.runtime.sandboxes.usage import await_end, process_cpu_s, process_of
 from polysilicon.runtime.sandboxes.values import (
     Collector,
     OutputLimitError,
@@ -154,7 +155,15 @@ class _Feed:
         except MontyCrashedError as error:
             raise SandboxError(f"monty: {error}") from error
         finally:
+            if self._future is not None and self._future.cancelled():
+                await self._ended()
             self._processes.discard(self._pid or 0)
+
+    async def _ended(self) -> None:
+        """Wait until the worker of a run that was cancelled computes no more: the pool kills it."""
+        worker = process_of(self._pid)
+        if worker is not None:
+            await asyncio.to_thread(partial(await_end, [worker], or_rest=True))
 
     async def _outcome(self, future: asyncio.Future[Any]) -> CodeResult:
         """Wait for the run and say how it ended."""

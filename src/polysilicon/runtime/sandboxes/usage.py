@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 import psutil
 
 _SCHEDSTAT_BYTES = 256
+_END_S = 10.0
+"""So long the end of what was killed is waited for: the kernel has to give its memory back."""
+_LOOK_S = 0.001
 
 
 def process_cpu_s(pid: int | None) -> float | None:
@@ -30,7 +35,7 @@ def process_cpu_s(pid: int | None) -> float | None:
     return total_ns * 1e-9 if threads else None
 
 
-def kill_tree(pid: int) -> float:
+def kill_tree(pid: int) -> tuple[float, list[psutil.Process]]:
     """Kill the leader of a process group, which is this process's child, and all below it.
 
     Those below one by one, too: bwrap's child leaves the group a moment before it asks to end with
@@ -38,14 +43,15 @@ def kill_tree(pid: int) -> float:
     nothing more, and the numbers of its children stay theirs.
 
     Returns:
-        The core-seconds that they had used.
+        The core-seconds that they had used, and those below.
     """
     os.kill(pid, signal.SIGSTOP)
-    total_s = 0.0
+    total_s, below = 0.0, list[psutil.Process]()
     try:
         with suppress(psutil.Error, OSError):
             root = psutil.Process(pid)
-            for process in (root, *root.children(recursive=True)):
+            below = root.children(recursive=True)
+            for process in (root, *below):
                 with suppress(psutil.Error):
                     times = process.cpu_times()
                     total_s += times.user + times.system
@@ -53,4 +59,33 @@ def kill_tree(pid: int) -> float:
                         process.kill()
     finally:
         os.killpg(pid, signal.SIGKILL)
-    return total_s
+    return total_s, below
+
+
+def process_of(pid: int | None) -> psutil.Process | None:
+    """Return a process that is still there; None where it has ended."""
+    with suppress(psutil.Error):
+        return None if pid is None else psutil.Process(pid)
+    return None
+
+
+def await_end(processes: Iterable[psutil.Process], *, or_rest: bool = False) -> None:
+    """Wait until processes that were killed run no more and hold no memory; not for ever.
+
+    Args:
+        processes: which.
+        or_rest: one that sleeps may stay: it had ended its work before.
+    """
+    over = {psutil.STATUS_ZOMBIE}  # it only waits to be asked how it ended
+    over |= {psutil.STATUS_SLEEPING, psutil.STATUS_IDLE} if or_rest else set()
+    until_s = time.monotonic() + _END_S
+    for process in processes:
+        while _state(process) not in over and time.monotonic() < until_s:
+            time.sleep(_LOOK_S)
+
+
+def _state(process: psutil.Process) -> str:
+    try:
+        return str(process.status() if process.is_running() else psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return str(psutil.STATUS_ZOMBIE)
