@@ -133,6 +133,52 @@ def test_an_agent_is_asked_whether_it_accepts_an_input(served: Served, tmp_path:
     assert len(path.read_text().split()) == 4
 
 
+VERSIONED = """
+from polysilicon import Agent
+from polysilicon.errors import InputError
+
+async def run(ctx, value):
+    return value
+
+def accept(value):
+    {accept}
+
+VERSIONED = Agent(name="versioned", run=run, accept=accept)
+"""
+
+
+def test_a_retry_is_the_same_request_whatever_its_agent_makes_of_it_now(tmp_path: Path) -> None:
+    key, given, taken = {"idempotency-key": "k"}, {"n": 1, "text": "a"}, {"text": "a", "n": 1}
+    ids = []
+    for number, accept in enumerate((
+        "return value | {'as': 1}", "return value | {'as': 2}", "raise InputError('not any more')",
+    )):  # fmt: skip
+        agent = tmp_path / f"agents{number}.py"
+        agent.write_text(VERSIONED.format(accept=accept))
+        with serving(tmp_path, POOL, agents=(f"{agent}:VERSIONED",)) as s:
+            for same in (given, taken, given | {"as": 1}):
+                answer = submit(s, "versioned", same, **key)
+                assert answer.status_code == (200 if ids else 202)
+                ids.append(answer.json()["id"])
+            assert until(s, ids[0], status="completed")["output"] == given | {"as": 1}
+            other = submit(s, "versioned", given | {"n": 2}, **key)
+            assert other.status_code == (400 if "raise" in accept else 422)
+    assert len(set(ids)) == 1
+
+
+def test_a_retry_is_the_same_request_in_another_folder(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, found = {"idempotency-key": "folders"}, []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        found.append(submit(served, "pathed", {"path": "notes"}, **key))
+    assert [answer.status_code for answer in found] == [202, 200]
+    view = until(served, found[1].json()["id"], status="completed")
+    assert view["input"] == {"path": str(tmp_path.resolve() / "one" / "notes")}
+
+
 def test_a_full_queue_refuses_and_cancelling_makes_room(served: Served, tmp_path: Path) -> None:
     ids = []
     for _ in range(2):

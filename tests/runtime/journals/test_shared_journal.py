@@ -13,6 +13,7 @@ from gateway_group import database
 from polysilicon.errors import InputError
 from polysilicon.runtime.journal import LeaseLostError
 from polysilicon.runtime.journals import open_shared, shared_address
+from polysilicon.runtime.journals import shared_statements as shared
 from polysilicon.runtime.journals import statements as sql
 from polysilicon.runtime.journals.lease import Duties, Lease, holding
 from polysilicon.runtime.journals.shared import SharedJournal
@@ -28,7 +29,7 @@ def a_step(step: str) -> StepRecord:
 
 def opened(folder: Path, address: str) -> SharedJournal:
     folder.mkdir(exist_ok=True)
-    journal = open_shared(folder, address, 5.0)
+    journal = open_shared(folder, address, 60.0)  # none is lost while the machine is busy
     journal.begin()
     return journal
 
@@ -80,7 +81,7 @@ def test_a_folder_is_known_again_and_its_lease_ended_at_once(
     first = opened(tmp_path / "one", address)
     token = first.lease.token
     first.lease.give_up()  # as a process that is killed does, and leaves the row
-    again = open_shared(tmp_path / "one", address, 5.0)
+    again = open_shared(tmp_path / "one", address, 60.0)
 
     def tokens() -> list[int]:
         with psycopg.connect(address) as connection:
@@ -143,8 +144,11 @@ def test_tables_of_the_version_before_are_added_to(postgres: Server, tmp_path: P
     address = database(postgres)
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(sql.SCHEMA)
+        connection.execute(shared.SCHEMA)
         connection.execute("DROP TABLE polysilicon_version")
+        connection.execute("ALTER TABLE polysilicon_asked DROP COLUMN given")
     journal = opened(tmp_path / "one", address)
     journal.close()
     with psycopg.connect(address) as connection:
         assert connection.execute(sql.KNOWN_VERSION).fetchone() == (sql.VERSION,)
+        assert connection.execute("SELECT given FROM polysilicon_asked").fetchall() == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -82,7 +84,46 @@ def spent(caller: Caller) -> str:
     return f"{CANCELLED}: the budget of key {caller.name!r} is spent"
 
 
-def kept_inputs(request: TaskRequest, agent: Agent | None) -> Iterator[bytes]:
+def entry_of(request: TaskRequest, agent: Agent, caller: str, now_s: float) -> Entry:
+    """Return a task that is asked for as the register takes it in.
+
+    Raises:
+        ApiError: 400; the input is none for that agent, or cannot be kept.
+    """
+    *_, encoded = _inputs(request, agent)
+    return Entry(
+        seq=0,
+        task_id=f"task-{secrets.token_hex(12)}",
+        caller=caller,
+        agent=request.agent,
+        input=encoded,
+        created_at=now_s,
+        status="queued",
+        given=_given(request),
+    )
+
+
+def is_same(known: Entry, request: TaskRequest, agent: Agent | None) -> bool:
+    """Tell whether a request is the one that a task was taken in for.
+
+    What was given decides, whatever its agent would make of it today, or in this folder; so does
+    what the agent made of it, which is what the task shows.
+
+    Raises:
+        ApiError: 400; it is another one, and none for its agent.
+    """
+    if known.agent != request.agent:
+        return False
+    return known.given == _given(request) or known.input in _inputs(request, agent)
+
+
+def _given(request: TaskRequest) -> str:
+    """Return a hash of an input as it came; the order of its keys says nothing."""
+    data = _encoded(request.input, order="deterministic")
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _inputs(request: TaskRequest, agent: Agent | None) -> Iterator[bytes]:
     """Yield the input of a task as it was given, then as its agent accepts it; the last is kept.
 
     Raises:
@@ -101,8 +142,8 @@ def kept_inputs(request: TaskRequest, agent: Agent | None) -> Iterator[bytes]:
     yield _encoded(accepted)
 
 
-def _encoded(value: Any) -> bytes:
+def _encoded(value: Any, order: Literal["deterministic"] | None = None) -> bytes:
     try:
-        return msgspec.msgpack.encode(value)
+        return msgspec.msgpack.encode(value, order=order)
     except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise ApiError(400, f"input: it cannot be kept: {error}", param="input") from error

@@ -29,12 +29,14 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS task (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL UNIQUE, caller TEXT NOT NULL,
     idempotency TEXT, agent TEXT NOT NULL, input BLOB NOT NULL, created_at REAL NOT NULL,
-    status TEXT NOT NULL, end BLOB, ended_at REAL, UNIQUE (caller, idempotency)
+    status TEXT NOT NULL, end BLOB, ended_at REAL, given TEXT, UNIQUE (caller, idempotency)
 );
 CREATE INDEX IF NOT EXISTS open_tasks ON task (seq) WHERE end IS NULL;
 CREATE INDEX IF NOT EXISTS of_caller ON task (caller, seq);
 """
-_COLUMNS = "seq, task_id, caller, agent, input, created_at, status, end"
+_COLUMNS = "seq, task_id, caller, agent, input, created_at, status, given, end"
+_LATER = {"ended_at": "REAL", "given": "TEXT"}
+"""Columns that registers of versions before have not."""
 _BUSY_S = 10.0
 
 
@@ -53,8 +55,9 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """A task in the register.
 
-    `seq` grows in the order of arrival, `input` is encoded, and `token` is that of the gateway that
-    has the task, where several share the journal.
+    `seq` grows in the order of arrival, `input` is encoded as the agent took it, `given` is a hash
+    of it as it came (of tasks of versions before it is not known), and `token` is that of the
+    gateway that has the task, where several share the journal.
     """
 
     seq: int
@@ -64,6 +67,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     input: bytes
     created_at: float
     status: Status
+    given: str | None = None
     end: End | None = None
     token: int = 0
 
@@ -173,8 +177,8 @@ class SqliteRegister:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
             columns = {name for _, name, *_ in self._db.execute("PRAGMA table_info(task)")}
-            if "ended_at" not in columns:  # a register of a version before
-                self._db.execute("ALTER TABLE task ADD COLUMN ended_at REAL")
+            for name in _LATER.keys() - columns:
+                self._db.execute(f"ALTER TABLE task ADD COLUMN {name} {_LATER[name]}")
         except sqlite3.DatabaseError as error:
             raise InputError(f"not a register: {error}", where=str(self._path)) from error
 
@@ -186,9 +190,9 @@ class SqliteRegister:
         """Take a task in, unless the caller had asked for it before; return it, or that one."""
         cursor = self._write(
             "INSERT OR IGNORE INTO task (task_id, caller, idempotency, agent, input, created_at, "
-            "status) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "status, given) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             entry.task_id, entry.caller, idempotency, entry.agent, entry.input, entry.created_at,
-            entry.status,
+            entry.status, entry.given,
         )  # fmt: skip
         if not cursor.rowcount and idempotency is not None:
             return await self.with_key(entry.caller, idempotency) or entry

@@ -8,7 +8,6 @@ results of steps that ended.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +21,7 @@ from polysilicon.gateway.access import Access, Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.feed import Feed
 from polysilicon.gateway.tasks.handing import Handing
-from polysilicon.gateway.tasks.live import GONE, Live, event_of, kept_inputs, spent
+from polysilicon.gateway.tasks.live import GONE, Live, entry_of, event_of, is_same, spent
 from polysilicon.gateway.tasks.register import (
     End,
     Entry,
@@ -198,17 +197,8 @@ class Tasks:
             text = f"there is no agent {request.agent!r}; GET /v1/agents lists them"
             raise ApiError(404, text, code="agent_not_found", param="agent")
         self._check_room()
-        *_, encoded = kept_inputs(request, agent)
+        entry = entry_of(request, agent, caller.name, self._wall())
         caller.admit()
-        entry = Entry(
-            seq=0,
-            task_id=f"task-{secrets.token_hex(12)}",
-            caller=caller.name,
-            agent=request.agent,
-            input=encoded,
-            created_at=self._wall(),
-            status="queued",
-        )
         added = await self.register.add(entry, digest)
         if added.task_id != entry.task_id:  # another gateway was asked at the same time
             return await self._again(added, request), False
@@ -234,8 +224,7 @@ class Tasks:
         Raises:
             ApiError: 422; it is another one.
         """
-        inputs = kept_inputs(request, self.agents.get(request.agent))
-        if known.agent != request.agent or known.input not in inputs:
+        if not is_same(known, request, self.agents.get(request.agent)):
             text = "another task was asked for with this Idempotency-Key"
             raise ApiError(422, text, code="idempotency_mismatch")
         return await self.views.view(known)

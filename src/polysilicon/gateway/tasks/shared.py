@@ -36,7 +36,7 @@ class SharedRegister:
         for tried in range(_TRIES):
             token = self._journal.lease.token
             row = (entry.task_id, entry.caller, idempotency, entry.agent, entry.input,
-                   entry.created_at, token)  # fmt: skip
+                   entry.created_at, token, entry.given)  # fmt: skip
             try:
                 await self._journal.keep_under(token, sql.ADD, row)
             except LeaseLostError:

@@ -22,6 +22,14 @@ CREATE TABLE IF NOT EXISTS polysilicon_asked (
     turn integer NOT NULL DEFAULT 0, cancel boolean NOT NULL DEFAULT false,
     PRIMARY KEY (run, task_id), UNIQUE (run, seq), UNIQUE (run, caller, idempotency)
 );
+DO $$ BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = 'polysilicon_asked'::regclass AND attname = 'given'
+    ) THEN
+        ALTER TABLE polysilicon_asked ADD COLUMN given text;
+    END IF;
+END $$;
 CREATE INDEX IF NOT EXISTS polysilicon_asked_open ON polysilicon_asked (run, token)
 WHERE ended IS NULL;
 CREATE INDEX IF NOT EXISTS polysilicon_asked_cancel ON polysilicon_asked (run, token)
@@ -79,12 +87,13 @@ SELECT task_id FROM polysilicon_asked WHERE run = %s AND token = %s AND ended IS
 ADD = """
 WITH new AS (
     SELECT %s::text AS run, * FROM unnest(
-        %b::text[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::float8[], %b::int8[]
-    ) AS u (task_id, caller, idempotency, agent, input, created_at, token)
+        %b::text[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::float8[], %b::int8[],
+        %b::text[]
+    ) AS u (task_id, caller, idempotency, agent, input, created_at, token, given)
 ), asked AS (
     INSERT INTO polysilicon_asked
-    (run, task_id, caller, idempotency, agent, created_at, status, token)
-    SELECT run, task_id, caller, idempotency, agent, created_at, 'queued', token FROM new
+    (run, task_id, caller, idempotency, agent, created_at, status, token, given)
+    SELECT run, task_id, caller, idempotency, agent, created_at, 'queued', token, given FROM new
     ON CONFLICT DO NOTHING RETURNING task_id
 )
 INSERT INTO polysilicon_task (run, task_id, agent, input)
@@ -110,7 +119,7 @@ FROM (SELECT %s::text AS run, * FROM unnest(%b::text[], %b::text[]) AS u (task_i
 WHERE a.run = u.run AND a.task_id = u.task_id AND a.ended IS NULL
 """
 _ENTRIES = """
-SELECT a.seq, a.task_id, a.caller, a.agent, t.input, a.created_at, a.status,
+SELECT a.seq, a.task_id, a.caller, a.agent, t.input, a.created_at, a.status, a.given,
     a.token, a.ended, t.record
 FROM polysilicon_asked AS a JOIN polysilicon_task AS t USING (run, task_id) WHERE a.run = %s
 """
