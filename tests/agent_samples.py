@@ -26,7 +26,9 @@ def die_at(path: str, limit: int) -> int:
     """Kill the whole run, hard, once `path` has `limit` lines."""
     count = len(Path(path).read_text().split())
     if count >= limit:
-        os.kill(int(Path(path).with_suffix(".pid").read_text()), signal.SIGKILL)
+        while not (pid := Path(path).with_suffix(".pid").read_text()):
+            time.sleep(0.01)  # whoever started it tells soon
+        os.kill(int(pid), signal.SIGKILL)
         time.sleep(60)
     return count
 
@@ -155,6 +157,8 @@ def blob(size: int, _number: int) -> str:
     return "x" * size
 
 
-async def large(ctx: Context, _value: dict[str, Any]) -> int:
-    """Take forty steps with 40 kB of result each."""
+async def large(ctx: Context, value: dict[str, Any]) -> int:
+    """Take forty steps with 40 kB of result each, once a file is there."""
+    while not Path(value["begin"]).exists():  # noqa: ASYNC110, ASYNC240 - a test makes it
+        await asyncio.sleep(0.01)
     return sum([len(await ctx.call(blob, 40_000, number)) for number in range(40)])

@@ -16,7 +16,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 Reply = dict[str, Any]
-"""`content`, `tool_calls` [(name, arguments)], `status` and `body` of errors, `pause_s`, `cut`."""
+"""`content`, `tool_calls` [(name, arguments)], `status` and `body` of errors, `pause_s`, `cut`.
+
+`held` is an event that an answer waits for; one that is streamed waits after its first piece.
+"""
 
 
 class Endpoint:
@@ -46,6 +49,7 @@ class Endpoint:
             )
         if asked.get("stream"):
             return StreamingResponse(self._events(asked, told), media_type="text/event-stream")
+        await _let_go(told)
         await asyncio.sleep(told.get("pause_s", 0))
         message = {"role": "assistant", "content": told.get("content")}
         if told.get("tool_calls"):
@@ -62,6 +66,7 @@ class Endpoint:
         try:
             for delta in _deltas(told):
                 yield _event(head | {"choices": [{"index": 0, "delta": delta}]})
+                await _let_go(told)
                 await asyncio.sleep(told.get("pause_s", 0))
             if told.get("cut"):
                 raise ConnectionAbortedError
@@ -105,6 +110,13 @@ class Endpoint:
         finally:
             server.should_exit = True
             thread.join()
+
+
+async def _let_go(told: Reply) -> None:
+    """Wait until an answer that is held is so no more."""
+    held = told.get("held")
+    while held is not None and not held.is_set():  # noqa: ASYNC110 - a thread sets it
+        await asyncio.sleep(0.01)
 
 
 def _head(asked: Reply, kind: str) -> Reply:

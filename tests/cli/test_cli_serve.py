@@ -82,7 +82,8 @@ def test_it_serves_until_sigterm_and_reloads_on_sighup(tmp_path: Path) -> None:
         try:
             line = next(line for line in lines if "serves" in line)
             address = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-            assert httpx.get(f"{address}/readyz").json()["status"] == "ready"
+            ready = httpx.get(f"{address}/readyz", timeout=60)
+            assert ready.json()["status"] == "ready"
             child.send_signal(signal.SIGHUP)
             assert any("reloaded: here, far" in line for line in lines)
         finally:

@@ -433,7 +433,8 @@ def test_a_gateway_runs_its_tasks_on_nodes_and_over_the_loss_of_one(
         lines = iter(child.stderr)
         try:
             said = next(line for line in lines if "/v1 serves" in line)
-            with httpx.Client(base_url=re.search(r"http://[\d.:]+", said)[0]) as client:
+            address = re.search(r"http://[\d.:]+", said)[0]
+            with httpx.Client(base_url=address, timeout=60) as client:
                 body = {"agent": "notes", "input": {"path": str(path), "seconds": 0.02}}
                 asked = [client.post("/v1/tasks", json=body) for _ in range(4)]
                 assert [answer.status_code for answer in asked] == [202] * 4

@@ -36,7 +36,7 @@ class Held(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         slowly = key == "pause_s" and not LET_GO.is_set()
-        return 0.05 if slowly else super().get(key, default)
+        return 0.5 if slowly else super().get(key, default)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def test_a_task_is_cancelled_with_and_without_script(browser: Browser, tmp_path:
     agent = tmp_path / "sleepy.py"
     agent.write_text(
         "import asyncio\n\nasync def sleepy(ctx, value):\n"
-        "    await ctx.call(len, 'abc')\n    await asyncio.sleep(60)\n"
+        "    await ctx.call(len, 'abc')\n    await asyncio.Event().wait()\n"
     )
     gateway = serving(tmp_path, endpoint_pool(NOBODY_THERE), agents=(f"{agent}:sleepy",))
     with gateway as served:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from polysilicon.gateway import calls
+from polysilicon.gateway import checks as asking
 from polysilicon.runtime.health import FAILURES, Health
-from polysilicon.runtime.scope import CHECK
+from polysilicon.runtime.scope import CHECK, StepCall
 from polysilicon.workload.record import StepRecord
 from scripted_endpoint import Endpoint, Reply
 from served_gateway import Served, endpoint_pool, serving
@@ -19,7 +23,7 @@ POISON: list[Reply] = [
     {"status": 429},
     {"status": 404},
     {"content": "one two", "cut": True},
-    {"content": "late", "pause_s": 0.5},
+    {"content": "late", "held": threading.Event()},
 ]
 
 
@@ -40,18 +44,28 @@ def until(what: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("poisoned", POISON, ids=str)
+def hurried(**fields: Any) -> StepCall:
+    """Return a call that is soon late."""
+    return StepCall(**fields | {"timeout_s": 0.3})
+
+
+@pytest.mark.parametrize("poisoned", POISON, ids=[*["500", "429", "404", "cut", "late"]])
 def test_requests_that_make_an_engine_fail_take_it_from_nobody(
-    tmp_path: Path, poisoned: Reply
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poisoned: Reply
 ) -> None:
+    monkeypatch.setattr(asking, "_PAUSE_S", 600.0)  # what fails meanwhile fails together
+
     def told(asked: Reply) -> Reply:
         return poisoned if asked["messages"][0]["content"] == "poison" else {"content": "ok"}
 
     far = Endpoint(told)
-    with far.served(), serving(tmp_path, endpoint_pool(far.address), timeout_s=0.3) as served:
-        for _ in range(FAILURES + 1):
-            answer = served.chat("poison", stream="cut" in poisoned)
-            assert answer.status_code >= 500 or "error" in answer.text
+    with far.served(), serving(tmp_path, endpoint_pool(far.address)) as served:
+        with monkeypatch.context() as patch:
+            if "held" in poisoned:  # nothing else may be late, however busy the machine is
+                patch.setattr(calls, "StepCall", hurried)
+            for _ in range(FAILURES + 1):
+                answer = served.chat("poison", stream="cut" in poisoned)
+                assert answer.status_code >= 500 or "error" in answer.text
         until(lambda: checks(served))
         assert served.call(lambda: health(served).failures) == 0
         assert served.chat().status_code == 200

@@ -160,8 +160,9 @@ def test_schemas_are_judged_before_a_call_has_room() -> None:
         ready(LIMITED, True)
 
 
+@pytest.mark.parametrize(("status", "limit_s"), [(400, 60.0), (504, 0.1)])
 def test_a_call_that_cannot_be_made_ready_takes_no_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, limit_s: float
 ) -> None:
     async def refused(*_: object) -> None:
         raise ApiError(400, "scripted")
@@ -170,10 +171,9 @@ def test_a_call_that_cannot_be_made_ready_takes_no_room(
         await asyncio.sleep(60)
 
     far = Endpoint(lambda _: {"content": "ok"})
-    with far.served(), serving(tmp_path, endpoint_pool(far.address), timeout_s=0.1) as served:
-        for what, status in ((refused, 400), (late, 504)):
-            monkeypatch.setattr(grammars, "beforehand", what)
-            assert served.chat().status_code == status
+    monkeypatch.setattr(grammars, "beforehand", refused if status == 400 else late)
+    with far.served(), serving(tmp_path, endpoint_pool(far.address), timeout_s=limit_s) as served:
+        assert served.chat().status_code == status
         assert not served.asked_steps()
         assert served.call(lambda: served.gateway.access.nobody.running) == 0
 

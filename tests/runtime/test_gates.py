@@ -33,7 +33,7 @@ async def returns(gate: Gate, pause_s: float) -> Any:
     return task
 
 
-@pytest.mark.parametrize(("saved_s", "first"), [(0.5, "paused"), (0.0, "other")])
+@pytest.mark.parametrize(("saved_s", "first"), [(60.0, "paused"), (0.0, "other")])
 def test_a_slot_is_kept_for_who_returns_at_once(saved_s: float, first: str) -> None:
     async def scenario() -> tuple[list[str], int]:
         gate, order = Gate(1, lambda prompts: saved_s * (prompts["p"] > 0), holds=True), []

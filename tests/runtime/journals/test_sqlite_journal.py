@@ -4,8 +4,8 @@ import asyncio
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -150,48 +150,56 @@ def test_an_unwritable_blob_folder(journal: SqliteJournal, tmp_path: Path) -> No
         end(journal, "s", result=b"y" * 70_000)
 
 
-def _hold(path: Path, held: threading.Event, seconds: float) -> None:
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    held.set()
-    time.sleep(seconds)
-    other.execute("COMMIT")
-    other.close()
+@contextmanager
+def _held(path: Path) -> Iterator[threading.Event]:
+    """Hold a database meanwhile, as another process would, until the event is set at the latest."""
+    held, enough = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        held.set()
+        enough.wait(60)
+        other.execute("COMMIT")
+        other.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    try:
+        yield enough
+    finally:
+        enough.set()
+        holder.join()
 
 
 def test_a_database_that_another_holds_is_waited_for_without_holding_the_loop(
     journal: SqliteJournal, tmp_path: Path
 ) -> None:
-    held, beats = threading.Event(), 0
-    holder = threading.Thread(target=_hold, args=(tmp_path / "journal.sqlite", held, 0.3))
-    holder.start()
-    held.wait()
-
-    async def main() -> None:
-        nonlocal beats
+    async def main(enough: threading.Event) -> bool:
         work = asyncio.gather(*(journal.end_step(a_step(f"s{n}"), b"r") for n in range(5)))
-        while not work.done():
-            beats += 1
+        for _ in range(30):  # where it held the loop, it would be let go by time alone
             await asyncio.sleep(0.01)
+        went_on = not work.done()
+        enough.set()
         await work
+        return went_on
 
-    asyncio.run(main())
-    holder.join()
-    assert beats > 5
+    with _held(tmp_path / "journal.sqlite") as enough:
+        assert asyncio.run(main(enough))
     assert len(history(journal)) == 5
 
 
 def test_a_database_that_is_held_for_ever_stops_the_run(
     journal: SqliteJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_BUSY_S", 0.1)
-    held = threading.Event()
-    holder = threading.Thread(target=_hold, args=(tmp_path / "journal.sqlite", held, 0.5))
-    holder.start()
-    held.wait()
-    with pytest.raises(JournalError, match="locked"):
+    with (
+        _held(tmp_path / "journal.sqlite"),
+        pytest.raises(JournalError, match="locked"),
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(sqlite, "_BUSY_S", 0.1)
         end(journal, "s")
-    holder.join()
     end(journal, "s")
     assert len(history(journal)) == 1
 
