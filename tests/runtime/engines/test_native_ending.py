@@ -243,6 +243,30 @@ def test_an_answer_that_has_no_room_to_go_on_ends_there(begun, kind, kept):
             call.result(is_json=True)
 
 
+@pytest.mark.parametrize(("begun", "held"), [(False, "read before"), (True, "well")])
+def test_a_prompt_that_is_refused_leaves_what_its_slot_holds(begun: bool, held: str):
+    """Else one that begins alike would be sent there, and find nothing of it."""
+    messages = ({"role": "user", "content": "too long"},)
+    asked = _asked(ChatRequest(messages=messages), "m", opens=False, resumes=False)
+    text = {"choices": [{"delta": {"content": "well"}}]}
+    error = {"error": {"message": "request (283 tokens) exceeds"}}
+
+    def answer(_body: Any, take: Any) -> None:
+        take([text, error] if begun else error)
+
+    slots = Slots(1)
+    with slots.taken("read before"):
+        pass
+    loop = asyncio.new_event_loop()
+    served = Served(SimpleNamespace(handle_chat_completions=answer), slots)
+    call = Call(lambda: served, asked, threading.Event(), None, loop)
+    call.run()
+    loop.close()
+    with pytest.raises(EngineError, match="exceeds"):
+        call.result(is_json=False)
+    assert slots._held[0].endswith(held)
+
+
 def test_each_value_is_drawn_by_random_numbers_of_its_own():
     """The same ones whenever the same was answered so far."""
     asked = _asked(ChatRequest(messages=(), schema=FORM, seed=3), "m", opens=True, resumes=True)

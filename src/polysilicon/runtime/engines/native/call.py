@@ -130,6 +130,7 @@ class Call:
             with slots.taken(self._asked.prompt, self._asked.body["max_tokens"]) as slot:
                 self._ask(server, slot)
                 slot.text += "".join(self._pieces)
+                slot.refused = bool(self._error) and not self._pieces
         finally:
             if self._ending is not None:
                 self._ending.close()

@@ -50,6 +50,15 @@ class Facts:
         value = function("gguf_get_val_str", ctypes.c_char_p, POINTER, ctypes.c_int64)
         return value(self.file, at).decode(errors="replace") if at is not None else None
 
+    def file_bytes(self) -> int:
+        """Return the bytes of the whole file, which ends with its last weights."""
+        count = function("gguf_get_n_tensors", ctypes.c_int64, POINTER)
+        begin = function("gguf_get_data_offset", ctypes.c_size_t, POINTER)
+        offset = function("gguf_get_tensor_offset", ctypes.c_size_t, POINTER, ctypes.c_int64)
+        size_of = function("gguf_get_tensor_size", ctypes.c_size_t, POINTER, ctypes.c_int64)
+        ends = (offset(self.file, at) + size_of(self.file, at) for at in range(count(self.file)))
+        return int(begin(self.file)) + max(ends, default=0)
+
     def weights_bytes(self, formats: Collection[int]) -> int:
         """Return the bytes of weights in any of the formats, by ggml's numbers of them."""
         count = function("gguf_get_n_tensors", ctypes.c_int64, POINTER)

@@ -70,7 +70,7 @@ class Slots:
             return
         try:
             yield slot
-            held = slot.text[:MOST_CHARACTERS]
+            held = self._held[number] if slot.refused else slot.text[:MOST_CHARACTERS]
         except BaseException:  # refused, or not wanted any more
             held = self._held[number]
             self._left_s[number] = time.monotonic()
@@ -100,12 +100,13 @@ class Slot:
     Attributes:
         number: of the slot; None where the server is to choose.
         text: what it holds at the end, the prompt and what was answered.
+        refused: the server read nothing of the prompt, so that the slot holds what it held.
     """
 
-    __slots__ = ("number", "text")
+    __slots__ = ("number", "refused", "text")
 
     def __init__(self, number: int | None, text: str) -> None:
-        self.number, self.text = number, text
+        self.number, self.text, self.refused = number, text, False
 
     def told(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return the body of a request for it."""
