@@ -185,6 +185,8 @@ class Attempts:
                 quick = is_tool and choice.pool.cores.may_be_quick(task.agent, call.name)
                 await gate.enter(task, call.width, quick=quick)
                 entered = True
+                if call.resource == "engine" and choice.pool.late is not None:
+                    await choice.pool.late.loaded()  # before its time begins to count
                 now_s = time.monotonic()
                 if gate.health.up(now_s):
                     return choice

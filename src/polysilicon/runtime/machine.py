@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from polysilicon.runtime import models
 from polysilicon.runtime.cores import Turns
 from polysilicon.runtime.dispatch import load_rules
 from polysilicon.runtime.engines import open_engine
+from polysilicon.runtime.engines.late import Late
 from polysilicon.runtime.engines.native.choice import chosen
 from polysilicon.runtime.here import Here
 from polysilicon.runtime.pools import Price, RunningPool
@@ -90,6 +92,8 @@ async def open_machine(
     fleet_path: str | None,
     ray: str | None = None,
     agents: Iterable[Agent] = (),
+    *,
+    late: bool = False,
 ) -> Machine:
     """Open the fleet of `fleet_path`, or this machine alone with `model` (or the default one).
 
@@ -98,6 +102,7 @@ async def open_machine(
         fleet_path: a fleet file; None is this machine alone.
         ray: address of a Ray cluster that has machines of the fleet, or `local` for one here.
         agents: whose modules the worker processes import while the model is loaded.
+        late: the local model is loaded when the first step asks it.
 
     Raises:
         InputError: the model, the fleet or the cluster cannot be had.
@@ -117,7 +122,7 @@ async def open_machine(
             if any(_is_local_engine(pool) for pool in fleet.pool):
                 group.create_task(here.workers.start())
                 group.create_task(here.front.start())
-            pools = await _open_pools(fleet, here.cores, offer, cluster)
+            pools = await _open_pools(fleet, here.cores, offer, cluster, late=late)
         share_cores(pools)
         default = _default_model(pools, model if fleet_path else None)
     except BaseException:
@@ -148,10 +153,11 @@ def _joined(address: str, fleet: Fleet, here: int) -> Cluster:
 
 
 async def _open_pools(
-    fleet: Fleet, here: int, local: catalog.Offer, cluster: Cluster | None
+    fleet: Fleet, here: int, local: catalog.Offer, cluster: Cluster | None, *, late: bool
 ) -> list[RunningPool]:
     """Open pools, those of a cluster at once; where one cannot be, none stays open."""
-    opening = [asyncio.create_task(_open_pool(p, here, local, cluster)) for p in fleet.pool]
+    works = [_open_pool(pool, here, local, cluster, late=late) for pool in fleet.pool]
+    opening = [asyncio.create_task(work) for work in works]
     try:
         return list(await asyncio.gather(*opening))
     except BaseException:
@@ -232,7 +238,7 @@ def _is_local_engine(pool: Pool) -> bool:
 
 
 async def _open_pool(
-    pool: Pool, here: int, local: catalog.Offer, cluster: Cluster | None
+    pool: Pool, here: int, local: catalog.Offer, cluster: Cluster | None, *, late: bool = False
 ) -> RunningPool:
     """Open the engine of a pool, or its machines in a cluster."""
     if cluster is not None and cluster.has(pool):
@@ -246,9 +252,8 @@ async def _open_pool(
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
         found = await asyncio.to_thread(lambda: chosen(path, here).setup)
         setup = msgspec.structs.replace(found, prompt_lookup=pool.prompt_lookup)
-        engine = await asyncio.to_thread(
-            open_engine, "llama.cpp", path=path, concurrency=pool.concurrency, setup=setup
-        )
+        make = Late if late else partial(open_engine, "llama.cpp")
+        engine = await asyncio.to_thread(make, path=path, concurrency=pool.concurrency, setup=setup)
     usd_per_s = cost.share_usd(local, float(here))
     watts = cost.share_joules(local, float(here))  # of one second
     return RunningPool(pool, engine, here, _by_core(local), usd_per_s, watts)

@@ -9,6 +9,7 @@ from polysilicon import schedule
 from polysilicon.catalog.fleet import LOCAL, Pool
 from polysilicon.runtime.batches import Batch, Reads
 from polysilicon.runtime.cores import Cores
+from polysilicon.runtime.engines.late import Late
 from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.jobs import Executor
 from polysilicon.runtime.scope import ANY_MODEL, StepCall
@@ -67,6 +68,7 @@ class RunningPool:
         self._token_s = 0.0
         self.reads = Reads()
         self.engine = engine
+        self.late = engine if isinstance(engine, Late) else None
         self.executor = executor
         self.sandboxes = sandboxes
         self.beside: tuple[RunningPool, ...] = ()

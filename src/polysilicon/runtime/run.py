@@ -139,11 +139,15 @@ class Run:
         machine = None
         policy = read_policy(Path(self._options.policy)) if self._options.policy else Policy()
         try:
-            self.progress.phase = "loading the model"
             options = self._options
+            alone = options.fleet is None
+            self.progress.phase = "starting workers" if alone else "loading the model"
             machine = await open_machine(
-                options.model, options.fleet, options.ray, self._agents.values()
+                options.model, options.fleet, options.ray, self._agents.values(), late=alone
             )
+            for pool in machine.pools:
+                if pool.late is not None:
+                    pool.late.tells = self._says
             self._info = msgspec.structs.replace(
                 self._info,
                 offer=machine.priced_as,
@@ -167,6 +171,10 @@ class Run:
             self._journal.close()
             self._lock.close()
         return self._files
+
+    def _says(self, phase: str) -> None:
+        """Say what the run is at: the first step that asks the model waits until it is loaded."""
+        self.progress.phase = phase
 
     def _accept(self) -> None:
         """Journal the inputs; a task that is accepted is finished, also over a crash."""

@@ -13,10 +13,12 @@ import msgspec
 
 from polysilicon.errors import (
     InputError,
+    PolysiliconError,
     StepError,
 )
-from polysilicon.runtime.attempts import Attempts, Way
+from polysilicon.runtime.attempts import Attempts, Outcome, Way
 from polysilicon.runtime.dispatch import Dispatcher
+from polysilicon.runtime.engines.late import UnloadedError
 from polysilicon.runtime.journal import Journal, JournalError
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.results import decode_result, encode_error
@@ -55,7 +57,7 @@ class StepRunner:
         self.policy = dispatcher.policy
         self._clock = clock
         self.counters = Counters()
-        self.fatal: JournalError | None = None
+        self.fatal: PolysiliconError | None = None
         self.on_begin: Callable[[StepRecord], None] | None = None
         self.on_end: Callable[[StepRecord], None] | None = None
 
@@ -112,8 +114,7 @@ class StepRunner:
         else:
             try:
                 begun = functools.partial(self._begun, scope, call, way, step_id, usage)
-                attempts = self._attempts
-                data, error = await attempts.make(scope.task, call, way, usage, work, begun)
+                data, error = await self._attempted(scope.task, call, way, usage, work, begun)
             except asyncio.CancelledError:
                 if call.once:
                     times |= {"start_s": way.start_s, "end_s": self._clock()}
@@ -133,6 +134,14 @@ class StepRunner:
         if error is not None:
             raise error
         return cast("T", decode_result("ok", data, result_type))
+
+    async def _attempted(self, *given: Any) -> Outcome:
+        """Make the attempts; where the model cannot be loaded the run must stop, as for `_kept`."""
+        try:
+            return await self._attempts.make(*given)
+        except UnloadedError as failure:
+            self.fatal = failure
+            raise
 
     def _begun(self, scope: Scope, call: StepCall, way: Way, step_id: str, usage: Usage) -> None:
         """Tell whoever looks on that a step has begun."""
