@@ -34,6 +34,12 @@ def spin(seconds: float) -> int:
     return os.getpid()
 
 
+def spin_noted(seconds: float, path: str) -> int:
+    """Spin once a file is there that tells of it."""
+    Path(path).touch()
+    return spin(seconds)
+
+
 def niceness() -> int:
     return os.nice(0)
 

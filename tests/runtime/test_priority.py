@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Self
@@ -38,11 +38,29 @@ needs_idle = pytest.mark.skipif(
 )
 
 
-def spin(seconds: float) -> int:
+def spin(seconds: float, folder: str, until: str = "") -> int:
+    """Compute, with a file there meanwhile that has the number of this process as its name.
+
+    It does so for some seconds, or until another file is there.
+    """
+    mark = Path(folder) / str(os.getpid())
+    mark.touch()
     until_s = time.monotonic() + seconds
-    while time.monotonic() < until_s:
+    while time.monotonic() < until_s and not (until and Path(until).exists()):
         pass
+    mark.unlink()
     return os.getpid()
+
+
+async def until(what: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until_s
+        await asyncio.sleep(0.01)
+
+
+def policies(pids: list[int]) -> set[int]:
+    return {os.sched_getscheduler(pid) for pid in pids}
 
 
 @contextmanager
@@ -75,21 +93,22 @@ def test_processes_stand_back_for_a_stretch_and_come_back(monkeypatch: pytest.Mo
             assert os.sched_getscheduler(pid) == os.SCHED_IDLE
         await asyncio.sleep(0)
         assert os.sched_getscheduler(pid) == os.SCHED_IDLE  # the next one may come at once
-        await asyncio.sleep(back_s)
-        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+        monkeypatch.setattr(priority, "_LINGER_S", 0.1)
+        await until(lambda: os.sched_getscheduler(pid) == os.SCHED_OTHER)
         assert os.getpriority(os.PRIO_PROCESS, pid) == max(os.nice(0), TOOL_NICE)
         with others.while_this_runs():
             assert set(await policies_of(pid)) == {os.SCHED_IDLE}  # it sleeps, and misses nothing
-        await asyncio.sleep(back_s + priority._MOST_S)  # else it counts together
+        await until(lambda: os.sched_getscheduler(pid) == os.SCHED_OTHER)
+        await asyncio.sleep(2 * priority._MOST_S)  # else it counts together
         monkeypatch.setattr(priority, "_ready", lambda thread: thread == pid)
+        since_s = time.monotonic()
         with others.while_this_runs():
-            policies = await policies_of(pid)
-        # For the longest stretch, then not for as long, whoever goes before it still.
-        assert set(policies[:10]) == {os.SCHED_IDLE}
-        assert os.SCHED_OTHER in policies
+            # For the longest stretch, then not for as long, whoever goes before it still.
+            assert os.sched_getscheduler(pid) == os.SCHED_IDLE
+            await until(lambda: os.sched_getscheduler(pid) == os.SCHED_OTHER)
+            assert time.monotonic() - since_s >= priority._MOST_S
 
-    monkeypatch.setattr(priority, "_LINGER_S", 0.1)
-    back_s = priority._LINGER_S + 2 * priority._MOST_S
+    monkeypatch.setattr(priority, "_LINGER_S", 60.0)
     with sleeping() as pid:
         yield_to_engine(pid)
         asyncio.run(main(pid))
@@ -120,11 +139,11 @@ def test_what_was_started_while_standing_back_comes_back_too(
             child = int(process.stdout.readline())
             started = [*priority._threads(process.pid), child]
             assert len(started) == 3
-            assert {os.sched_getscheduler(pid) for pid in started} == {os.SCHED_IDLE}
-        await asyncio.sleep(priority._LINGER_S + 2 * priority._MOST_S)
-        assert {os.sched_getscheduler(pid) for pid in started} == {os.SCHED_OTHER}
+            assert policies(started) == {os.SCHED_IDLE}
+        await until(lambda: policies(started) == {os.SCHED_OTHER})
 
     monkeypatch.setattr(priority, "_LINGER_S", 0.1)
+    monkeypatch.setattr(priority, "_ready", lambda _thread: False)  # nothing starves meanwhile
     command, pipe = [sys.executable, "-S", "-c", _STARTS], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         asyncio.run(main(process))
@@ -134,6 +153,7 @@ def test_what_was_started_while_standing_back_comes_back_too(
 @needs_idle
 def test_those_that_come_later_stand_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(priority, "_MOST_S", 0.1)
+    monkeypatch.setattr(priority, "_LINGER_S", 600.0)  # nobody else comes
 
     async def main(pids: list[int]) -> None:
         there = pids[:1]
@@ -143,14 +163,12 @@ def test_those_that_come_later_stand_back_too(monkeypatch: pytest.MonkeyPatch) -
             with others.while_this_runs():
                 assert [os.sched_getscheduler(pid) for pid in pids[:2]] == 2 * [os.SCHED_IDLE]
         there.append(pids[2])
-        await asyncio.sleep(3 * priority._MOST_S)  # nobody else comes
-        assert os.sched_getscheduler(pids[2]) == os.SCHED_IDLE
+        await until(lambda: os.sched_getscheduler(pids[2]) == os.SCHED_IDLE)
         assert others._back == set(pids)
         os.kill(pids[0], signal.SIGKILL)
         os.waitpid(pids[0], 0)  # noqa: ASYNC222 - it is gone at once
         there.pop(0)
-        await asyncio.sleep(3 * priority._MOST_S)
-        assert others._back == set(pids[1:])  # whoever is gone is forgotten
+        await until(lambda: others._back == set(pids[1:]))  # whoever is gone is forgotten
 
     with sleeping() as one, sleeping() as two, sleeping() as three:
         asyncio.run(main([one, two, three]))
@@ -222,10 +240,10 @@ def test_others_are_not_starved_by_jobs_with_short_pauses(
 
 
 class Watched:
-    """Counts again and again how many tools compute and do not stand back."""
+    """Counts again and again how many tools compute at one moment and do not stand back."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+    def __init__(self, folder: Path, seen: Path) -> None:
+        self._folder, self._seen = folder, seen
         self._stopped = threading.Event()
         self.counts: list[int] = []
         self.back = 0
@@ -241,22 +259,22 @@ class Watched:
 
     def _watch(self) -> None:
         while not self._stopped.wait(0.002):
-            pids = [
-                *self._resources.here.front.processes(),
-                *self._resources.here.workers.processes(),
-            ]
-            computing = [policy for pid in pids if (policy := _computing(pid)) is not None]
+            # What is there in both looks was so between them, whenever this thread had a core.
+            before, after = self._look(), self._look()
+            computing = [before[mark] for mark in before if before[mark] == after.get(mark)]
             self.back += computing.count(os.SCHED_IDLE)
             self.counts.append(len(computing) - computing.count(os.SCHED_IDLE))
+            if self.counts[-1] >= CORES:
+                self._seen.touch()
 
-
-def _computing(pid: int) -> int | None:
-    """Return the policy of a process that computes, or would if it had a core; None of others."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return int(fields[38]) if fields[0] == "R" else None
+    def _look(self) -> dict[tuple[str, int], int]:
+        """Return the policies of processes that compute, by what each does."""
+        found = {}
+        for mark in self._folder.iterdir():
+            with suppress(OSError):  # it has just ended
+                key = mark.name, mark.stat().st_mtime_ns
+                found[key] = os.sched_getscheduler(int(mark.name))
+        return found
 
 
 @needs_idle
@@ -265,6 +283,8 @@ def test_no_more_tools_than_cores_compute_that_do_not_stand_back(
 ) -> None:
     """However tools come and go that somebody waits for, or nobody, within one stretch."""
     monkeypatch.setattr(priority, "_MOST_S", 60.0)
+    marks, seen = str(tmp_path / "marks"), str(tmp_path / "seen")
+    Path(marks).mkdir()
 
     async def main() -> Watched:
         journal = SqliteJournal(tmp_path)
@@ -279,18 +299,19 @@ def test_no_more_tools_than_cores_compute_that_do_not_stand_back(
         async def nobody(number: int) -> None:
             ctx = context(f"batch{number}", schedule.BATCH)
             for step in range(3):
-                await ctx.call(spin, 0.15 + 0.01 * step)
+                await ctx.call(spin, 0.15 + 0.01 * step, marks)
 
         async def somebody(number: int) -> None:
             ctx = context(f"front{number}", schedule.INTERACTIVE)
             for step in range(4):
                 await asyncio.sleep(0.07 * ((number + step) % 3))
-                await ctx.call(spin, 0.03 + 0.001 * step)
+                await ctx.call(spin, 0.03 + 0.001 * step, marks)
+            await ctx.call(spin, 60.0, marks, seen, name="until_seen")
 
         await asyncio.gather(  # so that all processes are there
-            *(context(f"first{k}", k).call(spin, 0.01) for k in (schedule.BATCH, 0))
+            *(context(f"first{k}", k).call(spin, 0.01, marks) for k in (schedule.BATCH, 0))
         )
-        with Watched(resources) as watched:
+        with Watched(Path(marks), Path(seen)) as watched:
             await asyncio.gather(*(nobody(n) for n in range(4)), *(somebody(n) for n in range(3)))
         await resources.here.close()
         journal.close()

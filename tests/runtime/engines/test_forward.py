@@ -48,7 +48,7 @@ class Raw:
             server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
             way = Forwarder(f"http://127.0.0.1:{port}/v1/", "secret")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 try:
                     return await scenario(way)
                 finally:

@@ -85,9 +85,12 @@ def test_a_database_that_does_not_have_the_run(address: str, tmp_path: Path) -> 
 
 
 def test_one_process_a_run(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polysilicon.runtime.journals.postgres._HELD_S", 0.2)
     journal = open_journal(tmp_path, address)
-    with pytest.raises(InputError, match="under way in another process"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match="under way in another process"),
+    ):
+        patch.setattr("polysilicon.runtime.journals.postgres._HELD_S", 0.2)
         open_journal(tmp_path, address)
     open_journal(tmp_path, address, follows=True).close()
     journal.close()

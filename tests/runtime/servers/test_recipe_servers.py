@@ -228,7 +228,7 @@ def test_a_server_that_ends_or_refuses_is_told(programs, tmp_path, monkeypatch):
     port = free_port()
     command = (f"{programs}/vllm", "--port", str(port))
     launch = Launch(title="T", command=(*command, "--bad"), environment={}, port=port, model="m",
-                    log=log, startup_s=20.0)  # fmt: skip
+                    log=log, startup_s=120.0)  # fmt: skip
     with (
         pytest.raises(PolysiliconError, match="ended with code 1; .* no kernel image"),
         running(launch, print),
