@@ -113,7 +113,7 @@ def command(
     fetch_model(settings.model, settings.fleet, cluster=settings.ray is not None)
     say_setup(settings.model, settings.fleet)
     with in_cluster(settings.ray, settings.model, settings.fleet):
-        run = Run(new_folder(runs, loaded.name), [job], settings)
+        run = Run(new_folder(runs, loaded.name), [job], settings, late=True)
         run_and_report(run, as_json=as_json)
 
 
@@ -168,4 +168,4 @@ def _resumed(
         ray=settings.ray,
     )
     jobs = [Job(agent=load_agent(given), given_as=given) for given in info.agents.values()]
-    return Run(folder, jobs, kept)
+    return Run(folder, jobs, kept, late=True)

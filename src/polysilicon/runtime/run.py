@@ -89,16 +89,19 @@ class Run:
         folder: the run's folder.
         jobs: agents with their inputs.
         options: how to run; on resumption those of the first start should be given again.
+        late: without a fleet, load the model when the first step asks it, which may never be.
     """
 
-    def __init__(self, folder: Path, jobs: list[Job], options: RunOptions) -> None:
+    def __init__(
+        self, folder: Path, jobs: list[Job], options: RunOptions, *, late: bool = False
+    ) -> None:
         self.folder = folder
         self.progress = Progress()
         self._agents = {job.agent.name: job.agent for job in jobs}
         if len(self._agents) != len(jobs):
             raise InputError("two agents of one run have the same name")
         self._jobs = jobs
-        self._options = options
+        self._options, self._late = options, late and options.fleet is None
         self._lock = locked(folder)
         self._journal = open_journal(folder, options.journal)
         self._offset_s = last_end_s(self._journal)
@@ -139,11 +142,10 @@ class Run:
         machine = None
         policy = read_policy(Path(self._options.policy)) if self._options.policy else Policy()
         try:
-            options = self._options
-            alone = options.fleet is None
-            self.progress.phase = "starting workers" if alone else "loading the model"
+            self.progress.phase = "starting workers" if self._late else "loading the model"
+            options, agents = self._options, self._agents.values()
             machine = await open_machine(
-                options.model, options.fleet, options.ray, self._agents.values(), late=alone
+                options.model, options.fleet, options.ray, agents, late=self._late
             )
             for pool in machine.pools:
                 if pool.late is not None:

@@ -41,7 +41,7 @@ class Loaded:
 def run_of(folder: Path, agent: str, inputs: list[dict[str, Any]]) -> Run:
     loaded = load_agent(f"{SAMPLES}:{agent}")
     job = Job(agent=loaded, given_as=f"{SAMPLES}:{agent}", inputs=inputs)
-    return Run(new_folder(folder, agent), [job], RunOptions())
+    return Run(new_folder(folder, agent), [job], RunOptions(), late=True)
 
 
 def opens(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> None:
