@@ -14,7 +14,7 @@ from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.engines.native.facts import facts_of
 from polysilicon.runtime.engines.native.memory import check_slots, free_bytes
 from polysilicon.runtime.models import check_gguf, model_name
-from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult, Engine
+from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult, Engine, OnToken
 
 _CONTEXT_TOKENS = 2048
 
@@ -75,9 +75,7 @@ class Late:
         finally:
             self.tells("running")
 
-    async def chat(
-        self, request: ChatRequest, on_token: Callable[[str], None] | None = None
-    ) -> ChatResult:
+    async def chat(self, request: ChatRequest, on_token: OnToken | None = None) -> ChatResult:
         """Answer `request`; see `Engine.chat`."""
         return await (await self.loaded()).chat(request, on_token)
 
