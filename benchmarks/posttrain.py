@@ -10,8 +10,8 @@ by default; and overlapped. The machine should be quiet.
     python benchmarks/posttrain.py RUN
 
 The second prints, as Markdown, what a run of `make posttrain` on this machine reached, where its
-time went, and how long each round was predicted to take: by the machine's profile (`polysilicon
-calibrate` with the extra, when nothing else runs), and by it at the pace of the rounds before.
+time went, and how long each round was predicted to take by the machine's profile (`polysilicon
+calibrate` with the extra, when nothing else runs).
 """
 
 from __future__ import annotations

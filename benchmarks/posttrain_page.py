@@ -4,19 +4,12 @@ A round is cut into phases where one ends and the next begins, so that every sec
 what no step covers is part of the phase that waits. Of a phase with answers the tokens of each are
 given, and how many of its prompt the cache held; the engine is played from its first to its last
 token. Of training the tokens are given, and the seconds to start.
-
-A round is predicted twice: by the profile alone, and by it at the pace of the rounds before; of
-the round itself no time is looked at. Each kind of phase has a pace of its own (answers with an
-adapter, answers without, training, verification), and that of the last phases of any kind while
-there was none of its kind.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
 
 import msgspec
 import numpy as np
@@ -24,14 +17,11 @@ import numpy as np
 from polysilicon.cost.beside import predict_run, train_steps
 from polysilicon.cost.llm.iterations import Engine, EngineSteps, play
 from polysilicon.cost.llm.local import rates_of
-from polysilicon.cost.llm.pace import Pace
 from polysilicon.cost.profile import LlmProfile, Profile
 from polysilicon.workload.record import StepRecord
 
 PHASES = ("answer", "verify", "train", "evaluate")
 _BAR = 0.15
-_WORTH = 4
-"""Steps that a phase counts for in a pace, which heeds a few of the last: so two phases."""
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,18 +45,6 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     def core_s(self) -> float:
         """Core-seconds of its steps."""
         return math.fsum(step.cpu_s or 0.0 for step in self.steps)
-
-    @property
-    def adapted(self) -> bool:
-        """Whether its answers are with an adapter: the first evaluation's and answers are not."""
-        return self.name in ("answer", "evaluate") and self.number > (self.name == "answer")
-
-    @property
-    def kind(self) -> str:
-        """What has a pace of its own."""
-        if self.name in ("train", "verify"):
-            return self.name
-        return "adapted" if self.adapted else "plain"
 
 
 def phases(task_id: str, begin_s: float, steps: Sequence[StepRecord]) -> list[Phase]:
@@ -117,92 +95,36 @@ def where_time_went(found: Sequence[Phase], cores: int) -> str:
     return "\n".join(rows)
 
 
-class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """A round of a task, and what was predicted of it.
-
-    Attributes:
-        task_id: the task.
-        number: of the round.
-        phases: of it, in order.
-        cold_s: predicted seconds of each phase by the profile alone.
-        paced_s: the same at the pace of the rounds before.
-    """
-
-    task_id: str
-    number: int
-    phases: list[Phase]
-    cold_s: list[float]
-    paced_s: list[float]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that it took."""
-        return math.fsum(phase.seconds for phase in self.phases)
-
-    @property
-    def errors(self) -> tuple[float, float]:
-        """Predicted over measured seconds less 1, by the profile alone and with the pace."""
-        cold_s, paced_s = math.fsum(self.cold_s), math.fsum(self.paced_s)
-        return cold_s / self.seconds - 1.0, paced_s / self.seconds - 1.0
-
-
-def rounds(found: Sequence[Phase], profile: Profile) -> list[Round]:
-    """Return all rounds with their predictions.
-
-    Args:
-        found: the phases of tasks that followed each other.
-        profile: of this machine.
-    """
-    paces: defaultdict[str, Pace] = defaultdict(Pace)
-    told, now_s = list[Round](), 0.0
-    for (task_id, number), group in groupby(found, key=lambda one: (one.task_id, one.number)):
-        # Tasks follow each other, and an engine that has had an adapter keeps it.
-        mine, loaded = list(group), task_id != found[0].task_id
-        cold_s = [predicted_s(phase, profile, loaded=loaded) for phase in mine]
-        kinds = [phase.kind if phase.kind in paces else "any" for phase in mine]
-        paced_s = [s * paces[kind].at(now_s) for s, kind in zip(cold_s, kinds, strict=True)]
-        told.append(
-            Round(task_id=task_id, number=number, phases=mine, cold_s=cold_s, paced_s=paced_s)
-        )
-        for phase, by_rates_s in zip(mine, cold_s, strict=True):
-            now_s += phase.seconds
-            for kind in (phase.kind, "any") * _WORTH:
-                paces[kind].saw(now_s, phase.seconds, by_rates_s)
-    return told
-
-
 def predicted(found: Sequence[Phase], profile: Profile) -> str:
-    """Return a table of measured and predicted seconds of each round, and how far off they are.
+    """Return a table of measured and predicted seconds of each round of each task.
 
-    Of each phase it has measured seconds and in brackets those by the profile alone and those with
-    the pace.
+    Below it stands how far off they are; the evaluation before the first round is left out there.
     """
-    heads = ("task, round", "measured", "by the profile", "off", "with the pace", "off", *PHASES)
-    rows = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    told = rounds(found, profile)
-    for one in told:
-        parts = {
-            phase.name: f"{phase.seconds:.1f} ({cold_s:.1f}, {paced_s:.1f})"
-            for phase, cold_s, paced_s in zip(one.phases, one.cold_s, one.paced_s, strict=True)
-        }
-        cold, paced = one.errors
-        cells = (
-            f"{one.task_id}, {one.number}", f"{one.seconds:.1f} s",
-            f"{math.fsum(one.cold_s):.1f} s", f"{cold:+.0%}",
-            f"{math.fsum(one.paced_s):.1f} s", f"{paced:+.0%}",
-            *(parts.get(name, "") for name in PHASES),
-        )  # fmt: skip
-        rows.append(f"| {' | '.join(cells)} |")
-    words = [
-        f"{how} {np.median(np.abs(off)):.0%} in the median, "
-        f"{sum(abs(one) <= _BAR for one in off)} of {len(off)} rounds within {_BAR:.0%}"
-        for how, off in zip(
-            ("by the profile", "with the pace"),
-            zip(*(one.errors for one in told), strict=True),
-            strict=True,
-        )
+    rows = [
+        f"| task, round | measured | predicted | off | {' | '.join(PHASES)} |",
+        f"|{'---|' * (4 + len(PHASES))}",
     ]
-    return "\n".join(rows) + f"\n\nOff: {'; '.join(words)}."
+    rounds: dict[tuple[str, int], list[Phase]] = {}
+    off: list[float] = []
+    for phase in found:
+        rounds.setdefault((phase.task_id, phase.number), []).append(phase)
+    for (task_id, number), mine in rounds.items():
+        # Tasks follow each other, and an engine that has had an adapter keeps it.
+        loaded = task_id != found[0].task_id
+        told = {phase.name: predicted_s(phase, profile, loaded=loaded) for phase in mine}
+        seconds = math.fsum(phase.seconds for phase in mine)
+        made = math.fsum(told.values())
+        took = {phase.name: phase.seconds for phase in mine}
+        parts = [f"{took[n]:.1f} ({told[n]:.1f})" if n in took else "" for n in PHASES]
+        rows.append(
+            f"| {task_id}, {number} | {seconds:.1f} s | {made:.1f} s "
+            f"| {made / seconds - 1:+.0%} | {' | '.join(parts)} |"
+        )
+        if number:
+            off.append(abs(made / seconds - 1))
+    within = sum(one <= _BAR for one in off)
+    told_of = f"{within} of {len(off)} rounds within {_BAR:.0%}"
+    return "\n".join(rows) + f"\n\nOff: {np.median(off):.0%} in the median, {told_of}."
 
 
 def predicted_s(phase: Phase, profile: Profile, *, loaded: bool) -> float:
@@ -232,14 +154,16 @@ def _answered_s(phase: Phase, profile: Profile, *, loaded: bool) -> float:
     if measured is None:
         return math.nan
     seconds = played_s(asked, measured)
-    if not phase.adapted and not loaded:
+    # The first evaluation is without an adapter, and so are the answers of the first round.
+    adapted = phase.number > (phase.name == "answer")
+    if not adapted and not loaded:
         return seconds
     speed = profile.train.get(asked[0].model or "")
     if speed is None or speed.served is None or speed.beside is None:
         return math.nan
     # An evaluation is the first to ask for its round's adapter.
-    load_s = speed.load_s if phase.adapted and phase.name == "evaluate" else 0.0
-    return load_s + seconds * (speed.served if phase.adapted else speed.beside).median
+    load_s = speed.load_s if adapted and phase.name == "evaluate" else 0.0
+    return load_s + seconds * (speed.served if adapted else speed.beside).median
 
 
 def played_s(asked: Sequence[StepRecord], measured: LlmProfile) -> float:
