@@ -22,7 +22,7 @@ from rich.table import Table
 from polysilicon import units
 from polysilicon.catalog.machine import detect
 from polysilicon.cost.beside import Predicted, Run, predict_run
-from polysilicon.cost.profile import find_profile
+from polysilicon.cost.profile_found import find_profile
 from polysilicon.errors import PolysiliconError
 from polysilicon.workload.run_folder import open_workload
 

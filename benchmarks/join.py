@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polysilicon.catalog.machine import detect
-from polysilicon.cost.profile import find_profile
+from polysilicon.cost.profile_found import find_profile
 from polysilicon.runtime.servers.launch import free_port
 
 MODEL = "smollm2-135m-instruct"

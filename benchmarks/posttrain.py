@@ -38,7 +38,7 @@ from polysilicon.agents.posttrain import AGENT, asking, curves, problems
 from polysilicon.agents.posttrain.agent import Task
 from polysilicon.agents.posttrain.step import Example, Lesson, Recipe, train
 from polysilicon.catalog.machine import detect
-from polysilicon.cost.profile import find_profile
+from polysilicon.cost.profile_found import find_profile
 from polysilicon.runtime import models
 from polysilicon.runtime.machine import cores
 from polysilicon.runtime.run import Job, Run, RunOptions

@@ -7,7 +7,7 @@ import pytest
 
 from polysilicon.cli import calibrate as verb
 from polysilicon.cli import main
-from polysilicon.cost.profile import read_profile
+from polysilicon.cost.profile import read_profile, write_profile
 from polysilicon.runtime.calibration import measure
 from polysilicon.runtime.calibration import server as measuring
 from profiles import MACHINE, llm_profile, profile
@@ -126,7 +126,7 @@ def server(monkeypatch):
 
     async def measure(endpoint, told, at_once, cores, tell):
         asked.append((endpoint, told, at_once))
-        return found
+        return found, 0.4
 
     monkeypatch.setattr(measuring, "told_by", lambda endpoint, model: (endpoint, model))
     monkeypatch.setattr(measuring, "measure_server", measure)
@@ -150,9 +150,25 @@ def test_another_engine_is_added_to_the_profile_and_stays(
     found = read_profile(home / "profile.json")
     assert [one.engine for one in found.servers] == ["vllm"]
     assert found.llm == profile().llm
-    assert "tiny in vllm 0.32.0" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "tiny in vllm 0.32.0" in shown.out
+    assert shown.err.count("other programs used 40 % of the machine") == 2
     assert ",vllm,0.32.0,tiny,bf16," in (home / "measurements.csv").read_text()
     assert run("--json") == 0
     assert json.loads(capsys.readouterr().out)["servers"][0]["engine"] == "vllm"
     assert read_profile(home / "profile.json").servers == found.servers
     assert run("--concurrency", "4") == 2
+
+
+def test_what_is_measured_of_a_server_takes_nothing_from_the_profile(
+    home, measured, server, capsys, monkeypatch
+):
+    monkeypatch.setattr("polysilicon.catalog.machine.detect", lambda: MACHINE)
+    # Its engine was set up in another way when that was measured, and may be again.
+    old = llm_profile(model="old", engine_version="0.0.1")
+    before = profile(llm={"tiny": llm_profile(), "old": old}, elsewhere=0.02)
+    write_profile(before, home / "profile.json")
+    assert run("--endpoint", "http://127.0.0.1:8100/v1", "--json") == 0
+    found = read_profile(home / "profile.json")
+    assert found.llm == before.llm
+    assert (found.elsewhere, json.loads(capsys.readouterr().out)["elsewhere"]) == (0.02, 0.4)

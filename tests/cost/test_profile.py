@@ -3,13 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from polysilicon.cost.profile import (
-    find_profile,
-    profile_path,
-    read_profile,
-    spread,
-    write_profile,
-)
+from polysilicon.cost.profile import profile_path, read_profile, spread, write_profile
+from polysilicon.cost.profile_found import find_profile
 from polysilicon.errors import InputError
 from profiles import MACHINE, llm_profile, profile
 
@@ -107,3 +102,9 @@ def test_a_spread_holds_the_middle_and_the_ends():
 
 def test_what_a_core_keeps_is_told():
     assert profile().core_speed.kept == pytest.approx(0.9)
+
+
+def test_a_server_without_a_name_is_no_engine_of_a_model():
+    servers = (llm_profile(engine=""), llm_profile(engine="vllm"))
+    names = [one.engine for one in profile(servers=servers).engines_of("tiny")]
+    assert names == ["llama.cpp", "vllm"]

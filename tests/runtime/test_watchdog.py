@@ -40,3 +40,26 @@ def test_a_task_that_awaits_is_left_alone() -> None:
             return 1
 
     assert asyncio.run(scenario()) == 1
+
+
+def test_nobody_is_blamed_while_the_interpreter_stands_still() -> None:
+    async def standing() -> str:
+        time.sleep(2 * LIMIT_S)
+        watchdog.rest(resting=False)
+        return "innocent"
+
+    async def endless() -> None:
+        while True:
+            pass
+
+    watchdog = Watchdog(LIMIT_S)
+
+    async def scenario() -> str:
+        async with watchdog:
+            watchdog.rest(resting=True)
+            told = await asyncio.create_task(standing())
+            with pytest.raises(TaskBlockedError, match="without an await"):
+                await asyncio.create_task(endless())
+        return told
+
+    assert asyncio.run(scenario()) == "innocent"

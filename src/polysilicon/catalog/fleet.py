@@ -38,6 +38,9 @@ LOCAL = "local"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Hosts of addresses that only this machine reaches."""
 
+RECIPES = {"vllm": "vllm-cpu", "llamacpp": "llama-server"}
+"""Engine, as its servers call it → the recipe that starts one on the cores of a machine."""
+
 # Beyond these a figure is a slip of the pen.
 MOST_UNITS = 10**12
 MOST_AT_ONCE = 10**6

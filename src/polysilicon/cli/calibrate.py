@@ -46,11 +46,8 @@ def command(
     """
     from polysilicon.catalog.machine import detect  # noqa: PLC0415 - heavy, and not for --help
     from polysilicon.cli.running import fetch_model  # noqa: PLC0415
-    from polysilicon.cost.profile import (  # noqa: PLC0415
-        find_profile,
-        profile_path,
-        write_profile,
-    )
+    from polysilicon.cost.profile import profile_path, write_profile  # noqa: PLC0415
+    from polysilicon.cost.profile_found import find_profile  # noqa: PLC0415
     from polysilicon.runtime.calibration.measure import calibrate  # noqa: PLC0415
     from polysilicon.runtime.calibration.rows import write_rows  # noqa: PLC0415
 
@@ -58,7 +55,8 @@ def command(
     if endpoint is None and concurrency is not None:
         raise InputError("--concurrency is of an engine behind --endpoint", mend="leave it out")
     if endpoint is not None:
-        profile = _with_server(machine, endpoint, model, concurrency or SERVER_SLOTS, said)
+        asked = endpoint, model, concurrency or SERVER_SLOTS
+        profile, elsewhere = _with_server(machine, asked, said)
     else:
         fetch_model(model, None)
         profile = asyncio.run(calibrate(machine, model, said.tell))
@@ -66,10 +64,11 @@ def command(
             before = find_profile(machine).profile
             servers = before.servers if before is not None else ()
             profile = msgspec.structs.replace(profile, servers=servers)
-    for part, reason in profile.failed.items():
-        said.line(f"{part} could not be measured: {reason}")
-    if profile.elsewhere > BUSY:
-        share = units.share(profile.elsewhere)
+        elsewhere = profile.elsewhere
+        for part, reason in profile.failed.items():
+            said.line(f"{part} could not be measured: {reason}")
+    if elsewhere > BUSY:
+        share = units.share(elsewhere)
         said.line(f"other programs used {share} of the machine; calibrate again when it is idle")
     if profile.core_speed is None and not profile.llm:
         raise PolysiliconError("nothing of use could be measured; no profile was saved")
@@ -77,30 +76,43 @@ def command(
     write_profile(profile, path)
     rows = write_rows(profile, path)
     if as_json:
-        emit_json(as_keys(profile, path))
+        emit_json(as_keys(profile, path) | {"elsewhere": elsewhere})
         return
     _print(profile, path, rows)
 
 
 def _with_server(
-    machine: Machine, endpoint: str, model: str | None, at_once: int, said: _Said
-) -> Profile:
+    machine: Machine, asked: tuple[str, str | None, int], said: _Said
+) -> tuple[Profile, float]:
     """Return the saved profile with what another engine on this machine does.
+
+    Args:
+        machine: this one.
+        asked: endpoint, model, and steps at once.
+        said: tells what is being measured.
+
+    Returns:
+        The profile, and the share of the machine that other programs used meanwhile.
 
     Raises:
         InputError: there is no profile of this machine, or no engine at the endpoint.
     """
-    from polysilicon.cost.profile import find_profile  # noqa: PLC0415 - heavy, not for --help
+    from polysilicon.cost.profile import profile_path, read_profile  # noqa: PLC0415 - heavy
+    from polysilicon.cost.profile_found import find_profile  # noqa: PLC0415
     from polysilicon.runtime.calibration.server import measure_server, told_by  # noqa: PLC0415
 
-    before = find_profile(machine).profile
-    if before is None:
+    endpoint, model, at_once = asked
+    if find_profile(machine).profile is None:
         raise InputError("this machine has no profile", mend="run `polysilicon calibrate` first")
     told = told_by(endpoint, model)
-    found = asyncio.run(measure_server(endpoint, told, at_once, machine.cores, said.tell))
+    found, elsewhere = asyncio.run(
+        measure_server(endpoint, told, at_once, machine.cores, said.tell)
+    )
+    # All that the file holds stays, also what holds only for an engine that is not set up now.
+    before = read_profile(profile_path())
     same = found.engine, found.model
     kept = [one for one in before.servers if (one.engine, one.model) != same]
-    return msgspec.structs.replace(before, servers=(*kept, found))
+    return msgspec.structs.replace(before, servers=(*kept, found)), elsewhere
 
 
 class _Said:

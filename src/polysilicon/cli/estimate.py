@@ -14,7 +14,7 @@ from polysilicon.catalog.offers import PRICES
 from polysilicon.catalog.processors import KINDS
 from polysilicon.cli.grouped import Grouped, group, number, whole
 from polysilicon.cli.output import emit_json, json_option, out
-from polysilicon.cost.profile import find_profile
+from polysilicon.cost.profile_found import find_profile
 from polysilicon.report.compare import compare, comparison_object
 from polysilicon.report.offers import comparison_page, write_comparison
 from polysilicon.report.question import question_of

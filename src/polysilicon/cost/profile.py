@@ -1,4 +1,4 @@
-"""The profile of this machine: what `polysilicon calibrate` measured, and whether it holds here.
+"""The profile of this machine: what `polysilicon calibrate` measured of it.
 
 It lies in `$POLYSILICON_HOME`, or in `polysilicon` in the user's data folder (XDG base directory
 specification: `$XDG_DATA_HOME`, `~/.local/share`). It holds measurements only; the laws that are
@@ -14,8 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from polysilicon.catalog.machine import Machine
-from polysilicon.cost.engine_choice import FILE, data_folder, version_in_use
+from polysilicon.cost.engine_choice import data_folder
 from polysilicon.disk import write_whole
 from polysilicon.errors import InputError
 
@@ -25,7 +24,8 @@ HEAD_TOKENS = 64
 FORMAT = 1
 """Of the file; one of another format is measured anew."""
 
-_AGAIN = "run `polysilicon calibrate`"
+AGAIN = "run `polysilicon calibrate`"
+"""What mends a profile that does not hold."""
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -318,17 +318,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     failed: dict[str, str] = {}
 
     def engines_of(self, model: str) -> list[LlmProfile]:
-        """Return what a model does in each engine that was measured, the local one first."""
+        """Return what a model does in each engine that was measured, the local one first.
+
+        Servers that do not tell their engine are left out: nobody could ask for them.
+        """
         own = self.llm.get(model)
-        others = [one for one in self.servers if one.model == model]
+        others = [one for one in self.servers if one.model == model and one.engine]
         return others if own is None else [own, *others]
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A profile that holds here, or none, and a line of why something is not used."""
-
-    profile: Profile | None = None
-    note: str = ""
 
 
 def profile_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -346,12 +342,12 @@ def read_profile(path: Path) -> Profile:
         content = path.read_bytes()
         told = msgspec.json.decode(content)
         if isinstance(told, dict) and told.get("format", FORMAT) != FORMAT:
-            raise InputError("a profile of another format", where=str(path), mend=_AGAIN)
+            raise InputError("a profile of another format", where=str(path), mend=AGAIN)
         return msgspec.convert(told, Profile)
     except OSError as error:
-        raise InputError(f"no profile: {error.strerror}", where=str(path), mend=_AGAIN) from error
+        raise InputError(f"no profile: {error.strerror}", where=str(path), mend=AGAIN) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"not a profile: {error}", where=str(path), mend=_AGAIN) from error
+        raise InputError(f"not a profile: {error}", where=str(path), mend=AGAIN) from error
 
 
 def write_profile(profile: Profile, path: Path) -> None:
@@ -361,48 +357,3 @@ def write_profile(profile: Profile, path: Path) -> None:
         PolysiliconError: the disk is full, or the folder cannot be written.
     """
     write_whole(path, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
-
-
-def find_profile(machine: Machine, path: Path | None = None) -> Found:
-    """Return the saved profile as far as it holds on `machine`.
-
-    A profile of another machine is not used at all, and a model that another version of its engine
-    served, or one that was set up in another way, is left out. Whoever asks says the note, once.
-
-    Raises:
-        InputError: the file is broken.
-    """
-    at = path if path is not None else profile_path()
-    if not at.is_file():
-        return Found()
-    profile = read_profile(at)
-    differs = _differs(profile, machine)
-    if differs:
-        return Found(note=f"the profile is not used: {differs}; {_AGAIN}")
-    beside = at.with_name(FILE)
-    llm = {
-        name: measured
-        for name, measured in profile.llm.items()
-        if measured.engine_version == version_in_use(measured.engine, name, machine, beside)
-    }
-    note = ""
-    if len(llm) < len(profile.llm):
-        gone = ", ".join(sorted(set(profile.llm) - set(llm)))
-        reason = "another version of the engine, or set up in another way"
-        note = f"the profile of {gone} is not used: {reason}; {_AGAIN}"
-    return Found(profile=msgspec.structs.replace(profile, llm=llm), note=note)
-
-
-def _differs(profile: Profile, machine: Machine) -> str:
-    """Say in what a machine differs from the one of the profile; nothing where it does not."""
-    for what, there, here in (
-        ("CPU", profile.cpu, machine.cpu),
-        ("architecture", profile.arch, machine.arch),
-        ("number of cores", profile.cores, machine.cores),
-    ):
-        if there != here:
-            return f"its {what} is {there!r}, not {here!r}"
-    # The kernel keeps some of the memory, and not always as much.
-    if abs(profile.memory_bytes - machine.memory_bytes) > 0.05 * machine.memory_bytes:
-        return "it is of a machine with another amount of memory"
-    return ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from polysilicon.catalog.fleet import LOCAL, Fleet, Pool
+from polysilicon.catalog.fleet import LOCAL, RECIPES, Fleet, Pool
+from polysilicon.cost.engine_choice import ENGINE
 from polysilicon.placement.case import Case, State
 from polysilicon.placement.eligible import Option
 from polysilicon.placement.program import Numbers
@@ -28,7 +29,7 @@ def fleet_of(case: Case, state: State, found: Outcome, room: Numbers) -> Fleet:
     for place, name in names.items():
         option = case.options[place]
         local = option.site.offer.name == LOCAL
-        served = local and option.engine == "vllm"
+        served = local and option.engine not in ("", ENGINE)
         spot = case.policy.spot if option.site.price == "spot" else None
         pools.append(
             Pool(
@@ -38,7 +39,7 @@ def fleet_of(case: Case, state: State, found: Outcome, room: Numbers) -> Fleet:
                 units=int(found.units[place]),
                 serves=_serves(case, option),
                 engine="openai" if served or not local else "llama.cpp",
-                recipe="vllm-cpu" if served else None,
+                recipe=RECIPES.get(option.engine) if served else None,
                 model=option.model or None,
                 concurrency=option.concurrency,
                 count=option.count,

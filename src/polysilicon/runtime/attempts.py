@@ -120,7 +120,7 @@ class Attempts:
         job, left, tries = _Job(task, call, work, usage, _Race()), _Left(call.retries), 0
         choice = way.choice
         while choice is not None:
-            way.choice = choice = await self._entered(task, call, choice, left.failed)
+            way.choice = choice = await self._entered(job, choice, left.failed)
             self.dispatcher.tell(choice, task, usage.step_id, tries)
             gate, begin_s = choice.pool.gates[call.resource], self._clock()
             beside = gate.running
@@ -173,20 +173,18 @@ class Attempts:
         await asyncio.sleep(back_off_s)
         job.usage.wait_s = (job.usage.wait_s or 0.0) + back_off_s
 
-    async def _entered(
-        self, task: TaskState, call: StepCall, choice: Choice, failed: list[RunningPool]
-    ) -> Choice:
+    async def _entered(self, job: _Job, choice: Choice, failed: list[RunningPool]) -> Choice:
         """Wait for room; a pool that failed for others meanwhile is left for one that is up."""
+        task, call = job.task, job.call
         while True:
             gate = choice.pool.gates[call.resource]
             entered = False
             try:
+                await _loaded(job, choice.pool)
                 is_tool = call.resource == "cpu" and call.kind != "train"
                 quick = is_tool and choice.pool.cores.may_be_quick(task.agent, call.name)
                 await gate.enter(task, call.width, quick=quick)
                 entered = True
-                if call.resource == "engine" and choice.pool.late is not None:
-                    await choice.pool.late.loaded()  # before its time begins to count
                 now_s = time.monotonic()
                 if gate.health.up(now_s):
                     return choice
@@ -346,6 +344,16 @@ class Attempts:
             new = usage.prompt_tokens - (usage.cached_tokens or 0)
             pool.prefilled(new, usage.first_token_s - begin_s)
             pool.decoded(usage.output_tokens or 0, usage.first_token_s, self._clock(), batch)
+
+
+async def _loaded(job: _Job, pool: RunningPool) -> None:
+    """Wait for a model that is loaded late: no service yet, nor of the time of the task."""
+    if job.call.resource != "engine" or pool.late is None or pool.late.is_loaded:
+        return
+    begin_s, limit = time.monotonic(), job.task.limit
+    with nullcontext() if limit is None else limit.stands():
+        await pool.late.loaded()
+    job.usage.startup_s = time.monotonic() - begin_s
 
 
 async def _first_to_succeed(runs: list[asyncio.Task[Outcome]]) -> asyncio.Task[Outcome]:

@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from polysilicon.catalog.policy import Policy, read_policy
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.runtime.backlog import Backlog
 from polysilicon.runtime.dispatch import Dispatcher, written
+from polysilicon.runtime.engines.late import LOADING
 from polysilicon.runtime.folder import locked
 from polysilicon.runtime.journal import PendingTask, last_end_s
 from polysilicon.runtime.journals import open_journal
@@ -142,14 +144,15 @@ class Run:
         machine = None
         policy = read_policy(Path(self._options.policy)) if self._options.policy else Policy()
         try:
-            self.progress.phase = "starting workers" if self._late else "loading the model"
+            self.progress.phase = "starting workers" if self._late else LOADING
             options, agents = self._options, self._agents.values()
             machine = await open_machine(
                 options.model, options.fleet, options.ray, agents, late=self._late
             )
+            watchdog = Watchdog(self._options.blocked_limit_s)
             for pool in machine.pools:
                 if pool.late is not None:
-                    pool.late.tells = self._says
+                    pool.late.tells = partial(self._says, watchdog)
             self._info = msgspec.structs.replace(
                 self._info,
                 offer=machine.priced_as,
@@ -157,7 +160,7 @@ class Run:
                 fleet=self._options.fleet,
                 policy=self._options.policy,
             )
-            async with Watchdog(self._options.blocked_limit_s):
+            async with watchdog:
                 await self._tasks(machine, policy)
         except BaseException:
             with suppress(PolysiliconError):  # the first failure tells more than this one would
@@ -174,9 +177,10 @@ class Run:
             self._lock.close()
         return self._files
 
-    def _says(self, phase: str) -> None:
-        """Say what the run is at: the first step that asks the model waits until it is loaded."""
+    def _says(self, watchdog: Watchdog, phase: str) -> None:
+        """Say what the run is at; while the model is loaded no agent keeps the event loop."""
         self.progress.phase = phase
+        watchdog.rest(resting=phase == LOADING)
 
     def _accept(self) -> None:
         """Journal the inputs; a task that is accepted is finished, also over a crash."""

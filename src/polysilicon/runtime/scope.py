@@ -15,6 +15,7 @@ from polysilicon.workload.record import Kind, StepRecord
 if TYPE_CHECKING:  # workers, which import this for the sake of agents, start in half the time
     from polysilicon.catalog.policy import Objective
     from polysilicon.runtime.lengths import Lengths
+    from polysilicon.runtime.limit import Limit
     from polysilicon.runtime.queues import Queue
 
 _MOST_BYTES = 1000
@@ -66,7 +67,8 @@ class TaskState:
     `deadline_s` is by `time.monotonic`. `prompts` has the tokens of its last prompt on each pool,
     which that pool's prefix cache may still hold. `only` names the pools that may take its steps,
     where not all may. `level` is that of the service that it is expected to need still, by the
-    `lengths` of tasks that ended; 0 without them. `queues` is where steps of it wait.
+    `lengths` of tasks that ended; 0 without them. `queues` is where steps of it wait. `limit` is
+    of its seconds, where they are limited.
     """
 
     task_id: str
@@ -85,6 +87,7 @@ class TaskState:
     lengths: Lengths | None = None
     level: int = 0
     queues: list[Queue] = field(default_factory=list)
+    limit: Limit | None = None
 
     def __post_init__(self) -> None:
         self.served(0.0)

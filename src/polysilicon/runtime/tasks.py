@@ -17,6 +17,7 @@ from polysilicon.errors import InputError, PolysiliconError, ToolError, printabl
 from polysilicon.runtime.context import Context
 from polysilicon.runtime.journal import Journal, JournalError, PendingTask
 from polysilicon.runtime.lengths import Lengths
+from polysilicon.runtime.limit import Limit
 from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.scope import Scope, TaskState
 from polysilicon.runtime.setup import AgentSetup
@@ -39,7 +40,7 @@ class TaskRunner:
         journal: where they and their steps are kept.
         resources: what their contexts share.
         folder: in which `agents/NAME` are the folders of agents.
-        limit_s: seconds that a task may take.
+        limit_s: seconds that a task may take, without those in which its model is loaded.
         active: the tasks under way, by id.
         lengths: what tasks took that ended.
     """
@@ -144,8 +145,12 @@ class TaskRunner:
         """Run the agent, and journal how that ended."""
         resources, value = self.resources, task.input
         context = Context(resources, Scope(state), self.agent_folder(task.agent))
+        limit = state.limit = Limit(self.limit_s)
         work = asyncio.create_task(_guarded(agent, context, value))
-        output, error = await self._outcome(work, stop)
+        try:
+            output, error = await self._outcome(work, stop, limit)
+        finally:
+            limit.close()
         if resources.runner.fatal is not None:
             raise resources.runner.fatal
         record = TaskRecord(
@@ -185,7 +190,7 @@ class TaskRunner:
         return record
 
     async def _outcome(
-        self, work: asyncio.Task[Any], stop: asyncio.Future[str]
+        self, work: asyncio.Task[Any], stop: asyncio.Future[str], limit: Limit
     ) -> tuple[Any, str | None]:
         """Return the agent's output as JSON types, or one line of what went wrong.
 
@@ -194,7 +199,7 @@ class TaskRunner:
         """
         try:
             first = asyncio.FIRST_COMPLETED
-            await asyncio.wait([work, stop], timeout=self.limit_s, return_when=first)
+            await asyncio.wait([work, stop, limit.over], return_when=first)
         except asyncio.CancelledError:
             await _cancel(work)
             raise

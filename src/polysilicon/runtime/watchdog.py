@@ -30,6 +30,7 @@ class Watchdog:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._beat_s = time.monotonic()
+        self._rests = False
         self._stopped = threading.Event()
         self._heart: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
@@ -55,6 +56,10 @@ class Watchdog:
             self._thread.join()
             signal.signal(signal.SIGALRM, self._previous)  # type: ignore[arg-type]  # as signal() gave it
 
+    def rest(self, *, resting: bool) -> None:
+        """Blame nobody while the interpreter stands still; any thread may say when that is."""
+        self._beat_s, self._rests = time.monotonic(), resting
+
     async def _beat(self) -> None:
         while True:
             self._beat_s = time.monotonic()
@@ -62,7 +67,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._stopped.wait(_BEAT_S):
-            if time.monotonic() - self._beat_s > self._limit_s:
+            if not self._rests and time.monotonic() - self._beat_s > self._limit_s:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
                 self._stopped.wait(self._limit_s)
 

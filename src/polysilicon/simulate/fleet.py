@@ -15,7 +15,7 @@ from polysilicon.cost.tools import host, rate
 from polysilicon.errors import InputError
 from polysilicon.schedule.types import Floats
 from polysilicon.simulate import heaps
-from polysilicon.simulate.machines import Machines
+from polysilicon.simulate.machines import Machines, engine_of
 from polysilicon.simulate.program import Route
 from polysilicon.simulate.state import (
     BUCKET,
@@ -181,9 +181,9 @@ def _rates_of(machines: Machines, threads: Floats) -> tuple[Floats, Floats, Floa
     ones = np.ones_like(threads)
     profile = own_profile() if machines.pool.offer == LOCAL else None
     if profile is not None and machines.engine is not None:
-        points = sorted(
-            {(p.busy, p.engine, p.tool) for llm in profile.llm.values() for p in llm.stretch}
-        )
+        engine = engine_of(machines.pool)
+        measured = [m for m in (*profile.llm.values(), *profile.servers) if m.engine == engine]
+        points = sorted({(p.busy, p.engine, p.tool) for llm in measured for p in llm.stretch})
         busy = [0.0, *(float(many) for many, _, _ in points)]
         tools = np.interp(np.maximum(threads, 1.0), busy, [1.0, *(t for _, _, t in points)])
         slower = np.interp(threads, busy, [1.0, *(e for _, e, _ in points)])

@@ -8,13 +8,14 @@ import msgspec
 from msgspec.structs import replace
 
 from polysilicon.catalog.catalog import Catalog
-from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool
+from polysilicon.catalog.fleet import LOCAL, RECIPES, Fleet, OwnPrice, Pool
 from polysilicon.catalog.machine import detect
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.policy import Policy
 from polysilicon.cost.batch import batch_of
 from polysilicon.cost.bulk import estimate_all
 from polysilicon.cost.energy import Watts, watts
+from polysilicon.cost.engine_choice import ENGINE
 from polysilicon.cost.estimates import REFUSED
 from polysilicon.cost.kinds import here, speed_from
 from polysilicon.cost.llm.engine import EngineLaw, Usual, engine_law
@@ -93,11 +94,9 @@ def machines_of(
             more units than there are.
     """
     policy.check_supply((pool.offer, pool.units) for pool in fleet.pool)
-    if any(pool.is_here for pool in fleet.pool) and sum(p.offer == LOCAL for p in fleet.pool) > 1:
-        what = "engines that share the cores of one machine are not simulated"
-        raise InputError(what, where="fleet", mend="leave all but one of them out")
+    pools = _one_machine(fleet.pool)
     routes = [replace(r, offer=r.offer or measured_on) for r in routes]
-    found = [_machines(pool, routes, usual, catalog, policy) for pool in fleet.pool]
+    found = [_machines(pool, routes, usual, catalog, policy) for pool in pools]
     for at, route in enumerate(routes):
         if not any(at in machines.abilities for machines in found):
             told = "; ".join(f"{m.pool.name}: {m.refusals[at]}" for m in found)
@@ -105,6 +104,48 @@ def machines_of(
             raise InputError(f"no pool takes {route.kind}:{route.what}: {told}",
                              where="fleet", mend=mend)  # fmt: skip
     return found
+
+
+def _one_machine(pools: Sequence[Pool]) -> list[Pool]:
+    """Return pools with one in place of a server on this machine and the tools beside it.
+
+    They are paid once, and slow each other as an engine in process and tools do.
+
+    Raises:
+        InputError: several engines share the cores of this machine.
+    """
+    here = [pool for pool in pools if pool.offer == LOCAL]
+    if len(here) < 2 or not any(pool.is_here for pool in here):
+        return list(pools)
+    engines = [p for p in here if any(what.startswith(("llm", "*")) for what in p.serves)]
+    if len(engines) > 1 or len({pool.units for pool in here}) > 1:
+        what = "engines that share the cores of one machine are not simulated"
+        mend = 'leave all but one of them out; a pool for tools alone has serves = ["tool:*"]'
+        raise InputError(what, where="fleet", mend=mend)
+    owner = next((pool for pool in here if not pool.is_here), here[0])
+    serving = engines[0] if engines else owner
+    whole = replace(
+        serving,
+        name=" and ".join(pool.name for pool in here),
+        serves=tuple(dict.fromkeys(what for pool in here for what in pool.serves)),
+        price=owner.price,
+    )
+    return [whole if pool is here[0] else pool for pool in pools if pool not in here[1:]]
+
+
+def engine_of(pool: Pool) -> str:
+    """Return the engine of a pool of this machine, by the name under which it is measured.
+
+    Raises:
+        NoBasisError: nobody tells which it is.
+    """
+    if ENGINE in (pool.engine, pool.recipe):
+        return ENGINE
+    for engine, recipe in RECIPES.items():
+        if pool.recipe == recipe:
+            return engine
+    known = " or ".join(f'"{recipe}"' for recipe in RECIPES.values())
+    raise NoBasisError(f"which engine serves there is not told: give recipe = {known}")
 
 
 def _machines(
@@ -218,8 +259,9 @@ def _engine(
     size = _like_all(sizes)
     try:
         law = engine_law(
-            model, offer, catalog, concurrency=pool.concurrency, count=pool.count, usual=size
-        )
+            model, offer, catalog, concurrency=pool.concurrency, count=pool.count, usual=size,
+            engine=engine_of(pool) if pool.offer == LOCAL else "",
+        )  # fmt: skip
     except NoBasisError as error:
         return None, cannot | {at: str(error) for at in asked if at not in cannot}
     except InputError as error:

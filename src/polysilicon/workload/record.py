@@ -44,7 +44,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         cpu_s: core-seconds.
         cores: cores that it could use at once.
         wait_s: seconds off the CPU while it ran.
-        startup_s: seconds until its sandbox or process was ready, part of its service time.
+        startup_s: seconds until its sandbox or process was ready, part of its service time; of
+            `llm` and `embed` steps those until their model was loaded, which end before `start_s`.
         memory_bytes: peak memory.
         outcome: `ok`, `error`, `timeout`, `cancelled` or `refused`.
         cost_usd: dollars, from the offer's price and its share of the machine.

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from polysilicon.catalog.machine import detect
-from polysilicon.cost.profile import find_profile, write_profile
+from polysilicon.cost.profile import write_profile
+from polysilicon.cost.profile_found import find_profile
 from polysilicon.runtime.calibration.extent import Extent
 from polysilicon.runtime.calibration.measure import calibrate
 

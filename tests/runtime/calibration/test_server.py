@@ -14,6 +14,7 @@ import pytest
 from test_engine_bench import EXTENT, Metronome
 
 from polysilicon.errors import InputError
+from polysilicon.runtime.calibration import quiet
 from polysilicon.runtime.calibration import server as measuring
 from polysilicon.runtime.calibration.server import Told, measure_server, told_by
 
@@ -51,8 +52,27 @@ def test_a_server_tells_what_it_is():
         assert told == Told(engine="vllm", version="0.32.0", model="beat", tokens=512)
         with pytest.raises(InputError, match="does not serve 'beet'.*did you mean beat"):
             told_by(endpoint, "beet")
-    with answering({"/v1/models": {"data": [{"id": "m"}]}}) as endpoint:
-        assert told_by(endpoint, "m") == Told(engine="", version="", model="m", tokens=4096)
+    with answering({"/v1/models": {"data": [{"id": "m", "owned_by": "llamacpp"}]}}) as endpoint:
+        told = Told(engine="llamacpp", version="", model="m", tokens=4096)
+        assert told_by(endpoint, "m") == told
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ({}, "an engine that does not tell its name is not measured; measure vllm or llamacpp"),
+        ({"owned_by": ""}, "does not tell its name"),
+        ({"owned_by": "sglang"}, "sglang is not measured; measure vllm or llamacpp"),
+        ({"owned_by": "polysilicon"}, "polysilicon is not measured; leave --endpoint out"),
+    ],
+)
+def test_an_engine_that_no_pool_here_could_have_is_refused(says, told):
+    models = {"data": [{"id": "m", **says}]}
+    with (
+        answering({"/v1/models": models}) as endpoint,
+        pytest.raises(InputError, match=told),
+    ):
+        told_by(endpoint, "m")
 
 
 @pytest.mark.parametrize("models", [None, [], {"data": []}, {"data": "m"}, {"data": [{}]}])
@@ -72,11 +92,36 @@ def test_it_is_measured_with_all_that_it_takes_at_once(monkeypatch):
     monkeypatch.setattr(measuring, "open_engine", lambda *_, **__: engine)
     told = Told(engine="vllm", version="0.32.0", model="beat", tokens=512)
     said: list[str] = []
-    found = asyncio.run(
+    watched = []
+
+    class Calm:
+        def __init__(self, cores: int, beside: object) -> None:
+            watched.append(beside)
+
+        def elsewhere(self) -> float:
+            return 0.04
+
+    monkeypatch.setattr(quiet, "Watch", Calm)
+    monkeypatch.setattr(measuring, "listening", {1: frozenset({7})}.get)
+    found, elsewhere = asyncio.run(
         measure_server("http://127.0.0.1:1/v1", told, 3, 1, lambda *what: said.append(what), EXTENT)
     )
+    assert elsewhere == pytest.approx(0.04)
+    assert set(watched) == {frozenset({7})}
     assert (found.engine, found.engine_version, found.precision) == ("vllm", "0.32.0", "bf16")
     assert {point.sequences for point in found.decode} == {1, 2, 3}
     assert found.trial is not None
     assert found.slot_tokens == 512
     assert said[0] == ("vllm", "warming up")
+
+
+def test_where_its_process_cannot_be_told_that_is_said(monkeypatch):
+    monkeypatch.setattr(measuring, "open_engine", lambda *_, **__: Metronome())
+    told = Told(engine="vllm", version="0.32.0", model="beat", tokens=512)
+    said: list[str] = []
+    monkeypatch.setattr(measuring, "listening", lambda port: None)
+    _, elsewhere = asyncio.run(
+        measure_server("http://127.0.0.1:1/v1", told, 2, 1, lambda *what: said.append(what), EXTENT)
+    )
+    assert elsewhere == 0.0
+    assert said[0] == ("vllm", "its process cannot be told, so other programs are not watched")

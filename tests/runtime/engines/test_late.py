@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,17 @@ from polysilicon.runtime.engines import late
 from polysilicon.runtime.engines.late import Late, UnloadedError
 from polysilicon.runtime.engines.native.choice import Setup
 from polysilicon.runtime.folder import new_folder
+from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.loader import load_agent
 from polysilicon.runtime.run import Job, Run, RunOptions
 from polysilicon.runtime.types import ChatRequest, ChatResult
+from polysilicon.runtime.watchdog import Watchdog
 from polysilicon.workload.run_folder import RunFolder
 
 SAMPLES = Path(__file__).resolve().parents[2] / "agent_samples.py"
+LIMIT_S = 2.0
+"""Of a task that is asked twice, on a busy machine."""
+
 HELLO = ChatRequest(messages=({"role": "user", "content": "Hello!"},))
 
 
@@ -38,10 +44,12 @@ class Loaded:
         self.closed = True
 
 
-def run_of(folder: Path, agent: str, inputs: list[dict[str, Any]]) -> Run:
+def run_of(
+    folder: Path, agent: str, inputs: list[dict[str, Any]], options: RunOptions | None = None
+) -> Run:
     loaded = load_agent(f"{SAMPLES}:{agent}")
     job = Job(agent=loaded, given_as=f"{SAMPLES}:{agent}", inputs=inputs)
-    return Run(new_folder(folder, agent), [job], RunOptions(), late=True)
+    return Run(new_folder(folder, agent), [job], options or RunOptions(), late=True)
 
 
 def opens(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> None:
@@ -99,6 +107,51 @@ def test_a_run_loads_the_model_when_its_agent_asks(
     assert phases == ["loading the model"]
     assert all(task.ok for task in folder.tasks())
     assert [step.outcome for step in folder.workload().steps()] == ["ok"] * 4
+
+
+def test_loading_is_told_and_neither_service_nor_time_of_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_model: Path
+) -> None:
+    events: list[str] = []
+    enter = Gate.enter
+
+    async def enters(gate: Gate, *given: Any, **options: Any) -> None:
+        events.append("a step enters")
+        await enter(gate, *given, **options)
+
+    def load() -> Loaded:
+        time.sleep(1.25 * LIMIT_S)
+        events.append("it is loaded")
+        return Loaded()
+
+    monkeypatch.setattr(Gate, "enter", enters)
+    opens(monkeypatch, load)
+    options = RunOptions(task_timeout_s=LIMIT_S)
+    folder = asyncio.run(run_of(tmp_path, "chatty", [{"text": "Hi!"}] * 2, options).execute())
+    # In a slot it would count as an engine that computes, and take cores from tools.
+    assert events == ["it is loaded", *["a step enters"] * 4]
+    assert [task.error for task in folder.tasks()] == [None, None]
+    steps = sorted(folder.workload().steps(), key=lambda step: step.ready_s)
+    first, later = steps[:2], steps[2:]
+    assert all(step.ready_s + step.startup_s <= step.start_s for step in first)
+    assert min(step.startup_s for step in first) >= LIMIT_S
+    assert [step.startup_s for step in later] == [None, None]
+
+
+def test_a_run_blames_no_agent_while_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_model: Path
+) -> None:
+    rests: list[bool] = []
+    monkeypatch.setattr(Watchdog, "rest", lambda _, *, resting: rests.append(resting))
+
+    def load() -> Loaded:
+        assert rests == [True]
+        return Loaded()
+
+    opens(monkeypatch, load)
+    folder = asyncio.run(run_of(tmp_path, "chatty", [{"text": "Hi!"}]).execute())
+    assert all(task.ok for task in folder.tasks())
+    assert rests == [True, False]
 
 
 def test_a_model_that_cannot_be_loaded_after_all_ends_the_run(

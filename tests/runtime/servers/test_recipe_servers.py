@@ -16,12 +16,12 @@ import pytest
 
 from polysilicon import catalog
 from polysilicon.catalog.chips.hardware import Hardware, hardware_of
-from polysilicon.catalog.fleet import Fleet, OwnPrice, Pool
+from polysilicon.catalog.fleet import RECIPES, Fleet, OwnPrice, Pool
 from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.runtime.servers import launch as launching
 from polysilicon.runtime.servers.choose import Asked, launch_of, launches_of
 from polysilicon.runtime.servers.launch import Launch, free_port, running
-from polysilicon.runtime.servers.recipes import recipe_named, recipes
+from polysilicon.runtime.servers.recipes import program_of, recipe_named, recipes
 from system_trees import MACHINE, Tree
 
 ENGINE = """#!{python}
@@ -69,6 +69,7 @@ def found(tree: Tree) -> Hardware:
 
 
 def test_recipes_tell_where_they_are_from() -> None:
+    assert all(not recipes()[name].family for name in RECIPES.values())
     assert set(recipes()) == {"vllm-nvidia", "vllm-amd", "vllm-neuron", "vllm-tpu", "llama.cpp",
                               "vllm-cpu", "llama-server"}  # fmt: skip
     known = catalog.shipped().processors
@@ -162,6 +163,17 @@ def test_vllm_on_cpus_has_all_cores_and_a_quarter_of_the_memory(tree, programs):
         "VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "8",
         "VLLM_NO_USAGE_STATS": "1",
     }  # fmt: skip
+
+
+def test_the_python_of_a_program_that_is_a_link_is_beside_what_it_links_to(tmp_path, programs):
+    python = Path(programs) / "python3"
+    python.symlink_to(sys.executable)
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "vllm").symlink_to(Path(programs) / "vllm")
+    (links / "python3").symlink_to("/bin/sh")  # another one, as in ~/.local/bin
+    recipe = recipe_named("vllm-cpu")
+    assert program_of(recipe, str(links)) == (str(python), "-m", recipe.module)
 
 
 def test_what_is_set_already_is_not_set_by_a_recipe(tmp_path, monkeypatch):

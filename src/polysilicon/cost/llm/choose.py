@@ -17,7 +17,8 @@ from polysilicon.cost.llm.local import LocalLaw
 from polysilicon.cost.llm.measured_gpu import MeasuredLaw, PairedLaw, measured_gpu_law
 from polysilicon.cost.llm.own_rows import fit_for
 from polysilicon.cost.llm.setting import Need, setting_of
-from polysilicon.cost.profile import Profile, find_profile
+from polysilicon.cost.profile import Profile
+from polysilicon.cost.profile_found import find_profile
 from polysilicon.cost.types import Load
 from polysilicon.errors import NoBasisError
 

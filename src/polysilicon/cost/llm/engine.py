@@ -100,6 +100,7 @@ def engine_law(
     concurrency: int,
     count: int | None,
     usual: Usual,
+    engine: str = "",
 ) -> EngineLaw:
     """Return how one copy of a model on an offer's machine iterates.
 
@@ -110,16 +111,18 @@ def engine_law(
         concurrency: steps at once on the machine, spread over its copies.
         count: accelerators of a copy; None for the fewest that hold it with its steps.
         usual: sizes of the steps.
+        engine: that serves it, on a CPU; blank for the one that is best there.
 
     Raises:
         NoBasisError: nothing is known, or the model does not fit.
         InputError: a parallelism that cannot be.
     """
     profile = own_profile() if offer.name == LOCAL else None
-    if profile is not None and model.name in profile.llm:
-        return _measured_here(profile.llm[model.name], concurrency, usual)
+    for measured in profile.engines_of(model.name) if profile is not None else ():
+        if measured.engine == engine:
+            return _measured_here(measured, concurrency, usual)
     if offer.kind == "cpu" or not offer.accelerators:
-        return _by_law(model, offer, catalog, Serving(), (concurrency, 1), usual)
+        return _by_law(model, offer, catalog, Serving(engine=engine), (concurrency, 1), usual)
     for accelerators in _counts(count, offer.accelerators):
         copies = offer.accelerators // accelerators
         slots = max(math.ceil(concurrency / copies), 1)

@@ -14,7 +14,8 @@ from polysilicon.catalog.chips.hardware import Hardware
 from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, write_fleet
 from polysilicon.catalog.machine import Machine
 from polysilicon.cost.declared import Mismatch
-from polysilicon.cost.profile import CoreSpeed, find_profile, profile_path, write_profile
+from polysilicon.cost.profile import CoreSpeed, profile_path, write_profile
+from polysilicon.cost.profile_found import find_profile
 from polysilicon.errors import InputError
 from polysilicon.gateway.access import add_key
 from polysilicon.gateway.joined.asking import Asked, Tell, Wanted, check_strictly, served_by, url

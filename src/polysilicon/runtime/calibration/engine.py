@@ -69,6 +69,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         until_s: moment from which on nothing is measured that can be done without.
         engine_version: with what the model is served with; of the engine's package where blank.
         extent: what is measured.
+        beside: ids of the processes that serve the model, where this one does not; None where they
+            cannot be told.
     """
 
     threads: int
@@ -79,6 +81,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     until_s: float
     engine_version: str = ""
     extent: Extent = FULL
+    beside: frozenset[int] | None = frozenset()
 
     def after(self, share: float) -> float:
         """Return the moment at which a share of the time is over."""
@@ -283,6 +286,7 @@ class EngineBench:
             want=self._extent.repeats,
             most=self._extent.most,
             until_s=self._setting.after(self._part.repeated),
+            beside=self._setting.beside,
         )
         self.elsewhere.append(share)
         return results

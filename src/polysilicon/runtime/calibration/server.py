@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from polysilicon.catalog.fleet import LOOPBACK
+from polysilicon.catalog.fleet import LOOPBACK, RECIPES
 from polysilicon.cost.llm.loop import BATCH_TOKENS
 from polysilicon.cost.profile import LlmProfile
 from polysilicon.errors import InputError, nearest
 from polysilicon.runtime.calibration.engine import EngineBench, Setting
 from polysilicon.runtime.calibration.extent import FULL, Extent
 from polysilicon.runtime.calibration.measure import BUDGET_S, SEED, Tell
+from polysilicon.runtime.calibration.quiet import listening
 from polysilicon.runtime.calibration.trial import trial
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.executor import Workers
@@ -25,14 +26,18 @@ from polysilicon.runtime.servers.recipes import CONTEXT_TOKENS
 PRECISION = {"vllm": "bf16"}
 """Of the weights that the recipe for CPUs serves, by engine."""
 
+OURS = "polysilicon"
+"""What a gateway says of its models."""
+
 _ASK_S = 10.0
+_PORT = 80
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What a server says of itself.
 
     Attributes:
-        engine: its name; blank where it does not tell.
+        engine: its name, one of `RECIPES`.
         version: of the engine; blank where it does not tell.
         model: the name by which it is asked.
         tokens: of prompt and answer together.
@@ -52,7 +57,8 @@ def told_by(endpoint: str, model: str | None) -> Told:
         model: that it should serve; its first one where None.
 
     Raises:
-        InputError: it is no server of this machine, does not answer, or has not this model.
+        InputError: it is no server of this machine, does not answer, has not this model, or is of
+            an engine that no pool of this machine could have.
     """
     if urlsplit(endpoint).hostname not in LOOPBACK:
         mend = "only what shares its cores is measured; give a port of loopback"
@@ -72,8 +78,14 @@ def told_by(endpoint: str, model: str | None) -> Told:
     if name not in known:
         mend = nearest(name, known) or f"it serves {', '.join(known)}"
         raise InputError(f"it does not serve {name!r}", where=endpoint, mend=mend)
+    engine = str(known[name].get("owned_by") or "an engine that does not tell its name")
+    if engine not in RECIPES:
+        mend = f"measure {' or '.join(RECIPES)}; no recipe starts another one on this machine"
+        if engine == OURS:
+            mend = "leave --endpoint out: that measures the local engine"
+        raise InputError(f"{engine} is not measured", where=endpoint, mend=mend)
     return Told(
-        engine=str(known[name].get("owned_by", "")),
+        engine=engine,
         version=str(number),
         model=name,
         tokens=int(known[name].get("max_model_len") or CONTEXT_TOKENS),
@@ -82,7 +94,7 @@ def told_by(endpoint: str, model: str | None) -> Told:
 
 async def measure_server(
     endpoint: str, told: Told, at_once: int, cores: int, tell: Tell, extent: Extent = FULL
-) -> LlmProfile:
+) -> tuple[LlmProfile, float]:
     """Measure a server.
 
     Args:
@@ -93,9 +105,16 @@ async def measure_server(
         tell: takes what is being measured, for a person.
         extent: how much is measured.
 
+    Returns:
+        What it does, and the mean share of the machine that programs other than the server and this
+        one used meanwhile; 0 where nobody tells which process the server is.
+
     Raises:
         EngineError: it failed, or answered too shortly to be timed.
     """
+    beside = listening(urlsplit(endpoint).port or _PORT)
+    if beside is None:
+        tell(told.engine, "its process cannot be told, so other programs are not watched")
     engine = open_engine("openai", endpoint=endpoint, model=told.model, concurrency=at_once)
     begin_s = time.monotonic()
     setting = Setting(
@@ -109,6 +128,7 @@ async def measure_server(
         extent=msgspec.structs.replace(
             extent, at_once=(*(n for n in extent.at_once if n < at_once), at_once)
         ),
+        beside=beside,
     )
     workers = Workers(cores)
     rng = random.Random(SEED)  # noqa: S311 - no secret
@@ -120,6 +140,7 @@ async def measure_server(
     finally:
         await workers.close()
         await engine.close()
-    return msgspec.structs.replace(
+    found = msgspec.structs.replace(
         measured, engine=told.engine, precision=PRECISION.get(told.engine, ""), trial=scored
     )
+    return found, sum(bench.elsewhere) / len(bench.elsewhere)

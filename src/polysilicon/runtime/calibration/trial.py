@@ -63,6 +63,7 @@ async def trial(
         want=min(ROUNDS, setting.extent.most),
         most=min(MOST_ROUNDS, setting.extent.most),
         until_s=setting.until_s,
+        beside=setting.beside,
     )
     return score(measured, rounds)
 

@@ -16,6 +16,9 @@ from polysilicon.runtime.engines.native.memory import check_slots, free_bytes
 from polysilicon.runtime.models import check_gguf, model_name
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult, Engine, OnToken
 
+LOADING, RUNNING = "loading the model", "running"
+"""What a run is at while the model is loaded, and when it is."""
+
 _CONTEXT_TOKENS = 2048
 
 
@@ -36,7 +39,8 @@ class Late:
 
     Attributes:
         threads: that compute while there are requests.
-        tells: is told what a run is at when loading begins, and when it is over.
+        tells: is told what a run is at when loading begins, and when it is over, by the thread that
+            loads: the interpreter, and with it the event loop, may stand still meanwhile.
     """
 
     name = "llama.cpp"
@@ -56,6 +60,11 @@ class Late:
         )  # fmt: skip
         self._loading: asyncio.Task[Engine] | None = None
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether nobody has to wait for it any more."""
+        return self._loading is not None and self._loading.done()
+
     async def loaded(self) -> Engine:
         """Return the engine, which the first call loads; the others wait for that.
 
@@ -67,13 +76,17 @@ class Late:
         return await asyncio.shield(self._loading)
 
     async def _loaded(self) -> Engine:
-        self.tells("loading the model")
         try:
-            return await asyncio.to_thread(self._open)
+            return await asyncio.to_thread(self._load)
         except PolysiliconError as error:
             raise UnloadedError(str(error)) from error
+
+    def _load(self) -> Engine:
+        self.tells(LOADING)
+        try:
+            return self._open()
         finally:
-            self.tells("running")
+            self.tells(RUNNING)
 
     async def chat(self, request: ChatRequest, on_token: OnToken | None = None) -> ChatResult:
         """Answer `request`; see `Engine.chat`."""

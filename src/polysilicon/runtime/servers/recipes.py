@@ -168,7 +168,8 @@ def program_of(recipe: Recipe, path: str | None = None) -> tuple[str, ...]:
         raise InputError(what, where=f"recipe {recipe.name}", mend=recipe.install)
     if not recipe.module:
         return (found,)
-    for python in (Path(found).with_name(name) for name in ("python3", "python")):
+    program = Path(found).resolve()  # tools in environments of their own are links to these
+    for python in (program.with_name(name) for name in ("python3", "python")):
         if python.is_file():
             return str(python), "-m", recipe.module
     what = f"there is no Python beside {found}"
