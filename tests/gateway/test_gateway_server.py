@@ -54,6 +54,30 @@ def test_a_fleet_file_that_changes_is_taken_up(tmp_path: Path, caplog) -> None:
         assert answers[0].json()["choices"][0]["message"]["content"] == "old"
 
 
+def test_a_reload_that_the_policy_refuses_leaves_engines_on_their_cores(tmp_path: Path) -> None:
+    fleet, policy = tmp_path / "fleet.toml", tmp_path / "policy.toml"
+    policy.write_text('objective = "cost"\n')
+    far = Endpoint(lambda _a: {"content": "ok"})
+    with far.served():
+        one, two = (endpoint_pool(far.address, name, offer="local") for name in ("one", "two"))
+        with serving(tmp_path, one, policy=policy) as served:
+
+            def beside() -> dict[str, list[str]]:
+                pools = served.gateway.machine.pools
+                return {pool.name: [other.name for other in pool.beside] for pool in pools}
+
+            policy.write_text("[supply_max]\nlocal = 2\n")
+            fleet.write_text(f"{TOOLS_HERE}\n{one}\n{two}")
+            with pytest.raises(InputError):
+                served.call(served.gateway.reload)
+            assert beside() == {"here": [], "one": []}
+            assert served.chat().status_code == 200
+            policy.write_text('objective = "cost"\n')
+            served.call(served.gateway.reload)
+            assert beside() == {"here": [], "one": ["two"], "two": ["one"]}
+            assert served.chat().status_code == 200
+
+
 def test_what_is_under_way_is_finished_first(tmp_path: Path) -> None:
     go, texts = threading.Event(), []
     far = Endpoint(lambda _a: {"content": "one two three four", "held": go})

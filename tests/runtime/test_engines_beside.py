@@ -1,41 +1,33 @@
-"""Two engines on the cores of one machine: which of them takes a step, and what tools are left."""
+"""Engines on the cores of one machine: which of them takes a step, and what it costs."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from types import SimpleNamespace
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engines_beside import CALL, HERE, task, two
+from polysilicon import catalog, schedule
 from polysilicon.catalog.fleet import Pool
+from polysilicon.catalog.policy import Policy
+from polysilicon.errors import EngineError, InputError
+from polysilicon.runtime.context import Context
 from polysilicon.runtime.dispatch import Dispatcher
-from polysilicon.runtime.machine import share_cores
+from polysilicon.runtime.here import Here
+from polysilicon.runtime.journals.sqlite import SqliteJournal
+from polysilicon.runtime.known import Known
+from polysilicon.runtime.machine import _open_server
+from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
-from polysilicon.runtime.scope import StepCall, TaskState
-
-CALL = StepCall(kind="llm", name="chat", model="m", resource="engine", timeout_s=5.0)
-HERE = "http://127.0.0.1:8100/v1"
-
-
-def price(_cpu_s: float | None, service_s: float) -> tuple[float, None]:
-    return service_s, None
-
-
-def two(own: int = 8, server: int = 32) -> tuple[RunningPool, RunningPool]:
-    """The local engine with tools on two cores, and a server beside it, with so many slots."""
-    engine: Any = SimpleNamespace(model="m", threads=1)
-    given = Pool(name="own", concurrency=own)
-    beside = Pool(name="server", engine="openai", endpoint=HERE, model="m", concurrency=server,
-                  serves=("llm:m",))  # fmt: skip
-    pools = RunningPool(given, engine, 2, price, 1.0), RunningPool(beside, engine, 0, price, 1.0)
-    share_cores(pools)
-    return pools
-
-
-def task(number: int = 0) -> TaskState:
-    return TaskState(f"t{number}", "agent", 0.0, random.Random(1))
+from polysilicon.runtime.resources import Resources
+from polysilicon.runtime.scope import Scope, Usage
+from polysilicon.runtime.steps import StepRunner
+from polysilicon.workload.record import StepRecord
 
 
 async def served(pool: RunningPool, times_s: list[float]) -> None:
@@ -94,56 +86,145 @@ def test_one_trial_at_a_time():
     assert asyncio.run(scenario()) == ["server", "own"]
 
 
-def test_one_of_them_computes_at_a_time_and_tools_have_what_it_leaves():
-    async def scenario() -> tuple[list[bool], list[int]]:
-        own, server = two()
-        tools, gates = own.gates["cpu"], [own.gates["engine"], server.gates["engine"]]
-        await gates[0].enter(task())
-        waits = asyncio.create_task(gates[1].enter(task(1)))
-        more = asyncio.create_task(gates[0].enter(task(2)))
-        await asyncio.sleep(0)
-        entered, left = [waits.done(), more.done()], [tools.limit]
-        for _ in range(2):
-            gates[0].leave()
-        await asyncio.sleep(0)
-        entered.append(waits.done())
-        left.append(tools.limit)
-        gates[1].leave()
-        return entered, [*left, tools.limit]
-
-    assert asyncio.run(scenario()) == ([False, True, True], [1, 1, 2])
+Work = Callable[[RunningPool, Usage], Awaitable[Any]]
 
 
-def test_after_its_turn_an_engine_lets_the_other_one_compute(monkeypatch):
-    monkeypatch.setattr("polysilicon.runtime.cores.TURN_S", 0.0)
+def run(folder: Path, pools: list[RunningPool], work: Work, *, steps: int = 1) -> list[StepRecord]:
+    """Run steps one after the other, with a retry each; return their records."""
 
-    async def scenario() -> list[bool]:
-        own, server = (pool.gates["engine"] for pool in two())
+    async def main() -> None:
+        runner = StepRunner(journal, Dispatcher(pools), time.monotonic)
+        for number in range(steps):
+            await runner.run(Scope(task(number)), replace(CALL, retries=1), work, str)
+
+    journal = SqliteJournal(folder)
+    try:
+        asyncio.run(main())
+        return list(journal.steps())
+    finally:
+        journal.close()
+
+
+def test_what_a_server_refuses_is_sent_to_it_as_a_trial_only(tmp_path):
+    asked: list[str] = []
+
+    async def work(of: RunningPool, _usage: Usage) -> str:
+        asked.append(of.name)
+        if of.name == "server":
+            raise EngineError("HTTP 400: the prompt is too long", of_request=True)
+        return of.name
+
+    pools = list(two())
+    assert [record.pool for record in run(tmp_path, pools, work, steps=8)] == ["own"] * 8
+    assert asked.count("server") == 3
+    assert pools[1].load("engine", "another")[1] == 0.0  # names for themselves
+
+
+def test_a_server_that_is_not_there_yet_is_tried_later(tmp_path):
+    async def work(of: RunningPool, _usage: Usage) -> str:
+        if of.name == "server":
+            raise EngineError("connection refused", down=True)
+        return of.name
+
+    pools = list(two())
+    run(tmp_path, pools, work, steps=8)
+    assert pools[1].gates["engine"].health.drained
+    assert pools[1].load("engine", "chat")[1] == 0.0
+
+
+def test_names_beyond_those_that_are_kept_are_not_tried(monkeypatch):
+    monkeypatch.setattr("polysilicon.runtime.pools._MOST_KNOWN", 2)
+    _, beside = two()
+    for name in ("a", "b", "c"):
+        beside.tried(name, refused=False)
+    found = [beside.load("engine", name)[1] for name in ("a", "c", "d")]
+    assert found == [0.0, schedule.UNKNOWN_S, schedule.UNKNOWN_S]
+
+
+def test_chats_with_an_adapter_are_offered_to_the_local_engine_only(tmp_path):
+    async def main() -> list[StepRecord]:
+        own, beside = pools = two()
+        await served(own, [0.1] * 3)  # now others would be tried beside it
+        assert chosen(Dispatcher(pools)) == "server"
+        here = Here.opened(2)
+        runner = StepRunner(journal, Dispatcher(pools), time.monotonic)
+        resources = Resources(runner=runner, here=here, model="m", clock=time.monotonic)
+        asked = [{"role": "user", "content": "?"}]
+        try:
+            await Context(resources, Scope(task()), tmp_path).chat(asked, adapter="a.gguf")
+        finally:
+            await here.close()
+        with pytest.raises(InputError, match="with an adapter"):
+            Dispatcher([beside]).choose(replace(CALL, adapter=True), task())
+        return list(journal.steps())
+
+    journal = SqliteJournal(tmp_path)
+    try:
+        (record,) = asyncio.run(main())
+    finally:
+        journal.close()
+    assert (record.pool, record.outcome) == ("own", "ok")
+    assert record.cores == 1  # of two: a server beside it gives it no more threads
+
+
+def test_a_servers_seconds_are_divided_among_the_steps_that_it_has(tmp_path):
+    offer = catalog.load().offer("aws/m8g.2xlarge")
+    given = Pool(name="server", engine="openai", endpoint=HERE, model="m", concurrency=32)
+    now_s, there = [0.0], list[str]()
+
+    async def alone(_of: RunningPool, _usage: Usage) -> str:
+        now_s[0] += 10.0
+        return ""
+
+    async def main() -> None:
+        both = asyncio.Event()
+
+        async def beside(of: RunningPool, _usage: Usage) -> str:
+            there.append(of.name)
+            if len(there) == 2:
+                now_s[0] += 8.0
+                both.set()
+            await both.wait()
+            return ""
+
+        runner = StepRunner(journal, Dispatcher([pool]), time.monotonic)
+        await runner.run(Scope(task()), CALL, alone, str)
+        await asyncio.gather(*(runner.run(Scope(task(n)), CALL, beside, str) for n in (1, 2)))
+
+    pool = _open_server(given, 8, offer)
+    pool.seconds = SharedCpu(lambda: now_s[0])
+    journal = SqliteJournal(tmp_path)
+    try:
+        asyncio.run(main())
+        records = list(journal.steps())
+    finally:
+        journal.close()
+    seconds, watts = pytest.approx([10.0, 4.0, 4.0]), pool.watts
+    assert watts is not None
+    assert [record.cost_usd / pool.usd_per_s for record in records] == seconds  # type: ignore[operator]
+    assert [record.energy_j / watts for record in records] == seconds  # type: ignore[operator]
+
+
+def test_the_power_of_a_step_is_its_share_of_what_is_there():
+    pools = two()
+    known = Known(pools, Policy())
+    assert known.watts_a_slot("engine").tolist() == [100.0, 100.0]
+    for pool in pools:
+        pool.beside = ()
+    assert known.watts_a_slot("engine").tolist() == [100.0 / 8, 100.0 / 32]
+
+
+def test_who_waits_for_a_turn_is_estimated_with_all_slots():
+    async def scenario() -> float:
+        pools = two()
+        own, beside = (pool.gates["engine"] for pool in pools)
+        own.mean_s, beside.mean_s = 2.0, 10.0
         await own.enter(task())
-        await own.enter(task(1))  # nobody waits for the other one
-        steps = [asyncio.create_task(gate.enter(task(2))) for gate in (server, own)]
+        waiting = [asyncio.create_task(beside.enter(task(n))) for n in range(3)]
         await asyncio.sleep(0)
-        found = [step.done() for step in steps]
+        found = pools[1].load("engine", "chat")[2]
         own.leave()
-        await asyncio.sleep(0)
-        found += [step.done() for step in steps]
-        own.leave()
-        await asyncio.sleep(0)
-        found += [step.done() for step in steps]
-        server.leave()
-        await asyncio.sleep(0)
-        return [*found, steps[1].done()]
+        await asyncio.gather(*waiting)
+        return found
 
-    none, other = [False, False], [True, False]
-    assert asyncio.run(scenario()) == [*none, *none, *other, True]
-
-
-def test_a_server_that_leaves_the_fleet_leaves_its_cores():
-    own, server = two()
-    assert own.cores.threads == 2
-    assert own.beside == (server,)
-    share_cores([own])
-    assert own.cores.threads == 1
-    assert own.beside == ()
-    elsewhere = Pool(name="far", engine="openai", endpoint="http://10.0.0.9:8000/v1", model="m")
-    assert not elsewhere.is_here
+    assert asyncio.run(scenario()) == 2.0

@@ -29,7 +29,7 @@ from polysilicon.gateway.settings import Settings
 from polysilicon.gateway.tasks.service import Tasks, Wall
 from polysilicon.gateway.totals import Totals
 from polysilicon.gateway.traces.store import TraceStore
-from polysilicon.runtime.dispatch import Dispatcher
+from polysilicon.runtime.dispatch import Dispatcher, check_fleet
 from polysilicon.runtime.engines.forward import Forwarder
 from polysilicon.runtime.folder import locked
 from polysilicon.runtime.gates import Gate
@@ -189,8 +189,9 @@ class Gateway:
         names = {pool.name for pool in own}  # they put out machines that joined
         joined = [pool for pool in joined if pool.name not in names]
         machine, pools = self.machine, [*own, *joined]
-        dispatcher = _dispatcher(pools, policy, self.feed, self.totals)
+        check_fleet(pools, policy)
         machine.take(pools)
+        dispatcher = _dispatcher(pools, policy, self.feed, self.totals)
         self.joined = joined
         engines = {pool.engine for pool in pools if pool.engine}
         for engine in [engine for engine in self.forwarders if engine not in engines]:

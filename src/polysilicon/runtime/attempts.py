@@ -265,14 +265,16 @@ class Attempts:
         task, call, usage = job.task, job.call, job.usage
         pool, gate = choice.pool, choice.pool.gates[call.resource]
         begin_s, cpu_before_s = self._clock(), usage.cpu_s
+        mark_s = 0.0 if pool.seconds is None else pool.seconds.begin()
         usage.cpu_s = None  # of this attempt, which may tell none
         tells = beaten = False  # whether its seconds tell how fast the pool is
+        failure: StepError | None = None
         task.running.append(call.name)
         try:
             result = encode_result(await self._watched(job, pool))
             tells = True
         except StepError as error:
-            tells = not isinstance(error, EngineError)
+            failure, tells = error, not isinstance(error, EngineError)
             usage.cpu_s = _sum(usage.cpu_s, error.cpu_s)
             return b"", error
         except asyncio.CancelledError:
@@ -286,13 +288,16 @@ class Attempts:
             cpu_s, usage.cpu_s = usage.cpu_s, _sum(cpu_before_s, usage.cpu_s)
             cost_usd = None
             try:
-                cost_usd, energy_j = pool.price(cpu_s, served_s)
+                part_s = served_s if pool.seconds is None else pool.seconds.end(mark_s)
+                cost_usd, energy_j = pool.price(cpu_s, part_s)
                 usage.cost_usd = _sum(usage.cost_usd, cost_usd)
                 usage.energy_j = _sum(usage.energy_j, energy_j)
             finally:
                 self.dispatcher.settle(choice, cost_usd)
                 # One that lost took longer than this: that tells something where it is long.
                 tells = tells or (beaten and served_s > gate.service_s(call.name))
+                if pool.beside and call.resource == "engine":
+                    _tried(pool, call.name, failure)
                 kept_for = None if beaten else task
                 gate.leave(served_s if tells else None, call.name, kept_for, call.width)
 
@@ -383,6 +388,13 @@ def _merge(usage: Usage, all_: list[Usage], counts: Usage | None) -> None:
         for name in usage.__slots__:
             if name not in ("cost_usd", "energy_j"):
                 setattr(usage, name, getattr(counts, name))
+
+
+def _tried(pool: RunningPool, name: str, failure: StepError | None) -> None:
+    """Note that an engine beside others has had a step, unless it was not there to answer."""
+    refused = isinstance(failure, EngineError)
+    if not isinstance(failure, EngineError) or failure.of_request:
+        pool.tried(name, refused=refused)
 
 
 def _back_off_s(rng: random.Random, number: int) -> float:

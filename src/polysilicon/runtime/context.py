@@ -135,6 +135,7 @@ class Context:
             timeout_s=timeout_s,
             retries=retries,
             hedge=on_token is None,
+            adapter=request.adapter is not None,
         )
         return await self._resources.runner.run(self._scope, call, work, ChatResult)
 

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from statistics import median_low
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from polysilicon.runtime.gates import Gate
 
 LEAST = 0.5
 """Share of the cores that tools which nobody waits for may fill whatever the engine does."""
 
 QUICK_S = 0.05
 """A tool that uses a core for less than this holds an engine up for about as long as one pass."""
-
-TURN_S = 5.0
-"""For so long an engine takes further steps although some wait for another one on its cores."""
 
 _MOST_NAMES = 1000
 """Tools of agents whose core-seconds are kept; others are not quick."""
@@ -46,19 +37,18 @@ class Cores:
     Args:
         count: cores.
         threads: that the engine computes with; 0 without one.
+
+    Attributes:
+        servers: how many servers of other engines share them.
+        engine: cores that an engine's threads have now.
     """
 
     def __init__(self, count: int, threads: int = 0) -> None:
         self.count = count
-        self.threads = self._own = min(threads, count)
+        self.threads = min(threads, count)
+        self.servers = self.engine = 0
         self.freed: Callable[[], None] = _nobody
-        self._computing = 0
         self._took_s: dict[tuple[str, str], deque[float]] = {}
-
-    @property
-    def engine(self) -> int:
-        """Cores that the engine's threads have now."""
-        return self.threads if self._computing else 0
 
     @property
     def for_tools(self) -> int:
@@ -74,57 +64,26 @@ class Cores:
     def quick(self, agent: str, name: str) -> bool:
         """Tell whether such tools are known to be quick, beside an engine's threads."""
         took_s = self._took_s.get((agent, name))
-        return self.threads > 0 and took_s is not None and median_low(took_s) < QUICK_S
+        return self._shared and took_s is not None and median_low(took_s) < QUICK_S
 
     def may_be_quick(self, agent: str, name: str) -> bool:
         """Tell whether they are, or are not known yet."""
         known = (agent, name) in self._took_s or len(self._took_s) >= _MOST_NAMES
-        return self.quick(agent, name) if known else self.threads > 0
+        return self.quick(agent, name) if known else self._shared
+
+    @property
+    def _shared(self) -> bool:
+        """Whether an engine computes on them at times."""
+        return self.threads > 0 or self.servers > 0
 
     def computes(self, computing: bool) -> None:  # noqa: FBT001 - it is told nothing else
-        """Note that an engine has requests from now on, or has none."""
-        self._computing = max(self._computing + (1 if computing else -1), 0)
+        """Note that the engine has requests from now on, or has none."""
+        self.taken(self.threads if computing else 0)
+
+    def taken(self, threads: int) -> None:
+        """Note with how many threads an engine computes from now on; 0 where none does."""
+        self.engine = min(threads, self.count)
         self.freed()
-
-    def beside_servers(self, servers: int) -> None:
-        """Note how many servers of other engines compute on these cores."""
-        self.threads = self.count if servers else self._own
-
-
-class Turns:
-    """Engines on the same cores, which compute one after the other.
-
-    Threads of an engine wait for each other some hundred times a token, so that two engines at once
-    take many times as long as in turn. Whoever computes takes further steps for `TURN_S`; then, if
-    steps wait for another one, it ends those that it has.
-
-    Args:
-        gates: of the engines.
-        cores: that they compute on; None where no tools run there.
-    """
-
-    def __init__(self, gates: Sequence[Gate], cores: Cores | None) -> None:
-        self._gates, self._cores = gates, cores
-        self._since_s = -math.inf
-        for gate in gates:
-            gate.turn, gate.busy = partial(self._may_take, gate), partial(self._computes, gate)
-
-    def _may_take(self, gate: Gate) -> bool:
-        others = [other for other in self._gates if other is not gate]
-        if any(other.running for other in others):
-            return False
-        asked = gate.running and any(other.waiting for other in others)
-        return not asked or time.monotonic() - self._since_s < TURN_S
-
-    def _computes(self, gate: Gate, computing: bool) -> None:  # noqa: FBT001 - as `Cores.computes`
-        if self._cores is not None:
-            self._cores.computes(computing)
-        if computing:
-            self._since_s = time.monotonic()
-            return
-        for other in self._gates:
-            if other is not gate:
-                other.admit()
 
 
 def _nobody() -> None:

@@ -142,9 +142,10 @@ class Dispatcher:
         pools = self._pools_known
         serves = pools.serves(call)
         if not serves.any():
-            what = call.model or call.name
+            what = f"{call.kind}:{call.model or call.name}"
+            what += " with an adapter, which llama.cpp alone adds" if call.adapter else ""
             mend = "add it to `serves` of a pool, or choose another model"
-            raise InputError(f"no pool serves {call.kind}:{what}", mend=mend)
+            raise InputError(f"no pool serves {what}", mend=mend)
         now_s = time.monotonic()
         resident = pools.resident(task.data_class)
         up = serves & pools.up(call.resource, now_s)

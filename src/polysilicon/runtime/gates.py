@@ -98,9 +98,9 @@ class Gate:
         reserve: int = 0,
         room: Callable[[], int] | None = None,
     ) -> None:
-        self.changed: Callable[[], None] = _nobody
-        self.busy: Callable[[bool], None] = _nobody
-        self.turn: Callable[[], bool] = _always
+        self.changed: Callable[[], None] = nobody
+        self.busy: Callable[[bool], None] = nobody
+        self.turn: Callable[[], bool] = always
         self.cap = cap
         self._front, self._reserve, self._room = front, reserve, room
         self._front_at_s = -math.inf
@@ -138,17 +138,25 @@ class Gate:
 
     @property
     def most(self) -> int:
-        """How many may run at once: the slots, or as many as still pay."""
-        return min(self.cap, self.batch.most) if self.turn() else 0
+        """How many may run at once: the slots, or as many as still pay; none out of turn."""
+        return min(self._cap, self.batch.most) if self.turn() else 0
 
     @property
     def limit(self) -> int:
         """How many of these may be taken where nobody waits for the next one."""
+        return self._unreserved(self.most)
+
+    @property
+    def in_turn(self) -> int:
+        """How many of them when it is its turn."""
+        return self._unreserved(min(self._cap, self.batch.most))
+
+    def _unreserved(self, most: int) -> int:
         if self._room is not None:
-            return min(self.most, self._room())
+            return min(most, self._room())
         if self._reserve and time.monotonic() - self._front_at_s < RECENT_S:
-            return max(self.most - self._reserve, min(self.most, 1))
-        return self.most
+            return max(most - self._reserve, min(most, 1))
+        return most
 
     def _limit_of(self, task: Waiter, *, quick: bool = False) -> int:
         interactive = task.klass == schedule.INTERACTIVE
@@ -347,10 +355,10 @@ class Gate:
         return np.array((self._times or {}).get(name, ()), np.float64)
 
 
-def _nobody(*_: object) -> None:
+def nobody(*_: object) -> None:
     """Nobody looks."""
 
 
-def _always() -> bool:
+def always() -> bool:
     """Return that it is always its turn."""
     return True

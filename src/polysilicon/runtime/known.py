@@ -67,7 +67,8 @@ class Known:
             for at, gate in enumerate(gates):
                 if gate is not None:
                     beside = pools[at].beside if resource == "engine" else ()
-                    places = [at, *(self._place[pool.name] for pool in beside)]
+                    places = [at, *(there for pool in beside
+                                    if (there := self.place_of(pool)) is not None)]  # fmt: skip
                     gate.changed = _counting(self._changes[resource], places if beside else at)
         self.holding = [gate for gates in self._gates.values() for gate in gates
                         if gate is not None and gate.holds]  # fmt: skip
@@ -97,6 +98,7 @@ class Known:
             call.name if call.model is None else "",
             call.resource,
             call.sandbox,
+            call.adapter,
         )
         return self._cached(what, lambda: np.array([p.serves_call(call) for p in self._pools]))
 
@@ -143,7 +145,7 @@ class Known:
     def watts_a_slot(self, resource: str) -> Floats:
         """Return the power of one step's share, shape (pools,)."""
         return np.array([
-            0.0 if gate is None else (pool.watts or 0.0) / gate.cap
+            0.0 if gate is None else (pool.watts or 0.0) / pool.shared_by(resource)
             for pool, gate in zip(self._pools, self._gates[resource], strict=True)
         ])  # fmt: skip
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,16 +18,17 @@ from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_running
 from polysilicon.catalog.machine import detect, local_offer
 from polysilicon.errors import InputError, nearest
 from polysilicon.runtime import models
-from polysilicon.runtime.cores import Turns
 from polysilicon.runtime.dispatch import load_rules
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.late import Late
 from polysilicon.runtime.engines.native.choice import chosen
 from polysilicon.runtime.here import Here
+from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import Price, RunningPool
 from polysilicon.runtime.resources import Resources
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.together import together
+from polysilicon.runtime.turns import Turns
 from polysilicon.runtime.types import Agent, Engine
 from polysilicon.units import SECONDS_PER_HOUR
 
@@ -45,19 +47,36 @@ class Machine:
     model: str
     priced_as: str
     cluster: Cluster | None = None
+    _turns: Turns = field(default_factory=Turns)
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Let engines that share the cores of this machine take turns."""
+        self._turns.share(self.pools)
 
     def resources(self, runner: StepRunner, clock: Callable[[], float]) -> Resources:
         """Return what the contexts of the run share."""
         return Resources(runner=runner, here=self.here, model=self.model, clock=clock)
 
     def take(self, pools: list[RunningPool]) -> None:
-        """Work with other pools; engines of those that go are closed after their last step."""
+        """Work with other pools; engines of those that go are closed after their last step.
+
+        Whoever chooses between them is made after this, as it sets which ones share cores.
+        """
         gone = [pool for pool in self.pools if pool not in pools]
         self.pools, self.model = pools, _default_model(pools, None)
-        leaving = asyncio.create_task(_close_idle(gone))
+        self._turns.share(pools)
+        leaving = asyncio.create_task(self._close_idle(gone))
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
+
+    async def _close_idle(self, pools: list[RunningPool]) -> None:
+        """Close the engines of pools that get no more steps, when they have none."""
+        gates = [gate for pool in pools for gate in pool.gates.values()]
+        while any(gate.running or gate.waiting for gate in gates):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+        self._turns.left(pools)
+        await _close(pools)
 
     async def discard(self, pools: list[RunningPool]) -> None:
         """Close the engines of pools that will not be taken."""
@@ -123,7 +142,6 @@ async def open_machine(
                 group.create_task(here.workers.start())
                 group.create_task(here.front.start())
             pools = await _open_pools(fleet, here.cores, offer, cluster, late=late)
-        share_cores(pools)
         default = _default_model(pools, model if fleet_path else None)
     except BaseException:
         await here.close()
@@ -208,16 +226,7 @@ async def reopened(machine: Machine, fleet_path: Path) -> list[RunningPool]:
     except BaseException:
         await machine.discard(opened)
         raise
-    share_cores(opened)
     return opened
-
-
-async def _close_idle(pools: list[RunningPool]) -> None:
-    """Close the engines of pools that get no more steps, when they have none."""
-    gates = [gate for pool in pools for gate in pool.gates.values()]
-    while any(gate.running or gate.waiting for gate in gates):  # noqa: ASYNC110 - gates tell nobody
-        await asyncio.sleep(_LOOK_S)
-    await _close(pools)
 
 
 async def _close(pools: Iterable[RunningPool]) -> None:
@@ -265,22 +274,9 @@ def _open_server(pool: Pool, here: int, local: catalog.Offer) -> RunningPool:
     usd_per_s = usd_per_hour(pool) / SECONDS_PER_HOUR if told else cost.share_usd(local, here)
     watts = cost.share_joules(local, float(here))  # of one second
     engine = endpoint_engine(pool, _key(pool))
-    return RunningPool(pool, engine, 0, _by_slot(usd_per_s, pool), usd_per_s, watts)
-
-
-def share_cores(pools: Sequence[RunningPool]) -> None:
-    """Let engines on the same cores take turns, and tools have what any of them leaves."""
-    owner = next(
-        (pool for pool in pools if pool.as_given.offer == LOCAL and pool.cores.count), None
-    )
-    servers = [pool for pool in pools if pool.as_given.is_here and pool.executor is None]
-    own = [owner] if owner is not None and owner.in_process else []
-    engines = (*own, *servers)
-    for pool in engines:
-        pool.beside = tuple(other for other in engines if other is not pool)
-    Turns([pool.gates["engine"] for pool in engines], owner.cores if owner is not None else None)
-    if owner is not None:
-        owner.cores.beside_servers(len(servers))
+    found = RunningPool(pool, engine, 0, _by_seconds(usd_per_s, watts), usd_per_s, watts)
+    found.seconds = SharedCpu(time.monotonic)
+    return found
 
 
 def open_endpoint(pool: Pool, key: str | None) -> RunningPool:
@@ -342,6 +338,15 @@ def _by_slot(usd_per_s: float, pool: Pool) -> Price:
 
     def price(_cpu_s: float | None, service_s: float) -> tuple[float | None, float | None]:
         return usd_per_s * service_s / (pool.concurrency * pool.units), None
+
+    return price
+
+
+def _by_seconds(usd_per_s: float, watts: float | None) -> Price:
+    """Price a step by its part of the seconds of the machine, all of whose cores a server has."""
+
+    def price(_cpu_s: float | None, part_s: float) -> tuple[float | None, float | None]:
+        return usd_per_s * part_s, None if watts is None else watts * part_s
 
     return price
 

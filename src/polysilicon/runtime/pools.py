@@ -12,6 +12,7 @@ from polysilicon.runtime.cores import Cores
 from polysilicon.runtime.engines.late import Late
 from polysilicon.runtime.gates import Gate
 from polysilicon.runtime.jobs import Executor
+from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.scope import ANY_MODEL, StepCall
 from polysilicon.runtime.types import Engine
 from polysilicon.schedule.types import plain
@@ -25,10 +26,15 @@ MOST_WAITING = 256
 """Tools that only wait for others, at once."""
 
 _MOST_KNOWN = 1000
-"""Kinds and names of steps of which it is remembered whether the pool serves them."""
+"""Kinds and names of steps of which it is remembered whether the pool serves them, and names that
+its engine was tried with."""
 
 _TRIALS = 3
-"""Steps of a name that an engine answers before it is known how it does beside others."""
+"""Steps of a name that an engine has had before it is known how it does beside others."""
+
+_REFUSED_S = 3600.0
+"""A step is taken to take so long at an engine beside others that refused such ones: it is asked
+last."""
 
 _TELLING_TOKENS = 32
 """Of a prompt with fewer new tokens the first one comes after a way there and back, mostly."""
@@ -46,6 +52,11 @@ class RunningPool:
         watts: of all of it; None where that is not known.
         executor: does its tools' jobs, on other machines; None where this one does.
         sandboxes: of its tools only code for one of these runs there; None for all tools.
+
+    Attributes:
+        beside: pools whose engines compute on the same cores.
+        seconds: divides its seconds among the steps that are there at once, which it is priced by;
+            None where each is priced by its own seconds.
     """
 
     def __init__(
@@ -72,6 +83,8 @@ class RunningPool:
         self.executor = executor
         self.sandboxes = sandboxes
         self.beside: tuple[RunningPool, ...] = ()
+        self.seconds: SharedCpu | None = None
+        self._tried: dict[str, tuple[int, int]] = {}
         self.price = price
         self.usd_per_s = usd_per_s
         here = executor is None
@@ -125,6 +138,8 @@ class RunningPool:
         what = call.model or call.name
         if what == ANY_MODEL and self.engine is not None:
             what = self.engine.model
+        if call.adapter and self.as_given.engine == "openai":  # the protocol has no such thing
+            return False
         return self.serves(call.kind, what, call.resource, call.sandbox)
 
     async def close(self) -> None:
@@ -141,17 +156,44 @@ class RunningPool:
         """
         gate = self.gates[resource]
         there = gate.running + gate.waiting
-        queue_s = _queued_s(gate.mean_s, there, max(gate.limit, 1))
-        slots, service_s = gate.cap, gate.service_s(name)
+        queue_s = _queued_s(gate.mean_s, there, max(gate.in_turn, 1))
+        service_s = gate.service_s(name)
         if resource == "engine" and self.beside:
             others = [pool.gates["engine"] for pool in self.beside]
-            slots = min(slots, there + sum(o.running + o.waiting for o in others) + 1)
             queue_s += max((o.mean_s for o in others if o.running), default=0.0)
-            if there == 0 and gate.times_s(name).size < _TRIALS:
+            if there == 0 and gate.times_s(name).size < _TRIALS and self._wants_trial(name):
                 service_s = 0.0
+            elif self._refuses(name):
+                service_s = _REFUSED_S
         told = self.as_given.usd_per_s
-        usd_per_s = self.usd_per_s / slots if told is None else told
+        usd_per_s = self.usd_per_s / self.shared_by(resource) if told is None else told
         return usd_per_s, service_s, queue_s
+
+    def shared_by(self, resource: str) -> int:
+        """Return how many steps share its price and power: as many as it takes at once.
+
+        Of engines on the same cores as many as are there now, and one more.
+        """
+        gate = self.gates[resource]
+        if resource != "engine" or not self.beside:
+            return gate.cap
+        gates = [gate, *(pool.gates["engine"] for pool in self.beside)]
+        return min(gate.cap, sum(each.running + each.waiting for each in gates) + 1)
+
+    def tried(self, name: str, *, refused: bool) -> None:
+        """Note that the engine, which was up, has had a step of a name, and whether it refused."""
+        if name in self._tried or len(self._tried) < _MOST_KNOWN:
+            tried, refusals = self._tried.get(name, (0, 0))
+            self._tried[name] = tried + 1, refusals + refused
+
+    def _wants_trial(self, name: str) -> bool:
+        known = self._tried.get(name)
+        return len(self._tried) < _MOST_KNOWN if known is None else known[0] < _TRIALS
+
+    def _refuses(self, name: str) -> bool:
+        """Tell whether the engine refused all steps of a name that it has had."""
+        tried, refusals = self._tried.get(name, (0, 0))
+        return tried == refusals >= _TRIALS
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Note how long it took to the first token, with so many prompt tokens that were new."""

@@ -167,6 +167,7 @@ class StepCall:
             cancelled.
         hedge: where that pays a second pool may be asked, too; not where tokens are handed on.
         width: slots, or cores, that it takes of its resource.
+        adapter: it adds one to the model, as llama.cpp alone does.
     """
 
     kind: Kind
@@ -183,3 +184,4 @@ class StepCall:
     once: bool = False
     hedge: bool = False
     width: int = 1
+    adapter: bool = False
