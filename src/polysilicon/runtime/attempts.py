@@ -17,7 +17,7 @@ from polysilicon.errors import EngineError, StepError, StepTimeoutError
 from polysilicon.runtime.dispatch import Choice, Dispatcher
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.results import encode_error, encode_result
-from polysilicon.runtime.scope import CHECK, StepCall, TaskState, Usage
+from polysilicon.runtime.scope import CHECK, StepCall, TaskState, Usage, added, merge
 
 Work = Callable[[RunningPool, Usage], Awaitable[Any]]
 Outcome = tuple[bytes, StepError | None]
@@ -240,7 +240,7 @@ class Attempts:
                 run.cancel()
             await asyncio.gather(*runs, return_exceptions=True)
             counts = None if ended is None else runs[ended][1]
-            _merge(job.usage, [own for _, own in runs.values()], counts)
+            merge(job.usage, [own for _, own in runs.values()], counts)
         way.choice = runs[ended][0]
         if not job.race.won:
             others = {run: choice.pool for run, (choice, _) in runs.items() if run is not ended}
@@ -275,7 +275,7 @@ class Attempts:
             tells = True
         except StepError as error:
             failure, tells = error, not isinstance(error, EngineError)
-            usage.cpu_s = _sum(usage.cpu_s, error.cpu_s)
+            usage.cpu_s = added(usage.cpu_s, error.cpu_s)
             return b"", error
         except asyncio.CancelledError:
             beaten = job.race.won
@@ -285,13 +285,13 @@ class Attempts:
         finally:
             task.running.remove(call.name)
             served_s = self._clock() - begin_s
-            cpu_s, usage.cpu_s = usage.cpu_s, _sum(cpu_before_s, usage.cpu_s)
+            cpu_s, usage.cpu_s = usage.cpu_s, added(cpu_before_s, usage.cpu_s)
             cost_usd = None
             try:
                 part_s = served_s if pool.seconds is None else pool.seconds.end(mark_s)
                 cost_usd, energy_j = pool.price(cpu_s, part_s)
-                usage.cost_usd = _sum(usage.cost_usd, cost_usd)
-                usage.energy_j = _sum(usage.energy_j, energy_j)
+                usage.cost_usd = added(usage.cost_usd, cost_usd)
+                usage.energy_j = added(usage.energy_j, energy_j)
             finally:
                 self.dispatcher.settle(choice, cost_usd)
                 # One that lost took longer than this: that tells something where it is long.
@@ -379,17 +379,6 @@ def _of_engine(run: asyncio.Task[Outcome]) -> bool:
     return isinstance(failure, EngineError) and not failure.of_request
 
 
-def _merge(usage: Usage, all_: list[Usage], counts: Usage | None) -> None:
-    """Give a step the usage of the attempt that counts, and the dollars and joules of all."""
-    for own in all_:
-        usage.cost_usd = _sum(usage.cost_usd, own.cost_usd)
-        usage.energy_j = _sum(usage.energy_j, own.energy_j)
-    if counts is not None:
-        for name in usage.__slots__:
-            if name not in ("cost_usd", "energy_j"):
-                setattr(usage, name, getattr(counts, name))
-
-
 def _tried(pool: RunningPool, name: str, failure: StepError | None) -> None:
     """Note that an engine beside others has had a step, unless it was not there to answer."""
     refused = isinstance(failure, EngineError)
@@ -401,7 +390,3 @@ def _back_off_s(rng: random.Random, number: int) -> float:
     """Return for how many seconds to wait before a retry, the first of which has number 0."""
     back_off_s: float = _BACKOFF_S * 2**number * (0.5 + rng.random())
     return back_off_s
-
-
-def _sum(one: float | None, other: float | None) -> float | None:
-    return None if one is None and other is None else (one or 0.0) + (other or 0.0)

@@ -185,3 +185,19 @@ class StepCall:
     hedge: bool = False
     width: int = 1
     adapter: bool = False
+
+
+def merge(usage: Usage, all_: list[Usage], counts: Usage | None) -> None:
+    """Give a step the usage of the attempt that counts, and the dollars and joules of all."""
+    for own in all_:
+        usage.cost_usd = added(usage.cost_usd, own.cost_usd)
+        usage.energy_j = added(usage.energy_j, own.energy_j)
+    if counts is not None:
+        for name in usage.__slots__:
+            if name not in ("cost_usd", "energy_j"):
+                setattr(usage, name, getattr(counts, name))
+
+
+def added(one: float | None, other: float | None) -> float | None:
+    """Return the sum of what is known; None where nothing is."""
+    return None if one is None and other is None else (one or 0.0) + (other or 0.0)

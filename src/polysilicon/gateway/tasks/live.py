@@ -16,6 +16,7 @@ from polysilicon.gateway.access import Caller
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.tasks.register import Entry
 from polysilicon.gateway.tasks.types import Status, TaskEvent, TaskRequest
+from polysilicon.runtime.scope import added
 from polysilicon.runtime.tasks import CANCELLED, one_line
 from polysilicon.runtime.types import Agent
 from polysilicon.runtime.watchdog import TaskBlockedError
@@ -56,8 +57,8 @@ class Live:
         """Count a step that ended."""
         self.running.pop(step.step_id, None)
         self.steps += 1
-        self.cost_usd = _sum(self.cost_usd, step.cost_usd)
-        self.energy_j = _sum(self.energy_j, step.energy_j)
+        self.cost_usd = added(self.cost_usd, step.cost_usd)
+        self.energy_j = added(self.energy_j, step.energy_j)
 
     def wake(self) -> None:
         """Tell those who watch that something has changed."""
@@ -65,11 +66,6 @@ class Live:
         for future in watchers:
             if not future.done():
                 future.set_result(None)
-
-
-def _sum(one: float | None, other: float | None) -> float | None:
-    """Return the sum of what is known; None where nothing is."""
-    return one if other is None else (one or 0.0) + other
 
 
 def event_of(entry: Entry, status: Status, error: str | None) -> TaskEvent:
