@@ -12,6 +12,7 @@ from polysilicon.errors import EngineError
 pytest.importorskip("ray")
 from polysilicon.runtime.cluster.host import Host
 from polysilicon.runtime.cluster.wire import (
+    BATCH_BYTES,
     CallMessage,
     CancelMessage,
     CodeMessage,
@@ -20,6 +21,7 @@ from polysilicon.runtime.cluster.wire import (
     Message,
     SearchMessage,
     Setup,
+    Token,
     WordsMessage,
     batch,
     decode_events,
@@ -65,8 +67,9 @@ def test_a_message_that_cannot_be_read_fails_alone() -> None:
         there, told, line = host(), {}, Line()
         serving = asyncio.create_task(there.serve(line))
         line.asked.put_nowait(batched(*messages))
-        while len(told) < len(messages):
-            told |= {event.number: event for event in decode_events(await line.told.get())}
+        async with asyncio.timeout(60):
+            while len(told) < len(messages):
+                told |= {event.number: event for event in decode_events(await line.told.get())}
         assert isinstance(told[2], Ended)
         for number, expected in (
             (1, "`str`, got `int`"),
@@ -78,6 +81,29 @@ def test_a_message_that_cannot_be_read_fails_alone() -> None:
             assert told[number].kind == "InputError"
             assert expected in told[number].text
         serving.cancel()
+        await there.close()
+
+    asyncio.run(scenario())
+
+
+def test_no_frame_is_so_large_that_it_takes_long_to_come_in() -> None:
+    async def scenario() -> None:
+        there, line = host(), Line()
+        there._line = line
+        events = [Ended(number, bytes(40_000)) for number in range(50)]
+        events[7] = Ended(7, bytes(BATCH_BYTES))  # alone, and late for none
+        events += [Token(number, "x") for number in range(3)]
+        for event in events:
+            there._tell(event, 0.0)
+        there._flush()
+        frames = [line.told.get_nowait() for _ in range(line.told.qsize())]
+        told = [decode_events(frame) for frame in frames]
+        assert [event for frame in told for event in frame] == events
+        for frame, held in zip(frames, told, strict=True):
+            assert len(frame) <= BATCH_BYTES + 8 or len(held) == 1
+        assert len(told[-1]) == 4
+        there._flush()  # a beat, of nothing
+        assert decode_events(line.told.get_nowait()) == []
         await there.close()
 
     asyncio.run(scenario())

@@ -2,26 +2,36 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 import subprocess
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from polysilicon.runtime.cluster.line import Line, Listener
+from polysilicon.runtime.cluster.line import Line, Listener, encrypts, tls
 
 
 class Echo:
-    """Tells what it is told, on the one line that it is given."""
+    """Tells what it is told, on the one line that it is given; `ended` is how that ended."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def __call__(self, line: Line) -> None:
         self.lines.append(line)
-        with pytest.raises(EOFError):
+        try:
             while True:
                 line.send(await line.read())
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            self.ended.set_result(type(error).__name__)
         line.close()
+
+
+def bounded(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 60))
 
 
 async def scenario() -> None:
@@ -42,11 +52,11 @@ async def scenario() -> None:
         await Line.opened(listener.address, listener.key)
     assert len(served.lines) == 1
     line.close()
-    await asyncio.sleep(0.05)
+    assert await served.ended == "IncompleteReadError"
 
 
 def test_frames_come_whole_and_in_order_from_whoever_has_the_key_alone() -> None:
-    asyncio.run(scenario())
+    bounded(scenario())
 
 
 def test_a_listener_that_is_gone_is_told_of() -> None:
@@ -56,7 +66,7 @@ def test_a_listener_that_is_gone_is_told_of() -> None:
         with pytest.raises(OSError, match="."):
             await Line.opened(listener.address, listener.key)
 
-    asyncio.run(gone())
+    bounded(gone())
 
 
 async def told(listener: Listener) -> bytes:
@@ -69,38 +79,88 @@ async def told(listener: Listener) -> bytes:
         line.close()
 
 
-def certificate(folder: Path, name: str) -> tuple[str, str]:
-    """Make a certificate that signs itself; return its path, and that of its key."""
-    cert, key = folder / f"{name}.crt", folder / f"{name}.key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-               "-nodes", "-subj", f"/CN={name}", "-days", "2",
-               "-keyout", str(key), "-out", str(cert)]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
-    return str(cert), str(key)
+class Authority:
+    """Signs certificates; one of the plain kind, as `openssl` makes it where nothing is said.
+
+    Args:
+        folder: where they are written.
+        name: of the authority.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self.cert, self._key = folder / f"{name}.crt", folder / f"{name}.key"
+        self._openssl("req", "-x509", "-days", "2", *self._new(name), "-out", str(self.cert))
+
+    def certifies(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make this process a machine of the cluster, with a certificate of this authority."""
+        cert, asked = self._folder / f"{name}.crt", self._folder / f"{name}.csr"
+        self._openssl("req", *self._new(name), "-out", str(asked))
+        signed_by = ["-CA", str(self.cert), "-CAkey", str(self._key), "-CAcreateserial"]
+        self._openssl(
+            "x509", "-req", "-in", str(asked), *signed_by, "-days", "2", "-out", str(cert)
+        )
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        monkeypatch.setenv("RAY_TLS_SERVER_CERT", str(cert))
+        monkeypatch.setenv("RAY_TLS_SERVER_KEY", str(self._folder / f"{name}.key"))
+        monkeypatch.setenv("RAY_TLS_CA_CERT", str(self.cert))
+
+    def _new(self, name: str) -> list[str]:
+        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                "-subj", f"/CN={name}", "-keyout", str(self._folder / f"{name}.key")]  # fmt: skip
+
+    @staticmethod
+    def _openssl(*command: str) -> None:
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Python check certificates as it does from 3.13 on."""
+    made = ssl.create_default_context
+
+    def context(*given: Any, **options: Any) -> ssl.SSLContext:
+        found = made(*given, **options)
+        found.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        return found
+
+    monkeypatch.setattr(ssl, "create_default_context", context)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+@pytest.mark.usefixtures("strict")
 def test_where_ray_encrypts_so_does_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cert, key = certificate(tmp_path, "cluster")
-    monkeypatch.setenv("RAY_USE_TLS", "1")
-    monkeypatch.setenv("RAY_TLS_SERVER_CERT", cert)
-    monkeypatch.setenv("RAY_TLS_SERVER_KEY", key)
-    monkeypatch.setenv("RAY_TLS_CA_CERT", cert)
-    asyncio.run(scenario())
+    cluster, other = Authority(tmp_path, "cluster"), Authority(tmp_path, "other")
+    cluster.certifies("machine", monkeypatch)
+    bounded(scenario())
 
-    async def stranger() -> None:
+    async def strangers() -> None:
         served = Echo()
         listener = await Listener.opened("127.0.0.1", served)
-        for name, value in zip(("CERT", "KEY"), certificate(tmp_path, "other"), strict=True):
-            monkeypatch.setenv(f"RAY_TLS_SERVER_{name}", value)
-        with pytest.raises((EOFError, OSError)):  # its certificate is not of that authority
+        other.certifies("stranger", monkeypatch)
+        with pytest.raises(ssl.SSLCertVerificationError):  # the driver knows it is none of its own
+            await told(listener)
+        monkeypatch.setenv("RAY_TLS_CA_CERT", str(cluster.cert))
+        with pytest.raises((EOFError, OSError)):  # nor is one taken who comes with such a one
             await told(listener)
         monkeypatch.setenv("RAY_USE_TLS", "0")
-        with pytest.raises((EOFError, OSError)):  # nor is one heard that does not encrypt
+        with pytest.raises((EOFError, OSError)):  # nor one heard that does not encrypt
             await told(listener)
         assert not served.lines
         listener.close()
 
-    asyncio.run(stranger())
+    bounded(strangers())
+
+
+@pytest.mark.parametrize("told", ["", "0", "false", "False", "no"])
+def test_where_ray_does_not_encrypt_nor_does_the_line(
+    told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", told)
+    assert not encrypts()
+    assert tls(ssl.Purpose.SERVER_AUTH) is None
+    for true in ("1", "true", "True"):
+        monkeypatch.setenv("RAY_USE_TLS", true)
+        assert encrypts()

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from polysilicon.catalog.fleet import LOCAL, Pool
 from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.runtime.cluster.line import encrypts
 from polysilicon.runtime.cluster.wire import Setup, encode
 
 EMBEDDED = "local"
@@ -201,7 +202,7 @@ def _look(address: str) -> None:
     told = _SETTINGS
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_S) as asked:
-            if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+            if not encrypts():
                 asked.sendall(_PREFACE)
                 told = asked.recv(len(_SETTINGS))
     except (OSError, ValueError, OverflowError) as error:

@@ -1,6 +1,7 @@
 """The actor on a machine of a pool: does what the driver's messages ask, and tells what came of it.
 
-Both go over a line of their own, in batches: what comes in one turn of the loop goes together.
+Both go over a line of their own, in batches: what comes in one turn of the loop goes together, up
+to a size.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from polysilicon.runtime.cluster.wire import (
     decode_setup,
     encode,
     failed,
+    frames_of,
     job_of,
 )
 from polysilicon.runtime.engines import open_engine
@@ -152,7 +154,8 @@ class Host:
             held = isinstance(event, Ended) and event.took_s is not None
             told.append(msgspec.structs.replace(event, held_s=now_s - end_s) if held else event)
         if self._line is not None:
-            self._line.send(encode(told))
+            for frame in frames_of(told):
+                self._line.send(frame)
 
     async def fetch(self, number: int) -> bytes:
         """Return a large result, once; Ray hands it on through its object store."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -28,6 +29,8 @@ _STABLE_S = 10.0
 _PLACE_S = 600.0
 """So long an autoscaler may take to bring the first machine of a pool."""
 _MOST_KEYS = 4096
+_MOST_UNREACHED = 2
+"""So many lines that cannot be opened are no accident, but the network's rules."""
 
 _log = logging.getLogger("polysilicon.cluster")
 
@@ -53,6 +56,7 @@ class Machines:
         self._last: OrderedDict[bytes, Member] = OrderedDict()
         self._keeping: list[asyncio.Task[None]] = []
         self._fault: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._unreached = 0
 
     async def opened(self) -> Hello:
         """Ask for the machines, and wait until the first one serves; return what that is.
@@ -115,14 +119,17 @@ class Machines:
         hello = decode_hello(await place.actor.hello.remote())
         if hello.fault:
             _log.warning("pool %s: node %s: %s", self._pool.name, hello.node[:8], hello.fault)
-            if not self._fault.done():
-                self._fault.set_result(hello.fault)
+            self._failed(hello.fault)
             return
         try:
             line = await Line.opened(hello.line, hello.word)
         except OSError as error:
-            what = f"node {hello.node[:8]} is not reached at {hello.line}"
-            _log.warning("pool %s: %s: %s", self._pool.name, what, error or type(error).__name__)
+            why = str(error) or type(error).__name__
+            what = f"node {hello.node[:8]} is not reached at {hello.line}: {why}"
+            _log.warning("pool %s: %s", self._pool.name, what)
+            self._unreached += 1
+            if self._unreached >= _MOST_UNREACHED:
+                self._failed(f"{what}; {_mend_of(error)}")
             return
         member = Member(place.actor, line, hello, self._moved.set)
         try:
@@ -137,6 +144,11 @@ class Machines:
             self.changed()
             with suppress(RayError):
                 await member.close()
+
+    def _failed(self, fault: str) -> None:
+        """Say why there is no first machine."""
+        if not self._fault.done():
+            self._fault.set_result(fault)
 
     def _tell(self, text: str, member: Member) -> None:
         if member.gone.done():
@@ -217,3 +229,10 @@ class Machines:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
         self._keeping = []
+
+
+def _mend_of(error: OSError) -> str:
+    """Return what to do where a line could not be opened."""
+    if isinstance(error, ssl.SSLError):
+        return "give both ends certificates of one authority"
+    return "open the nodes' ephemeral ports to the driver"

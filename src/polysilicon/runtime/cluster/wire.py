@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ LARGE_BYTES = 256 * 2**10
 """Results from this size on are not told but fetched, each by itself, from the object store."""
 
 BATCH_BYTES = 64 * 2**10
-"""Messages go together up to this size, so that no small one waits for large ones."""
+"""What is told goes together up to this size: no small thing waits for large ones, and no frame
+takes many turns of a loop to come in."""
 
 
 class _Wire(msgspec.Struct, frozen=True, array_like=True):
@@ -204,6 +206,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_batch = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 _decode_message = msgspec.msgpack.Decoder(Message).decode
 
+_TEXT_LENGTH = 16 * 2**10
+"""Of an error; what a tool or an engine says of itself may be of any length."""
 _FLAGS = ("of_request", "begun", "down", "broke")
 _KINDS: dict[str, type[StepError]] = {
     kind.__name__: kind for kind in (StepTimeoutError, SandboxError, ToolError)
@@ -225,6 +229,19 @@ def encode(value: Any) -> bytes:
 def batch(messages: list[tuple[int, bytes]]) -> bytes:
     """Return messages as a batch, each with its number and encoded, so that it may fail alone."""
     return _encode(messages)
+
+
+def frames_of(events: list[Event]) -> Iterator[bytes]:
+    """Yield events as frames, each of up to `BATCH_BYTES` or of one event; one frame at least."""
+    told, told_bytes = list[msgspec.Raw](), 0
+    for event in events:
+        data = encode(event)
+        if told and told_bytes + len(data) > BATCH_BYTES:
+            yield _encode(told)
+            told, told_bytes = [], 0
+        told.append(msgspec.Raw(data))
+        told_bytes += len(data)
+    yield _encode(told)
 
 
 def decode_messages(data: bytes) -> list[Message | Failed]:
@@ -274,7 +291,8 @@ def failed(number: int, error: Exception) -> Failed:
     kind = next((k.__name__ for k in (InputError, EngineError) if isinstance(error, k)), "")
     kind = kind or (type(error).__name__ if isinstance(error, StepError) else "ToolError")
     text = str(error) if isinstance(error, (InputError, StepError)) else f"{error!r}"
-    return Failed(number, kind, printable(text), getattr(error, "cpu_s", None), flags)
+    text = printable(text[:_TEXT_LENGTH])
+    return Failed(number, kind, text, getattr(error, "cpu_s", None), flags)
 
 
 def error_of(event: Failed) -> Exception:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from polysilicon.catalog.fleet import Pool
+from polysilicon.errors import InputError
+
+pytest.importorskip("ray")
+from polysilicon.runtime.cluster.cluster import Cluster, Place
+from polysilicon.runtime.cluster.machines import Machines
+from polysilicon.runtime.cluster.wire import Hello, encode
+
+
+class Unreached:
+    """A cluster on which an actor is there at once, and listens where nobody comes."""
+
+    resource = staticmethod(Cluster.resource)
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+        self.placed = self.left = 0
+
+    def place(self, _pool: Pool) -> Place:
+        self.placed += 1
+        return Place(SimpleNamespace(hello=SimpleNamespace(remote=self._hello)))
+
+    async def _hello(self) -> bytes:
+        return encode(Hello(node="0123456789", line=self._line, word="00" * 16))
+
+    def leave(self, _place: Place) -> None:
+        self.left += 1
+
+
+def test_a_node_whose_line_is_not_reached_is_told_soon() -> None:
+    async def scenario() -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+            line = f"127.0.0.1:{closed.getsockname()[1]}"
+            cluster = Unreached(line)
+            machines = Machines(cluster, Pool(name="p", serves=("tool:*",)))
+            expected = rf"'p'.*node 01234567 is not reached at {line}.*open the nodes' ephemeral"
+            with pytest.raises(InputError, match=expected):
+                await asyncio.wait_for(machines.opened(), 60)
+            assert cluster.placed >= 2
+            assert cluster.left == cluster.placed
+
+    asyncio.run(scenario())
