@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import struct
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 from polysilicon.errors import InputError, SandboxError
 from polysilicon.runtime.sandboxes import available, bubblewrap, inside, open_sandbox, seccomp
+from polysilicon.runtime.sandboxes.monty import Monty
 from polysilicon.runtime.types import CodeResult, Limits, Sandbox
 
 SMALL = Limits(time_s=0.5, memory_bytes=64 * 2**20, output_bytes=2000)
@@ -100,6 +102,18 @@ async def computing(before: dict[psutil.Process, float], more_s: float = 0.2) ->
     while sum(sandboxed().values()) < sum(before.values()) + more_s:
         assert time.monotonic() < until_s
         await asyncio.sleep(0.02)
+
+
+async def starting(sandbox: Sandbox) -> None:
+    """Wait until a sandbox has a process for what it is to run."""
+
+    def there() -> object:
+        return sandbox.processes if isinstance(sandbox, Monty) else sandboxed()
+
+    async with asyncio.timeout(60):
+        while not there():  # noqa: ASYNC110 - the system tells nobody
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 def test_prints_are_collected(run: Run) -> None:
@@ -260,9 +274,7 @@ def test_a_cancelled_run_ends_with_its_processes(name: str, moment: str) -> None
             if moment == "computing":
                 await computing(before)
             else:
-                while not sandboxed():  # noqa: ASYNC110 - the system tells nobody
-                    await asyncio.sleep(0)
-                await asyncio.sleep(0.005)
+                await starting(sandbox)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -495,6 +507,24 @@ class TestBubblewrap:
             child.kill()
             with pytest.raises(SandboxError, match="did not start"):
                 end.result(60)
+
+    def test_of_one_that_is_cancelled_while_it_starts_nothing_is_logged(
+        self, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(bubblewrap, "command", lambda *_descriptors: ["sleep", "600"])
+
+        async def work(sandbox: Sandbox) -> None:
+            task = asyncio.create_task(sandbox.run("1", {}, PATIENT))
+            async with asyncio.timeout(60):
+                while "sleep" not in below():  # noqa: ASYNC110 - the system tells nobody
+                    await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        use(name, work)
+        gc.collect()
+        assert "never retrieved" not in caplog.text
 
     def test_memory_is_told(self, run: Run) -> None:
         assert (run("x = b'x' * (30 * 2**20)").memory_bytes or 0) > 30 * 2**20

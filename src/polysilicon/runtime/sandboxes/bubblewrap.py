@@ -8,7 +8,6 @@ Needs Linux, the program `bwrap`, and leave to make user namespaces.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import functools
 import math
 import os
@@ -33,6 +32,7 @@ import psutil
 from polysilicon.errors import SandboxError
 from polysilicon.runtime.priority import yield_to_engine
 from polysilicon.runtime.sandboxes import seccomp
+from polysilicon.runtime.sandboxes.sealed import sealed
 from polysilicon.runtime.sandboxes.usage import await_end, kill_tree
 from polysilicon.runtime.sandboxes.values import Collector, check_inputs, error_line
 from polysilicon.runtime.types import CodeError, CodeResult, Limits
@@ -97,13 +97,16 @@ class Bubblewrap:
         child = _Child(_payload(code, inputs, bounds), limits, yields=self.yields)
         running = self._threads.submit(child.run)
         future = asyncio.wrap_future(running)
+        # Whoever is cancelled asks no more how it ended; a killed one may not have started.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            return await asyncio.shield(future)
+            await asyncio.wait([future])
         except asyncio.CancelledError:
             child.kill()
             if not running.cancel():  # it has begun, and ends when its processes have
                 await asyncio.wait([future])
             raise
+        return future.result()
 
     async def close(self) -> None:
         """Wait for runs under way; each process ends with its run."""
@@ -264,7 +267,7 @@ class _Child:
         # A pipe could be opened again by the code, and emptied before it is read here.
         report, report_in = (end.detach() for end in socket.socketpair())
         info = os.dup(report_in)  # bwrap closes the descriptor it tells the process's number on
-        payload, filter_ = _sealed(self._payload), _sealed(seccomp.program())
+        payload, filter_ = sealed(self._payload), sealed(seccomp.program())
         try:
             with self._lock:
                 process = subprocess.Popen(
@@ -383,18 +386,3 @@ def _of_status(status: int) -> Report:
     cause = signal.strsignal(status - 128) if status > 128 else None
     text = f"its process ended with status {status}" + (f" ({cause})" if cause else "")
     return Report(kind="exception", error=text)
-
-
-def _sealed(data: bytes) -> int:
-    """Return a descriptor of a file in memory that holds `data` and that nobody can change."""
-    descriptor = os.memfd_create("polysilicon", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        with os.fdopen(os.dup(descriptor), "wb") as stream:
-            stream.write(data)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal
 
@@ -29,6 +30,9 @@ from polysilicon.runtime.types import CodeError, CodeResult, Limits
 
 _CHECKOUTS_PER_WORKER = 1000
 """A worker is replaced after so many runs, so that whatever it leaks stays bounded."""
+
+_END_S = 1.0
+"""So long the end of a worker is waited for whose run was cancelled; the pool kills it at once."""
 
 _LIMIT_MESSAGES: tuple[tuple[str, CodeError], ...] = (
     ("TimeoutError: feed time limit exceeded", "timeout"),
@@ -58,6 +62,7 @@ class Monty:
         self._free = asyncio.Semaphore(workers)
         self._opening = asyncio.Lock()
         self._pool: AsyncMonty | None = None
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="monty")
         self.processes: set[int] = set()
 
     @staticmethod
@@ -70,7 +75,7 @@ class Monty:
         check_inputs(inputs)
         pool = await self._opened()
         async with self._free:
-            feed = _Feed(limits, self.processes, yields=self.yields)
+            feed = _Feed(limits, self.processes, self._threads, yields=self.yields)
             return await feed.run(pool, code, dict(inputs))
 
     async def _opened(self) -> AsyncMonty:
@@ -92,13 +97,17 @@ class Monty:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await pool.__aexit__(None, None, None)
+        self._threads.shutdown(wait=False)
 
 
 class _Feed:
     """One run of one piece of code."""
 
-    def __init__(self, limits: Limits, processes: set[int], *, yields: bool) -> None:
+    def __init__(
+        self, limits: Limits, processes: set[int], threads: Executor, *, yields: bool
+    ) -> None:
         self._limits, self._processes, self._yields = limits, processes, yields
+        self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] | None = None
         self._collector = Collector(limits.output_bytes, self._end)
@@ -155,15 +164,18 @@ class _Feed:
         except MontyCrashedError as error:
             raise SandboxError(f"monty: {error}") from error
         finally:
-            if self._future is not None and self._future.cancelled():
-                await self._ended()
-            self._processes.discard(self._pid or 0)
+            try:
+                if self._future is not None and self._future.cancelled():
+                    await self._ended()
+            finally:  # who waits may be cancelled again, and the number be another process's soon
+                self._processes.discard(self._pid or 0)
 
     async def _ended(self) -> None:
         """Wait until the worker of a run that was cancelled computes no more: the pool kills it."""
         worker = process_of(self._pid)
         if worker is not None:
-            await asyncio.to_thread(partial(await_end, [worker], or_rest=True))
+            waited = partial(await_end, [worker], or_rest=True, limit_s=_END_S)
+            await self._loop.run_in_executor(self._threads, waited)
 
     async def _outcome(self, future: asyncio.Future[Any]) -> CodeResult:
         """Wait for the run and say how it ended."""

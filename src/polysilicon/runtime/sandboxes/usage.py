@@ -13,7 +13,8 @@ import psutil
 _SCHEDSTAT_BYTES = 256
 _END_S = 10.0
 """So long the end of what was killed is waited for: the kernel has to give its memory back."""
-_LOOK_S = 0.001
+_SOON_S, _SOON_LOOKS, _LOOK_S = 0.001, 5, 0.01
+"""Most end within milliseconds; the others are looked at less often."""
 
 
 def process_cpu_s(pid: int | None) -> float | None:
@@ -69,19 +70,23 @@ def process_of(pid: int | None) -> psutil.Process | None:
     return None
 
 
-def await_end(processes: Iterable[psutil.Process], *, or_rest: bool = False) -> None:
+def await_end(
+    processes: Iterable[psutil.Process], *, or_rest: bool = False, limit_s: float = _END_S
+) -> None:
     """Wait until processes that were killed run no more and hold no memory; not for ever.
 
     Args:
         processes: which.
-        or_rest: one that sleeps may stay: it had ended its work before.
+        or_rest: one that sleeps may stay: most likely it had ended its work before.
+        limit_s: so long for all of them.
     """
     over = {psutil.STATUS_ZOMBIE}  # it only waits to be asked how it ended
     over |= {psutil.STATUS_SLEEPING, psutil.STATUS_IDLE} if or_rest else set()
-    until_s = time.monotonic() + _END_S
+    until_s, looks = time.monotonic() + limit_s, 0
     for process in processes:
         while _state(process) not in over and time.monotonic() < until_s:
-            time.sleep(_LOOK_S)
+            time.sleep(_SOON_S if looks < _SOON_LOOKS else _LOOK_S)
+            looks += 1
 
 
 def _state(process: psutil.Process) -> str:
