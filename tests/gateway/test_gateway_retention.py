@@ -10,14 +10,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
 from polysilicon.disk import write_whole
 from polysilicon.errors import PolysiliconError
 from polysilicon.gateway import retention
+from polysilicon.gateway.access import NOBODY
 from polysilicon.gateway.retention import Forgotten, Retention
-from polysilicon.gateway.tasks.register import NAME, Asked, End, Entry, SqliteRegister
+from polysilicon.gateway.tasks.register import (
+    NAME,
+    Asked,
+    End,
+    Entry,
+    SqliteRegister,
+    digest_of,
+)  # fmt: skip
 from polysilicon.gateway.totals import Totals
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.workload.record import StepRecord
@@ -176,19 +185,48 @@ def test_large_results_go_with_the_last_step_that_names_them(tmp_path: Path) -> 
     journal.close()
 
 
-def test_a_task_is_kept_from_its_end_on(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / NAME)) as before:  # of a version before
+def register_before(folder: Path, caller: str, key: str | None, agent: str, given: Any,
+                    created_at: float) -> None:  # fmt: skip
+    """Write a register as a version before did, with a task that completed."""
+    with closing(sqlite3.connect(folder / NAME)) as before:
         before.execute(
             "CREATE TABLE task (seq INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL UNIQUE"
             ", caller TEXT NOT NULL, idempotency TEXT, agent TEXT NOT NULL, input BLOB NOT NULL, "
             "created_at REAL NOT NULL, status TEXT NOT NULL, end BLOB, "
             "UNIQUE (caller, idempotency))"
         )
+        given, end = msgspec.msgpack.encode(given), msgspec.msgpack.encode(End())
         before.execute(
-            "INSERT INTO task VALUES (1, 'old', 'c', NULL, 'a', x'c0', 50.0, 'completed', ?)",
-            (msgspec.msgpack.encode(End()),),
+            "INSERT INTO task VALUES (1, 'old', ?, ?, ?, ?, ?, 'completed', ?)",
+            (caller, digest_of(key), agent, given, created_at, end),
         )
         before.commit()
+
+
+def test_a_key_of_a_version_before_names_its_task(tmp_path: Path) -> None:
+    given, folder = {"path": str(tmp_path / "notes")}, tmp_path / "gateway"
+    folder.mkdir()
+    register_before(folder, NOBODY, "k1", "count", given, time.time())
+    with serving(tmp_path, "", agents=(COUNT,)) as served:
+
+        def asked(key: str, value: Any) -> httpx.Response:
+            body = {"agent": "count", "input": value}
+            return served.client.post("/v1/tasks", json=body, headers={"idempotency-key": key})
+
+        again = asked("k1", given)
+        assert (again.status_code, again.json()["id"]) == (200, "old")
+        other = asked("k1", {"path": str(tmp_path / "elsewhere")})
+        assert other.status_code == 422
+        assert other.json()["error"]["code"] == "idempotency_mismatch"
+        assert asked("k2", given).status_code == 202
+        assert asked("k2", given).status_code == 200
+    with closing(sqlite3.connect(folder / NAME)) as after:
+        hashes = after.execute("SELECT length(given) FROM task ORDER BY seq").fetchall()
+    assert hashes == [(None,), (32,)]
+
+
+def test_a_task_is_kept_from_its_end_on(tmp_path: Path) -> None:
+    register_before(tmp_path, "c", None, "a", None, 50.0)
     journal = SqliteJournal(tmp_path)
     with closing(journal), closing(SqliteRegister(tmp_path, journal)) as register:
         entry = Entry(seq=0, task_id="slow", caller="c", agent="a", input=b"\xc0",
