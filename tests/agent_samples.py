@@ -159,6 +159,7 @@ def blob(size: int, _number: int) -> str:
 
 async def large(ctx: Context, value: dict[str, Any]) -> int:
     """Take forty steps with 40 kB of result each, once a file is there."""
-    while not Path(value["begin"]).exists():  # noqa: ASYNC110, ASYNC240 - a test makes it
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while not Path(value["begin"]).exists():  # noqa: ASYNC110, ASYNC240 - a test makes it
+            await asyncio.sleep(0.01)
     return sum([len(await ctx.call(blob, 40_000, number)) for number in range(40)])

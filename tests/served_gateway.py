@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import uvloop
@@ -18,6 +19,7 @@ from polysilicon.gateway.state import Gateway
 from polysilicon.runtime.scope import CHECK
 from polysilicon.workload.record import StepRecord
 
+Found = TypeVar("Found")
 TOOLS_HERE = '[[pool]]\nname = "here"\noffer = "local"\nserves = ["tool:*", "embed:lexical*"]\n'
 
 
@@ -48,6 +50,15 @@ class Served:
         headers = fields.pop("headers", {})
         body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
         return self.client.post("/v1/chat/completions", json=body, headers=headers)
+
+
+def until(told: Callable[[], Found], what: str = "") -> Found:
+    """Ask until what is told is true, a minute at most, and return that; `what` it is to be."""
+    soon_s = time.monotonic() + 60
+    while not (found := told()):
+        assert time.monotonic() < soon_s, what
+        time.sleep(0.02)
+    return found
 
 
 def endpoint_pool(address: str, name: str = "far", **fields: Any) -> str:

@@ -175,8 +175,10 @@ def test_time_limits_and_cancelling_kill_the_worker(run, tmp_path: Path) -> None
         pid = value(await executor.run(call(spin, 0.0)))
         path = tmp_path / "began"
         spinning = asyncio.create_task(executor.run(call(spin_noted, 60.0, str(path))))
-        while not path.exists():  # noqa: ASYNC110 - another process makes it
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while not path.exists():  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(0.01)
+        assert not spinning.done()
         spinning.cancel()
         with pytest.raises(asyncio.CancelledError):
             await spinning
@@ -202,8 +204,9 @@ def test_async_functions_are_awaited_many_at_once_and_cancelled(run, tmp_path: P
         assert [value(done) for done in found] == list(range(1, 101))
         path = tmp_path / "slept"
         sleeping = asyncio.create_task(executor.run(Await(sleep_long, (str(path),), {})))
-        while not path.exists():  # noqa: ASYNC110 - another process makes it
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while not path.exists():  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(0.01)
         sleeping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sleeping

@@ -31,14 +31,6 @@ FAULTY = """<title>x</title><header></header><nav></nav><main><h1>one</h1><h1 id
 LET_GO = threading.Event()
 
 
-class Held(dict[str, Any]):
-    """An answer of many words that come slowly until they are let go."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        slowly = key == "pause_s" and not LET_GO.is_set()
-        return 0.5 if slowly else super().get(key, default)
-
-
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A gateway that has done some work: with failures, a lost engine, an attacker's names."""
@@ -46,7 +38,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     def reply(asked: Reply) -> Reply:
         text = asked["messages"][-1]["content"]
         if text == "wait":
-            return Held(content="word " * 1000)
+            return {"content": "word " * 1000, "held": LET_GO}
         return {"status": 400} if text == "bad" else {"content": "one two"}
 
     with Endpoint(reply).served() as endpoint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ import pytest
 
 from polysilicon.workload.run_folder import RunFolder
 from scripted_endpoint import Endpoint
-from served_gateway import Served, endpoint_pool, serving
+from served_gateway import Served, endpoint_pool, serving, until
 
 SECRET = "the-prompt-nobody-may-keep"
 
@@ -201,11 +200,3 @@ def test_a_caller_that_leaves_frees_the_engine(tmp_path: Path) -> None:
 
 def ended(served: Served):
     return until(lambda: served.call(lambda: list(served.gateway.journal.steps())))[0]
-
-
-def until(told):
-    soon_s = time.monotonic() + 60
-    while not (found := told()):
-        assert time.monotonic() < soon_s
-        time.sleep(0.01)
-    return found

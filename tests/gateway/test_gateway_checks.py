@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from polysilicon.runtime.health import FAILURES, Health
 from polysilicon.runtime.scope import CHECK, StepCall
 from polysilicon.workload.record import StepRecord
 from scripted_endpoint import Endpoint, Reply
-from served_gateway import Served, endpoint_pool, serving
+from served_gateway import Served, endpoint_pool, serving, until
 
 POISON: list[Reply] = [
     {"status": 500},
@@ -35,13 +34,6 @@ def health(served: Served) -> Health:
 def checks(served: Served) -> list[StepRecord]:
     steps = served.call(lambda: list(served.gateway.journal.steps()))
     return [step for step in steps if step.name == CHECK]
-
-
-def until(what: Callable[[], object]) -> None:
-    soon_s = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < soon_s
-        time.sleep(0.02)
 
 
 def hurried(**fields: Any) -> StepCall:

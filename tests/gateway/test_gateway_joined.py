@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -38,7 +37,7 @@ from polysilicon.gateway.joined.joiner import (
 from polysilicon.gateway.joined.types import JoinAnswer, JoinRequest
 from polysilicon.gateway.settings import Settings
 from scripted_endpoint import Endpoint
-from served_gateway import Served, endpoint_pool, serving
+from served_gateway import Served, endpoint_pool, serving, until
 
 GIB = 2**30
 GRAVITON = Hardware(
@@ -76,13 +75,6 @@ def far() -> Any:
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is taken to be gone for saying nothing while the machine is busy with other tests."""
     monkeypatch.setattr(register, "LEASE_S", 600.0)
-
-
-def until(what: Callable[[], object]) -> None:
-    soon_s = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < soon_s
-        time.sleep(0.02)
 
 
 def request(far: Endpoint, **changes: Any) -> dict[str, Any]:

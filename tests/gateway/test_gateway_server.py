@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -20,14 +19,7 @@ from polysilicon.gateway import guard, protocol
 from polysilicon.gateway.access import add_key
 from polysilicon.runtime.journals import open_journal
 from scripted_endpoint import Endpoint
-from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
-
-
-def until(true, what: str) -> None:
-    end_s = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end_s, what
-        time.sleep(0.02)
+from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving, until
 
 
 def test_a_fleet_file_that_changes_is_taken_up(tmp_path: Path, caplog) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 
 from polysilicon.gateway.access import add_key
 from polysilicon.gateway.tasks.types import TaskRequest, TaskView
-from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving
+from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving, until
 
 AGENTS = Path(__file__).parents[1] / "agent_samples.py"
 POOL = endpoint_pool("http://127.0.0.1:9/v1")
@@ -31,12 +30,14 @@ def submit(served: Served, agent: str, given: Any, **headers: str) -> httpx.Resp
     return served.client.post("/v1/tasks", json=body, headers=headers)
 
 
-def until(served: Served, task_id: str, *, status: str) -> dict[str, Any]:
-    soon_s = time.monotonic() + 60
-    while (view := served.client.get(f"/v1/tasks/{task_id}").json())["status"] != status:
-        assert time.monotonic() < soon_s, view
-        time.sleep(0.05)
-    return dict(view)
+def reached(served: Served, task_id: str, *, status: str) -> dict[str, Any]:
+    """Wait until a task has a status, and return how it is shown then."""
+
+    def view() -> dict[str, Any]:
+        found = served.client.get(f"/v1/tasks/{task_id}").json()
+        return found if found["status"] == status else {}
+
+    return until(view, f"{task_id} is {status}")
 
 
 def events_of(client: httpx.Client, task_id: str, last: str = "") -> list[tuple[str, str, Any]]:
@@ -96,7 +97,7 @@ def test_a_task_is_accepted_followed_and_fetched(served: Served, tmp_path: Path)
 def test_an_idempotency_key_names_one_task(served: Served, tmp_path: Path) -> None:
     given = {"path": str(tmp_path / "notes")}
     first = submit(served, "count", given, **{"idempotency-key": "k1"})
-    until(served, first.json()["id"], status="completed")
+    reached(served, first.json()["id"], status="completed")
     again = submit(served, "count", given, **{"idempotency-key": "k1"})
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json()["id"] == first.json()["id"]
@@ -125,7 +126,7 @@ def test_an_agent_is_asked_whether_it_accepts_an_input(served: Served, tmp_path:
     first = submit(served, "pathed", given, **key)
     assert first.status_code == 202
     task_id = first.json()["id"]
-    assert until(served, task_id, status="completed")["input"] == {"path": str(path)}
+    assert reached(served, task_id, status="completed")["input"] == {"path": str(path)}
     for same in (given, {"path": str(path)}):
         again = submit(served, "pathed", same, **key)
         assert (again.status_code, again.json()["id"]) == (200, task_id)
@@ -160,7 +161,7 @@ def test_a_retry_is_the_same_request_whatever_its_agent_makes_of_it_now(tmp_path
                 answer = submit(s, "versioned", same, **key)
                 assert answer.status_code == (200 if ids else 202)
                 ids.append(answer.json()["id"])
-            assert until(s, ids[0], status="completed")["output"] == given | {"as": 1}
+            assert reached(s, ids[0], status="completed")["output"] == given | {"as": 1}
             other = submit(s, "versioned", given | {"n": 2}, **key)
             assert other.status_code == (400 if "raise" in accept else 422)
     assert len(set(ids)) == 1
@@ -175,7 +176,7 @@ def test_a_retry_is_the_same_request_in_another_folder(
         monkeypatch.chdir(tmp_path / name)
         found.append(submit(served, "pathed", {"path": "notes"}, **key))
     assert [answer.status_code for answer in found] == [202, 200]
-    view = until(served, found[1].json()["id"], status="completed")
+    view = reached(served, found[1].json()["id"], status="completed")
     assert view["input"] == {"path": str(tmp_path.resolve() / "one" / "notes")}
 
 
@@ -183,7 +184,7 @@ def test_a_full_queue_refuses_and_cancelling_makes_room(served: Served, tmp_path
     ids = []
     for _ in range(2):
         ids.append(submit(served, "never", {}).json()["id"])
-        until(served, ids[-1], status="in_progress")
+        reached(served, ids[-1], status="in_progress")
     ids += [submit(served, "never", {}).json()["id"] for _ in range(2)]
     full = submit(served, "never", {})
     assert full.status_code == 429
@@ -192,13 +193,13 @@ def test_a_full_queue_refuses_and_cancelling_makes_room(served: Served, tmp_path
     running = served.client.post(f"/v1/tasks/{ids[0]}/cancel").json()
     for view in (waiting, running):
         assert (view["status"], view["error"]) == ("cancelled", "cancelled")
-    assert until(served, ids[2], status="in_progress")
+    assert reached(served, ids[2], status="in_progress")
     for task_id in ids[1:3]:
         served.client.post(f"/v1/tasks/{task_id}/cancel")
     again = served.client.post(f"/v1/tasks/{ids[0]}/cancel").json()
     assert again == running
     done = submit(served, "count", {"path": str(tmp_path / "notes")}).json()["id"]
-    until(served, done, status="completed")
+    reached(served, done, status="completed")
     # The feed tells the dashboard of each change.
     told = [
         (e.data.task_id, e.data.status) for e in served.gateway.feed.since(0) if e.kind == "task"
@@ -224,7 +225,7 @@ def test_what_is_under_way_is_told(served: Served, tmp_path: Path) -> None:
 def test_tasks_are_listed_by_pages_newest_first(served: Served, tmp_path: Path) -> None:
     ids = [submit(served, "count", {"path": str(tmp_path / "n")}).json()["id"] for _ in range(2)]
     for task_id in ids:
-        until(served, task_id, status="completed")
+        reached(served, task_id, status="completed")
     first = served.client.get("/v1/tasks", params={"limit": 1, "agent": "count"}).json()
     assert [view["id"] for view in first["data"]] == ids[1:]
     assert first["has_more"] is True

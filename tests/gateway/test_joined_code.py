@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -28,7 +28,7 @@ from polysilicon.runtime.jobs import Code, Words
 from polysilicon.runtime.scope import Scope, TaskState
 from polysilicon.runtime.types import CodeResult, Limits
 from polysilicon.schedule import INTERACTIVE
-from served_gateway import TOOLS_HERE, Served, serving
+from served_gateway import TOOLS_HERE, Served, serving, until
 
 ENDLESS = "n = 0\nwhile True:\n    n += 1"
 DEEP = b"\x91" * 100_000 + b"\xc0"
@@ -299,13 +299,6 @@ def test_what_cannot_be_sent_is_for_other_pools() -> None:
         await executor.close()
 
     asyncio.run(asked())
-
-
-def until(true: Callable[[], Any], limit_s: float = 60.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import threading
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from polysilicon.gateway.access import add_key
 from polysilicon.runtime.journals import open_journal
 from polysilicon.runtime.machine import Machine, open_machine
 from postgres_server import Server, missing
-from served_gateway import serving
+from served_gateway import serving, until
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 TERM_S = 0.6
@@ -50,14 +49,6 @@ def events_of(member: Member, task_id: str) -> list[str]:
     return found
 
 
-def until(what: Any, within_s: float = 60.0) -> Any:
-    soon_s = time.monotonic() + within_s
-    while not (found := what()):
-        assert time.monotonic() < soon_s
-        time.sleep(0.02)
-    return found
-
-
 @pytest.mark.parametrize("group", [2.0], indirect=True)
 def test_any_gateway_tells_of_any_task_and_one_that_dies_is_followed(group: Group) -> None:
     one, other = group.start(), group.start()
@@ -65,7 +56,7 @@ def test_any_gateway_tells_of_any_task_and_one_that_dies_is_followed(group: Grou
     task_id = group.submit("k1", 0.01, [one])
     assert other.client.get("/healthz").status_code == 200
     seen: list[str] = []
-    watching = threading.Thread(target=lambda: seen.extend(events_of(other, task_id)))
+    watching = threading.Thread(target=lambda: seen.extend(events_of(other, task_id)), daemon=True)
     watching.start()
     # The key names the same task everywhere, and its steps are counted from the journal.
     assert group.submit("k1", 0.01, [other]) == task_id
@@ -75,7 +66,8 @@ def test_any_gateway_tells_of_any_task_and_one_that_dies_is_followed(group: Grou
     group.members.remove(one)
     one.kill()
     held.unlink()
-    watching.join()
+    watching.join(120)
+    assert not watching.is_alive()
     assert seen == ["step"] * STEPS + ["end"]
     group.finished(60.0)
     with psycopg.connect(group.address) as connection:
