@@ -27,10 +27,13 @@ def table(found: Bench) -> str:
     """Return what was measured, in Markdown: a line about the machine, and a row for each cell."""
     own = found.ceilings
     peak = "" if own.int8_tops is None else f", {own.int8_tops:.2f} TOP/s of 8-bit integers"
+    read = f"{own.weight_bytes / 1e6:.1f} MB"
+    if own.kv_bytes_per_token:
+        read += f"; and {own.kv_bytes_per_token / 1e3:.0f} kB of keys and values a token of context"
     about = (
         f"{found.model} as shipped on {found.cores} cores of `{found.processor}`, {found.date}.\n"
         f"Ceilings, measured in between: {own.read_gbs:.1f} GB/s of reading as many bytes as the "
-        f"weights have ({own.weight_bytes / 1e6:.1f} MB){peak}.\n"
+        f"weights have ({read}){peak}.\n"
         f"Memory beyond the caches: {own.bandwidth_gbs:.1f} GB/s (triad)."
     )
     rows = {(row.cell, row.kernels): row for row in found.rows}

@@ -10,7 +10,7 @@ from polysilicon.catalog.measurements import read_measurements
 from polysilicon.cli import main
 from polysilicon.cost.engine_choice import EngineChoice, choices_path, cpu_key, read_choices
 from polysilicon.errors import EngineError, PolysiliconError
-from polysilicon.runtime.engines.native import bench, build, child, search
+from polysilicon.runtime.engines.native import bench, build, ceilings, child, search
 from polysilicon.runtime.engines.native.speed import Batch, Prompt, Speed
 
 
@@ -121,7 +121,7 @@ def timed(monkeypatch):
     """Speeds that are known."""
     world = Timed()
     monkeypatch.setattr(child, "run", world.run)
-    monkeypatch.setattr(bench, "ARRAY_BYTES", 2**20)
+    monkeypatch.setattr(ceilings, "ARRAY_BYTES", 2**20)
     return world
 
 

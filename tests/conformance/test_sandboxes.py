@@ -96,6 +96,15 @@ def sandboxed() -> dict[psutil.Process, float]:
     return found
 
 
+def resting() -> bool:
+    """Tell whether all that is left sleeps: monty keeps a worker that was given no code yet."""
+    for one in sandboxed():
+        with suppress(psutil.NoSuchProcess):
+            if one.status() != psutil.STATUS_SLEEPING:
+                return False
+    return True
+
+
 async def computing(before: dict[psutil.Process, float], more_s: float = 0.2) -> None:
     """Wait until sandboxes have computed for some time longer than they had before."""
     until_s = time.monotonic() + 60
@@ -278,7 +287,7 @@ def test_a_cancelled_run_ends_with_its_processes(name: str, moment: str) -> None
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not sandboxed()
+            assert not sandboxed() or (name == "monty" and moment == "starting" and resting())
         return await sandbox.run("print('next')", {}, PATIENT)
 
     assert use(name, work).stdout == "next\n"

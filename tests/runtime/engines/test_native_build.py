@@ -10,7 +10,7 @@ import pytest
 from polysilicon.catalog.machine import Machine, detect
 from polysilicon.errors import EngineError, PolysiliconError
 from polysilicon.runtime.engines.native import build, compiler, source
-from polysilicon.runtime.engines.native.bench import peak_rate
+from polysilicon.runtime.engines.native.ceilings import peak_rate
 from polysilicon.runtime.engines.native.library import ggml_version
 from polysilicon.runtime.engines.native.quality import Reading
 

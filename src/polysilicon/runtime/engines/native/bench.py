@@ -1,10 +1,10 @@
 """The local engine against two ceilings: reading the weights, and the peak rate of 8-bit integers.
 
-One sequence that is decoded reads all weights for each token, so tokens a second are at most what
-these cores read of an array that is as large, over those bytes: from a cache where one holds it,
-else from memory. A prompt of n tokens multiplies each weight n times, so its tokens a second are
-at most the peak rate over two operations a weight (Williams, Waterman and Patterson 2009,
-"Roofline: an insightful visual performance model", CACM 52(4)).
+One sequence that is decoded reads all weights for each token, and the keys and values of all tokens
+before it, so tokens a second are at most what these cores read of an array as large as the weights,
+over those bytes. A prompt of n tokens multiplies each weight n times, so its tokens a second are at
+most the peak rate over two operations a weight (Williams, Waterman and Patterson 2009, "Roofline:
+an insightful visual performance model", CACM 52(4)).
 
 Each cell is measured in a child process of its own, the kernels in turn, within a limit. What took
 too long is told, and what was measured is handed on at once.
@@ -12,15 +12,12 @@ too long is told, and what was measured is handed on at once.
 
 from __future__ import annotations
 
-import ctypes
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from types import MappingProxyType
 
 import msgspec
@@ -31,8 +28,9 @@ from polysilicon.catalog.measurements import Measurement
 from polysilicon.cost.engine_choice import ENGINE, engine_version
 from polysilicon.errors import EngineError
 from polysilicon.runtime import assets
-from polysilicon.runtime.calibration.speed import memory_bandwidth, read_bandwidth
-from polysilicon.runtime.engines.native import build, child
+from polysilicon.runtime.calibration.speed import read_bandwidth
+from polysilicon.runtime.engines.native import build, ceilings, child
+from polysilicon.runtime.engines.native.ceilings import Ceilings
 from polysilicon.runtime.engines.native.choice import Setup, chosen
 from polysilicon.runtime.engines.native.search import KERNELS
 from polysilicon.runtime.engines.native.shapes import SHAPES
@@ -50,8 +48,6 @@ BUDGET_S = 400.0
 _AGAIN_S = 15.0
 """A measurement that took so long is not repeated."""
 
-ARRAY_BYTES = 256 * 2**20
-_PEAK_S = 0.5
 _OUTPUT = 32
 
 Tell = Callable[[str], None]
@@ -93,42 +89,6 @@ CELLS = (
 
 OF_SHAPES = (Cell(words=120), Cell(words=8, sequences=1))
 """Of these, for a larger model: what the ceilings are of."""
-
-
-class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine can do, measured.
-
-    Attributes:
-        bandwidth_gbs: of memory, all cores, triad as in STREAM.
-        read_gbs: of reading an array as large as the weights again and again, all cores; median of
-            `reads`, which were made before and after each decoding of one sequence.
-        int8_tops: 10¹² operations a second of 8-bit integers, all cores; None where no kernels
-            were built here, or the CPU has no instructions for them.
-        weight_bytes: of the model's file.
-        parameters: of the model.
-        decode_tokens_per_s: `read_gbs` over the weights.
-        prefill_tokens_per_s: the peak rate over two operations a weight.
-    """
-
-    bandwidth_gbs: float
-    reads: tuple[float, ...]
-    read_gbs: float
-    int8_tops: float | None
-    weight_bytes: int
-    parameters: int
-    decode_tokens_per_s: float
-    prefill_tokens_per_s: float | None
-
-    def with_read(self, gbs: float) -> Ceilings:
-        """Return them with one more measurement of reading, GB/s."""
-        reads = (*self.reads, gbs)
-        middle = median(reads)
-        return msgspec.structs.replace(
-            self,
-            reads=reads,
-            read_gbs=middle,
-            decode_tokens_per_s=middle * 1e9 / self.weight_bytes,
-        )
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,7 +153,7 @@ def bench(
         model=model_name(model),
         processor=machine.cpu or machine.arch,
         cores=machine.cores,
-        ceilings=ceilings(model, machine, Path(built.path) if built is not None else None),
+        ceilings=ceilings.measure(model, machine, Path(built.path) if built is not None else None),
         rows=tuple(known.values()),
         refused={},
     )
@@ -293,39 +253,9 @@ def _with_share(row: Row, found: Ceilings) -> Row:
     if row.what == "prefill":
         most = found.prefill_tokens_per_s
     else:
-        most = found.decode_tokens_per_s if row.sequences == 1 else None
+        most = found.decode_at(row.tokens) if row.sequences == 1 else None
     share = row.tokens_per_s / most if most is not None else None
     return msgspec.structs.replace(row, of_ceiling=share)
-
-
-def ceilings(model: Path, machine: Machine, kernels: Path | None) -> Ceilings:
-    """Measure what the machine can do, and what that means for a model."""
-    bandwidth = memory_bandwidth(machine.cores, ARRAY_BYTES).triad_gbs.high
-    size = model.stat().st_size
-    read_gbs = read_bandwidth(machine.cores, size)
-    parameters = child.run(child.Count(weights=str(model)), int, CELL_S)
-    peak = peak_rate(kernels, machine.cores) if kernels is not None else None
-    return Ceilings(
-        bandwidth_gbs=bandwidth,
-        reads=(read_gbs,),
-        read_gbs=read_gbs,
-        int8_tops=peak / 1e12 if peak is not None else None,
-        weight_bytes=size,
-        parameters=parameters,
-        decode_tokens_per_s=read_gbs * 1e9 / size,
-        prefill_tokens_per_s=peak / (2 * parameters) if peak is not None else None,
-    )
-
-
-def peak_rate(kernels: Path, cores: int) -> float | None:
-    """Return 8-bit operations a second of all cores at once; None where it cannot be measured."""
-    rate = getattr(ctypes.CDLL(str(kernels)), "polysilicon_int8_rate", None)
-    if rate is None:
-        return None
-    rate.restype, rate.argtypes = ctypes.c_double, [ctypes.c_double]
-    with ThreadPoolExecutor(cores) as pool:
-        each: list[float] = list(pool.map(rate, [_PEAK_S] * cores))
-    return sum(each) or None
 
 
 def measurements(found: Bench) -> Iterator[Measurement]:
