@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -541,8 +542,10 @@ def test_an_engine_of_a_node_answers_is_metered_and_reached_by_the_gateway(
         assert running.price(None, 8.0)[0] == pytest.approx(0.001)  # a slot of eight
         body = {"messages": request.messages, "max_tokens": 6, "temperature": 0.0}
         async with engine.forwarder() as forwarder:
-            sent = await forwarder.post("chat/completions", msgspec.json.encode(body))
-            reply = msgspec.json.decode(await sent.whole(2**20))
+            with closing(
+                await forwarder.post("chat/completions", msgspec.json.encode(body))
+            ) as sent:
+                reply = msgspec.json.decode(await sent.whole(2**20))
         assert reply["choices"][0]["message"]["content"] == answer.text
         assert running.gates["engine"].limit == pool.concurrency
         await running.close()

@@ -29,6 +29,8 @@ from polysilicon.planning.plan_file import read_plan
 _KEEP_ALIVE_S = 20
 _BACKLOG = 2048
 _LOOK_S = 1.0
+_LAST_S = 1.0
+"""Requests that were cancelled at the end have so long to say so."""
 _log = logging.getLogger("polysilicon.gateway")
 
 
@@ -43,6 +45,14 @@ class _Server(uvicorn.Server):
         """Take requests, and say so."""
         await super().startup(sockets)
         self.takes_requests.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests end, for a time, and tell of it; then close what connections are left."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

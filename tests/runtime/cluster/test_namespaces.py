@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,8 +52,11 @@ def test_a_node_of_another_network_namespace_joins_and_takes_steps(local_model: 
         (member,) = running.executor.members
         assert urlsplit(member.hello.address).hostname == there
         async with running.engine.forwarder() as forwarder:
-            sent = await forwarder.post("chat/completions", msgspec.json.encode(body))
-            assert msgspec.json.decode(await sent.whole(2**20))["usage"]["completion_tokens"] > 0
+            with closing(
+                await forwarder.post("chat/completions", msgspec.json.encode(body))
+            ) as sent:
+                told = msgspec.json.decode(await sent.whole(2**20))
+            assert told["usage"]["completion_tokens"] > 0
         await running.close()
         cluster.close()
 

@@ -204,9 +204,11 @@ class Member:
         if self.forwarder is not None:
             self.forwarder.close()
         self._listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._listening
-        self._line.close()
+        try:
+            with suppress(asyncio.CancelledError):
+                await self._listening
+        finally:
+            self._line.close()
 
 
 def _future(told: Any) -> asyncio.Future[bytes]:
