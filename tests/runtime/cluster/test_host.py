@@ -15,6 +15,7 @@ from polysilicon.runtime.cluster.wire import (
     BATCH_BYTES,
     CallMessage,
     CancelMessage,
+    ChatMessage,
     CodeMessage,
     Ended,
     Failed,
@@ -28,7 +29,7 @@ from polysilicon.runtime.cluster.wire import (
     encode,
 )
 from polysilicon.runtime.executor import CallResult, Workers
-from polysilicon.runtime.types import Limits
+from polysilicon.runtime.types import ChatRequest, Limits
 
 DEEP = msgspec.Raw(b"\x91" * 100_000 + b"\xc0")
 """A list in a list in a list, and so on."""
@@ -104,6 +105,32 @@ def test_no_frame_is_so_large_that_it_takes_long_to_come_in() -> None:
         assert len(told[-1]) == 4
         there._flush()  # a beat, of nothing
         assert decode_events(line.told.get_nowait()) == []
+        await there.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_long_piece_of_an_answer_is_told_in_parts() -> None:
+    pieces = ["", "a", "\u00e9" * 50_000, "b"]
+
+    class Engine:
+        async def chat(self, _request: Any, on_token: Any) -> str:
+            for piece in pieces:
+                on_token(piece)
+            return "done"
+
+    async def scenario() -> None:
+        there, line = host(), Line()
+        there._line, there._engine = line, Engine()
+        request = ChatRequest(messages=({"role": "user", "content": "x"},))
+        assert await there._chat(ChatMessage(3, request)) == "done"
+        there._flush()
+        frames = [line.told.get_nowait() for _ in range(line.told.qsize())]
+        tokens = [event for frame in frames for event in decode_events(frame)]
+        assert max(map(len, frames)) <= BATCH_BYTES + 8
+        assert "".join(token.text for token in tokens) == "".join(pieces)
+        assert {type(token) for token in tokens} == {Token}
+        there._engine = None
         await there.close()
 
     asyncio.run(scenario())

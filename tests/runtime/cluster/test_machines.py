@@ -49,3 +49,22 @@ def test_a_node_whose_line_is_not_reached_is_told_soon() -> None:
             assert cluster.left == cluster.placed
 
     asyncio.run(scenario())
+
+
+def test_a_node_that_does_not_take_the_driver_is_told_soon() -> None:
+    """As one that encrypts where the driver does not: it is reached, and ends the connection."""
+
+    async def met(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(met, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        cluster = Unreached(f"127.0.0.1:{port}")
+        machines = Machines(cluster, Pool(name="p", serves=("tool:*",)))
+        with pytest.raises(InputError, match="does not take the driver; set RAY_USE_TLS alike"):
+            await asyncio.wait_for(machines.opened(), 60)
+        assert cluster.left == cluster.placed >= 2
+        server.close()
+
+    asyncio.run(scenario())

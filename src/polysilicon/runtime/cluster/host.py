@@ -54,6 +54,9 @@ from polysilicon.runtime.types import Engine
 BEAT_S = 2.0
 """The driver is told something so often, be it nothing, so that it knows that this lives."""
 
+_TOKEN_LENGTH = 8 * 2**10
+"""Characters of an answer that are told at once; a longer piece of an engine goes in parts."""
+
 _TOKENS_S = 0.05
 """Tokens wait so long for more of them; the first of an answer waits for none."""
 
@@ -234,8 +237,10 @@ class Host:
 
         def piece(text: str) -> None:
             nonlocal first
-            self._tell(Token(number, text), 0.0, at_once=first)
-            first = False
+            for at in range(0, max(len(text), 1), _TOKEN_LENGTH):
+                part = text[at : at + _TOKEN_LENGTH]
+                self._tell(Token(number, part), 0.0, at_once=first)
+                first = False
 
         return await self._engine.chat(message.request, piece)
 

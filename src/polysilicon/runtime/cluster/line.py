@@ -21,31 +21,57 @@ from typing import Any
 CONNECT_S = 10.0
 """Connecting, and telling the key, may take so long."""
 
+MOST_BYTES = 2**20
+"""Of a frame from an actor, whose large results come by another way."""
+
+_WELCOME = b"polysilicon"
+"""What a listener says to who has the key."""
+
 _KEY_BYTES = 16
 _SIZE_BYTES = 8
 _READ_BYTES = 2**20
 
 
-class Line:
-    """One end of a line; `opened` makes the driver's, and `Listener` the actor's."""
+class NotTakenError(ConnectionError):
+    """What listens there has another key, or takes what is said for nothing: it encrypts, maybe."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+
+class Line:
+    """One end of a line; `opened` makes the driver's, and `Listener` the actor's.
+
+    Args:
+        reader: of the connection.
+        writer: of it.
+        most_bytes: of a frame that comes; None for any number.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        most_bytes: int | None = None,
+    ) -> None:
+        self._reader, self._writer, self._most_bytes = reader, writer, most_bytes
 
     @classmethod
     async def opened(cls, address: str, key: str) -> Line:
-        """Return a line to a listener.
+        """Return a line to a listener that has taken this end.
 
         Raises:
-            OSError: it cannot be reached.
+            OSError: it cannot be reached, or does not take it.
         """
         host, _, port = address.rpartition(":")
         async with asyncio.timeout(CONNECT_S):
             reader, writer = await asyncio.open_connection(
                 host.strip("[]"), int(port), limit=_READ_BYTES, ssl=tls(ssl.Purpose.SERVER_AUTH)
             )
-        writer.write(bytes.fromhex(key))
-        return cls(reader, writer)
+            try:
+                writer.write(bytes.fromhex(key))
+                await _welcomed(reader)
+            except BaseException:
+                writer.close()
+                raise
+        return cls(reader, writer, MOST_BYTES)
 
     def send(self, frame: bytes) -> None:
         """Send a frame; whether it comes there is not told."""
@@ -57,10 +83,12 @@ class Line:
 
         Raises:
             EOFError: the other end is gone.
-            OSError: the connection broke.
+            OSError: the connection broke, or the frame is too large.
         """
-        size = await self._reader.readexactly(_SIZE_BYTES)
-        return await self._reader.readexactly(int.from_bytes(size, "big"))
+        size = int.from_bytes(await self._reader.readexactly(_SIZE_BYTES), "big")
+        if self._most_bytes is not None and size > self._most_bytes:
+            raise ConnectionError(f"a frame of {size:,} bytes")
+        return await self._reader.readexactly(size)
 
     def close(self) -> None:
         """End it."""
@@ -108,6 +136,7 @@ class Listener:
             writer.close()
             return
         self.close()
+        writer.write(_WELCOME)
         await self._serve(Line(reader, writer))
 
     def close(self) -> None:
@@ -115,6 +144,20 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+
+async def _welcomed(reader: asyncio.StreamReader) -> None:
+    """Wait until the listener has taken this end.
+
+    Raises:
+        OSError: it does not.
+    """
+    try:
+        found = await reader.readexactly(len(_WELCOME))
+    except (EOFError, ConnectionError):  # it may end the connection before it has read the key
+        found = b""
+    if found != _WELCOME:
+        raise NotTakenError("what listens there does not take the driver")
 
 
 def encrypts() -> bool:

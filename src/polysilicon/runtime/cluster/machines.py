@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from polysilicon.catalog.fleet import Pool
 from polysilicon.errors import InputError, LostError
 from polysilicon.runtime.cluster.cluster import Cluster, Place
-from polysilicon.runtime.cluster.line import Line
+from polysilicon.runtime.cluster.line import Line, NotTakenError
 from polysilicon.runtime.cluster.member import Member
 from polysilicon.runtime.cluster.wire import Ended, Hello, Message, decode_hello, message_of
 from polysilicon.runtime.jobs import Await, Done, Job, Lane
@@ -235,4 +235,6 @@ def _mend_of(error: OSError) -> str:
     """Return what to do where a line could not be opened."""
     if isinstance(error, ssl.SSLError):
         return "give both ends certificates of one authority"
+    if isinstance(error, NotTakenError):
+        return "set RAY_USE_TLS alike for the driver and the nodes"
     return "open the nodes' ephemeral ports to the driver"
