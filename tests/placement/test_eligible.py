@@ -18,6 +18,8 @@ def test_engines_that_were_measured_here_are_ways_of_their_own(monkeypatch):
         return [load.serving.engine for load in eligible._loads(role, model, offer)]
 
     assert engines("llm", "tiny", local) == ["llama.cpp", "vllm"]
-    assert engines("llm", "other", local) == [""]
+    assert engines("llm", "other", local) == ["llama.cpp"]  # which runs where nothing else is said
     assert engines("tool", "", local) == [""]
     assert engines("llm", "tiny", known.offer("aws/m9g.2xlarge")) == [""]
+    monkeypatch.setattr(eligible, "own_profile", lambda: None)
+    assert engines("llm", "tiny", local) == ["llama.cpp"]

@@ -18,6 +18,7 @@ from polysilicon.catalog.fleet import LOCAL, OwnPrice
 from polysilicon.catalog.offers import Offer, Price
 from polysilicon.cost.batch import Batch
 from polysilicon.cost.bulk import estimate_all
+from polysilicon.cost.engine_choice import ENGINE
 from polysilicon.cost.estimates import REFUSED, Estimates
 from polysilicon.cost.llm.choose import own_profile
 from polysilicon.cost.types import BASES, Load, Serving
@@ -230,15 +231,16 @@ def _ways(
 def _loads(role: str, model: str, offer: Offer) -> Iterator[Load]:
     """Yield the loads to begin with: of tools a machine whose cores are all busy.
 
-    On this machine one for each engine that was measured with the model.
+    On this machine one for each engine that was measured with the model; where none was, of the one
+    that serves by itself, whatever other engines are known to do on such machines.
     """
-    own = own_profile() if role == "llm" and offer.name == LOCAL else None
-    engines = [one.engine for one in own.engines_of(model)] if own is not None else []
     if role == "tool":
         vcpus = offer.vcpus or 1
         yield Load(utilisation=(vcpus - 1) / vcpus)
-    elif engines:
-        yield from (Load(serving=Serving(engine=engine)) for engine in engines)
+    elif role == "llm" and offer.name == LOCAL:
+        own = own_profile()
+        measured = [] if own is None else [one.engine for one in own.engines_of(model)]
+        yield from (Load(serving=Serving(engine=engine)) for engine in measured or [ENGINE])
     elif role == "llm" and offer.kind != "cpu" and offer.accelerators:
         count = 1
         while count < offer.accelerators:
