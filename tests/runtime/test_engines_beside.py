@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from engines_beside import CALL, HERE, task, two
 from polysilicon import catalog, schedule
 from polysilicon.catalog.fleet import Pool
 from polysilicon.catalog.policy import Policy
-from polysilicon.errors import EngineError, InputError
+from polysilicon.errors import EngineError, InputError, StepError
 from polysilicon.runtime.context import Context
-from polysilicon.runtime.dispatch import Dispatcher
+from polysilicon.runtime.dispatch import Decision, Dispatcher
 from polysilicon.runtime.here import Here
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from polysilicon.runtime.known import Known
@@ -25,7 +26,7 @@ from polysilicon.runtime.machine import _open_server
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import RunningPool
 from polysilicon.runtime.resources import Resources
-from polysilicon.runtime.scope import Scope, Usage
+from polysilicon.runtime.scope import Scope, StepCall, Usage
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.workload.record import StepRecord
 
@@ -89,13 +90,22 @@ def test_one_trial_at_a_time():
 Work = Callable[[RunningPool, Usage], Awaitable[Any]]
 
 
-def run(folder: Path, pools: list[RunningPool], work: Work, *, steps: int = 1) -> list[StepRecord]:
-    """Run steps one after the other, with a retry each; return their records."""
+def run(
+    folder: Path,
+    pools: list[RunningPool],
+    work: Work,
+    *,
+    steps: int = 1,
+    call: StepCall = CALL,
+    tell: Callable[[Decision], None] | None = None,
+) -> list[StepRecord]:
+    """Run steps one after the other, without a retry; return their records."""
 
     async def main() -> None:
-        runner = StepRunner(journal, Dispatcher(pools), time.monotonic)
+        runner = StepRunner(journal, Dispatcher(pools, tell=tell), time.monotonic)
         for number in range(steps):
-            await runner.run(Scope(task(number)), replace(CALL, retries=1), work, str)
+            with suppress(StepError):
+                await runner.run(Scope(task(number)), call, work, str)
 
     journal = SqliteJournal(folder)
     try:
@@ -115,9 +125,92 @@ def test_what_a_server_refuses_is_sent_to_it_as_a_trial_only(tmp_path):
         return of.name
 
     pools = list(two())
-    assert [record.pool for record in run(tmp_path, pools, work, steps=8)] == ["own"] * 8
+    records = run(tmp_path, pools, work, steps=8)
+    assert [(record.pool, record.outcome) for record in records] == [("own", "ok")] * 8
     assert asked.count("server") == 3
     assert pools[1].load("engine", "another")[1] == 0.0  # names for themselves
+
+
+@pytest.mark.parametrize(("once", "outcomes"), [(False, {"ok"}), (True, {"ok", "timeout"})])
+def test_a_trial_that_takes_too_long_costs_no_step_that_may_be_begun_anew(tmp_path, once, outcomes):
+    async def work(of: RunningPool, _usage: Usage) -> str:
+        if of.name == "server":
+            await asyncio.Event().wait()
+        return of.name
+
+    call = replace(CALL, timeout_s=0.05, once=once)
+    records = run(tmp_path, list(two()), work, steps=7, call=call)
+    assert {record.outcome for record in records} == outcomes
+
+
+def test_what_is_refused_by_an_engine_that_is_known_fails(tmp_path):
+    """Only trials are for others: what one is sent that was chosen for its speed is its own."""
+    asked: list[str] = []
+
+    async def work(of: RunningPool, _usage: Usage) -> str:
+        asked.append(of.name)
+        if len(asked) > 7:
+            raise EngineError("HTTP 400: no such field", of_request=True)
+        await asyncio.sleep(0.001 if of.name == "server" else 0.1)
+        return of.name
+
+    records = run(tmp_path, list(two()), work, steps=8)
+    assert [record.outcome for record in records] == ["ok"] * 7 + ["error"]
+    assert asked[7:] == ["server"]
+
+
+def test_one_that_lost_is_tried_again_now_and_then():
+    async def scenario() -> tuple[list[str], list[str]]:
+        own, server = pools = two()
+        dispatcher, taken = Dispatcher(pools), list[str]()
+
+        async def steps(count: int, own_s: float, server_s: float) -> list[str]:
+            found = []
+            for _ in range(count):
+                name = chosen(dispatcher)
+                found.append(name)
+                pool, service_s = (own, own_s) if name == "own" else (server, server_s)
+                await served(pool, [service_s])
+                pool.tried("chat", refused=False)
+                for other in pool.beside:
+                    other.passed_by("chat", service_s)
+            return found
+
+        taken = await steps(6 + 500, 1.0, 2.0)
+        return taken[6:], await steps(1000, 1.0, 0.1)
+
+    lost, faster = asyncio.run(scenario())
+    assert lost.count("server") == 500 // 65  # each as long as two of 64 steps of the other
+    assert faster[-100:].count("server") > 90
+
+
+def test_one_that_lost_is_tried_again_only_while_no_other_computes():
+    async def scenario() -> list[bool]:
+        own, server = two()
+        for _ in range(3):
+            server.tried("chat", refused=False)
+        await served(server, [0.5] * 3)
+        for _ in range(32):
+            server.passed_by("chat", 1.0)
+        found = [server.would_try("chat")]
+        await own.gates["engine"].enter(task())
+        found.append(server.would_try("chat"))
+        own.gates["engine"].leave()
+        found.append(server.would_try("chat"))
+        server.tried("chat", refused=False)
+        return [*found, server.would_try("chat")]
+
+    assert asyncio.run(scenario()) == [True, False, True, False]
+
+
+def test_decisions_tell_which_steps_were_trials(tmp_path):
+    async def work(of: RunningPool, _usage: Usage) -> str:
+        await asyncio.sleep(0.001 if of.name == "own" else 0.1)
+        return of.name
+
+    told: list[Decision] = []
+    run(tmp_path, list(two()), work, steps=8, tell=told.append)
+    assert [decision.trial for decision in told] == [True] * 6 + [False] * 2
 
 
 def test_a_server_that_is_not_there_yet_is_tried_later(tmp_path):

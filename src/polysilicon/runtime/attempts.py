@@ -115,7 +115,7 @@ class Attempts:
         """Try until it succeeds or nothing is left to try; `begun` is called when it begins.
 
         A pool whose engine fails costs no retry while another one may take the step, nor does one
-        that had answered before and cannot be reached.
+        that had answered before and cannot be reached, nor whatever comes of a trial.
         """
         job, left, tries = _Job(task, call, work, usage, _Race()), _Left(call.retries), 0
         choice = way.choice
@@ -136,30 +136,36 @@ class Attempts:
                     self._learn(job, choice.pool, begin_s, (beside + gate.running + 1) / 2)
                 return result, None
             tries += 1
-            choice = await self._following(job, failure, left)
+            choice = await self._following(job, way.choice, failure, left)
         assert failure is not None
         return encode_error(failure), failure
 
-    async def _following(self, job: _Job, failure: StepError, left: _Left) -> Choice | None:
+    async def _following(
+        self, job: _Job, choice: Choice, failure: StepError, left: _Left
+    ) -> Choice | None:
         """Return where a step that failed goes next; None where it has failed for good."""
         call, task, choose = job.call, job.task, self.dispatcher.other
         last, left.last = left.last, []
-        if isinstance(failure, EngineError):
-            if failure.begun:
-                return None
-            if not failure.of_request:
-                left.failed.append(last[-1])
-                other = choose(call, task, without=left.failed)
-                if other is not None:
-                    return other
-                answered = last[-1].gates[call.resource].health.answered
-                left.breaks += failure.broke
-                returns = failure.down and answered and not call.once
-                returns = returns and left.breaks < _MOST_BREAKS
-                if returns and left.waits_on(time.monotonic()):
-                    await self._back_off(job, min(left.waits - 1, _MOST_DOUBLINGS))
-                    left.failed.clear()
-                    return choose(call, task)
+        if isinstance(failure, EngineError) and failure.begun:
+            return None
+        if choice.trial and (isinstance(failure, EngineError) or not call.once):
+            left.failed.append(choice.pool)
+            other = choose(call, task, without=left.failed)
+            if other is not None:
+                return other
+        if isinstance(failure, EngineError) and not failure.of_request:
+            left.failed.append(last[-1])
+            other = choose(call, task, without=left.failed)
+            if other is not None:
+                return other
+            answered = last[-1].gates[call.resource].health.answered
+            left.breaks += failure.broke
+            returns = failure.down and answered and not call.once
+            returns = returns and left.breaks < _MOST_BREAKS
+            if returns and left.waits_on(time.monotonic()):
+                await self._back_off(job, min(left.waits - 1, _MOST_DOUBLINGS))
+                left.failed.clear()
+                return choose(call, task)
         if left.retries <= 0:
             return None
         await self._back_off(job, call.retries - left.retries)
@@ -297,7 +303,7 @@ class Attempts:
                 # One that lost took longer than this: that tells something where it is long.
                 tells = tells or (beaten and served_s > gate.service_s(call.name))
                 if pool.beside and call.resource == "engine":
-                    _tried(pool, call.name, failure)
+                    _tried(pool, call.name, failure, served_s)
                 kept_for = None if beaten else task
                 gate.leave(served_s if tells else None, call.name, kept_for, call.width)
 
@@ -379,11 +385,12 @@ def _of_engine(run: asyncio.Task[Outcome]) -> bool:
     return isinstance(failure, EngineError) and not failure.of_request
 
 
-def _tried(pool: RunningPool, name: str, failure: StepError | None) -> None:
+def _tried(pool: RunningPool, name: str, failure: StepError | None, served_s: float) -> None:
     """Note that an engine beside others has had a step, unless it was not there to answer."""
-    refused = isinstance(failure, EngineError)
     if not isinstance(failure, EngineError) or failure.of_request:
-        pool.tried(name, refused=refused)
+        pool.tried(name, refused=isinstance(failure, EngineError))
+        for other in pool.beside:
+            other.passed_by(name, served_s)
 
 
 def _back_off_s(rng: random.Random, number: int) -> float:

@@ -55,6 +55,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         step_id: of the step.
         attempt: 0 for the first; fallbacks and retries count on.
         pool: that takes it.
+        trial: its engine is tried with it, which stands beside others on the same cores.
         why: the pools of the fleet, as they were known then; of a fleet of more than 32 the 32
             that would cost least.
     """
@@ -63,14 +64,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     step_id: str
     attempt: int
     pool: str
+    trial: bool = False
     why: list[Candidate]
 
 
 @dataclass(slots=True)
 class Choice:
-    """A pool that was chosen; `reserved_usd` counts for its vendor until it is settled."""
+    """A pool that was chosen; `reserved_usd` counts for its vendor until it is settled.
+
+    A `trial` may go wrong: then the step is for another engine.
+    """
 
     pool: RunningPool
+    trial: bool = False
     reserved_usd: float = 0.0
     why: list[Candidate] = field(default_factory=list)
 
@@ -123,7 +129,8 @@ class Dispatcher:
         if self._tell is not None:
             name = choice.pool.name
             self._tell(Decision(
-                task_id=task.task_id, step_id=step_id, attempt=attempt, pool=name, why=choice.why
+                task_id=task.task_id, step_id=step_id, attempt=attempt, pool=name,
+                trial=choice.trial, why=choice.why,
             ))  # fmt: skip
 
     def choose(
@@ -160,6 +167,7 @@ class Dispatcher:
         if index < 0:
             return None
         choice = Choice(self._pools[index])
+        choice.trial = call.resource == "engine" and choice.pool.would_try(call.name)
         if self.policy.vendor_share_max:
             price, work_s, _ = choice.pool.load(call.resource, call.name)
             choice.reserved_usd = price * work_s

@@ -32,6 +32,10 @@ its engine was tried with."""
 _TRIALS = 3
 """Steps of a name that an engine has had before it is known how it does beside others."""
 
+_AGAIN = 32
+"""An engine that lost is tried again once others on its cores have had so many steps of the name
+since, and so many times the seconds that one takes there: so little of both goes to that."""
+
 _REFUSED_S = 3600.0
 """A step is taken to take so long at an engine beside others that refused such ones: it is asked
 last."""
@@ -85,6 +89,7 @@ class RunningPool:
         self.beside: tuple[RunningPool, ...] = ()
         self.seconds: SharedCpu | None = None
         self._tried: dict[str, tuple[int, int]] = {}
+        self._passed: dict[str, tuple[int, float]] = {}
         self.price = price
         self.usd_per_s = usd_per_s
         here = executor is None
@@ -152,7 +157,7 @@ class RunningPool:
 
         Engines on the same cores have the same price, which is shared by the steps that are there
         now, as many as an engine takes. So the one is chosen of which steps of this name were seen
-        to take the least of the machine. One that is idle and hardly known is tried first.
+        to take the least of the machine. One that would be tried is taken to take no time.
         """
         gate = self.gates[resource]
         there = gate.running + gate.waiting
@@ -161,7 +166,7 @@ class RunningPool:
         if resource == "engine" and self.beside:
             others = [pool.gates["engine"] for pool in self.beside]
             queue_s += max((o.mean_s for o in others if o.running), default=0.0)
-            if there == 0 and gate.times_s(name).size < _TRIALS and self._wants_trial(name):
+            if self.would_try(name):
                 service_s = 0.0
             elif self._refuses(name):
                 service_s = _REFUSED_S
@@ -185,10 +190,30 @@ class RunningPool:
         if name in self._tried or len(self._tried) < _MOST_KNOWN:
             tried, refusals = self._tried.get(name, (0, 0))
             self._tried[name] = tried + 1, refusals + refused
+            self._passed.pop(name, None)
 
-    def _wants_trial(self, name: str) -> bool:
-        known = self._tried.get(name)
-        return len(self._tried) < _MOST_KNOWN if known is None else known[0] < _TRIALS
+    def passed_by(self, name: str, service_s: float) -> None:
+        """Note that an engine on the same cores has had a step of a name, for so long."""
+        if name in self._tried:
+            steps, seconds = self._passed.get(name, (0, 0.0))
+            self._passed[name] = steps + 1, seconds + service_s
+
+    def would_try(self, name: str) -> bool:
+        """Tell whether a step of a name would be a trial of the engine, which stands beside others.
+
+        It is idle, and hardly known. Or it was passed by for long, and no other one computes.
+        """
+        gate = self.gates["engine"]
+        if not self.beside or gate.running + gate.waiting:
+            return False
+        tried, refusals = self._tried.get(name, (0, 0))
+        if tried < _TRIALS and gate.times_s(name).size < _TRIALS:
+            return name in self._tried or len(self._tried) < _MOST_KNOWN
+        steps, seconds = self._passed.get(name, (0, 0.0))
+        if steps < _AGAIN or seconds < _AGAIN * gate.service_s(name) or tried == refusals:
+            return False
+        others = (pool.gates["engine"] for pool in self.beside)
+        return not any(other.running + other.waiting for other in others)
 
     def _refuses(self, name: str) -> bool:
         """Tell whether the engine refused all steps of a name that it has had."""
