@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from polysilicon.agents.coder import program
@@ -249,6 +250,25 @@ def test_a_wrong_input_is_told(tmp_path: Path, value: dict[str, Any], said: str)
         asyncio.run(AGENT.run(Scripted(tmp_path, {}, []), value))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=said):
         AGENT.accept(value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked", "expected"),
+    [
+        ({"avx512f", "avx512_bf16"}, None, "bfloat16"),
+        ({"bf16"}, None, "bfloat16"),
+        ({"avx2"}, None, "float32"),
+        ({"avx2"}, "bfloat16", "bfloat16"),
+        ({"amx_bf16"}, "float32", "float32"),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_cpu_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], asked: Any, expected: str
+) -> None:
+    own = msgspec.structs.replace(step.detect(), isa_flags=frozenset(flags))
+    monkeypatch.setattr(step, "detect", lambda: own)
+    recipe = msgspec.convert({} if asked is None else {"precision": asked}, step.Recipe)
+    assert recipe.chosen() == expected
 
 
 def test_the_inputs_for_grpo_differ_in_their_seeds_alone() -> None:

@@ -49,6 +49,20 @@ def test_classes_of_machines(arch, flags, expected):
 
 
 @pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("avx512f avx512_bf16 amx_tile amx_bf16", "amx"),
+        ("avx512f avx512_bf16", "avx512_bf16"),
+        ("asimd sve bf16 i8mm", "bfmmla"),
+        ("avx512f amx_tile amx_int8", "none"),
+        ("avx2", "none"),
+    ],
+)
+def test_units_for_bfloat16_are_told_by_flags(flags, expected):
+    assert machine(flags=flags).bf16_unit == expected
+
+
+@pytest.mark.parametrize(
     ("isa", "expected"),
     [
         ("Armv9.2-a SVE2", "arm"),

@@ -36,6 +36,18 @@ def test_chips_are_processors_of_the_catalog():
     assert all(name in CATALOG.processors for name in named)
 
 
+def test_each_family_tells_what_multiplies_bfloat16():
+    assert set(SERVERS.bf16_units) == {chip.family for chip in SERVERS.chips.values()}
+    units = {"amx", "avx512_bf16", "bfmmla", "none"}
+    assert {row.unit for row in SERVERS.bf16_units.values()} == units
+    for chip in SERVERS.chips.values():
+        unit = SERVERS.bf16_units[chip.family].unit
+        # AMX came with bfloat16 and so did SVE; plain AVX2 and NEON chips have none.
+        assert (unit == "amx") == (chip.isa == "amx")
+        assert (unit == "bfmmla") == (chip.isa == "sve")
+        assert unit == "none" or chip.isa not in ("neon", "avx", "avx2")
+
+
 @pytest.mark.parametrize(
     ("instance", "chip", "sockets"),
     [

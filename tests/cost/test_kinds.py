@@ -83,7 +83,7 @@ def test_embedding_steps_go_by_their_encoder():
     tokens = np.array([500.0, 2000.0])
     steps = [step("embed", "embed", model="all-minilm-l6-v2", prompt_tokens=int(t)) for t in tokens]
     found = bulk(steps, M7G)
-    said = embed_seconds(tokens, encoder("all-minilm-l6-v2"), M7G, CATALOG)
+    said = embed_seconds(tokens, encoder("all-minilm-l6-v2"), M7G)
     assert found["service_s"].tolist() == said.service_s.tolist()
     assert found["cost_usd"] == pytest.approx(usd_per_s(M7G) * said.service_s * said.share)
     assert found["energy_j"] == pytest.approx(watts(M7G).full_w * said.service_s * said.share)
@@ -93,7 +93,7 @@ def test_embedding_steps_go_by_their_encoder():
 @pytest.mark.parametrize(("name", "method"), [("lora-tune", "lora"), ("tune", "full")])
 def test_training_steps_go_by_their_method(name, method):
     found = bulk([step("train", name, model=LLAMA.name, prompt_tokens=10**6)], H100)
-    said = train_seconds(np.array([1e6]), LLAMA, H100, CATALOG, method=method)
+    said = train_seconds(np.array([1e6]), LLAMA, H100, method=method)
     assert found["service_s"].tolist() == said.service_s.tolist()
     assert np.isnan(found["ttft_s"]).all()
 

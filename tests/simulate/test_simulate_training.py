@@ -26,7 +26,7 @@ def training(name: str) -> Workload:
 def test_a_step_that_trains_adapters_is_simulated_as_one() -> None:
     known = catalog.load()
     offer = known.offer("aws/p5.4xlarge", "us-east-1")
-    law = train_seconds(200_000.0, known.model("qwen3-8b"), offer, known, method="lora")
+    law = train_seconds(200_000.0, known.model("qwen3-8b"), offer, method="lora")
     result = simulate(training("lora"), Fleet(pool=(H100,)))
     assert result.task_s.p50 == pytest.approx(float(law.service_s), rel=1e-3)
 

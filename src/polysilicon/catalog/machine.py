@@ -18,6 +18,10 @@ from polysilicon.errors import InputError
 
 PRICE_VARIABLE = "POLYSILICON_LOCAL_USD_PER_HOUR"
 
+NO_BF16 = "none"
+# Flag of the system → unit, the widest first; names as in `bf16_units.csv`.
+_BF16_UNITS = {"amx_bf16": "amx", "avx512_bf16": "avx512_bf16", "bf16": "bfmmla"}
+
 IsaClass = Literal["arm", "x86-amx", "x86-avx512", "x86", "other"]
 
 # Where the catalog prices no chip of a class, one of the next class stands in for it.
@@ -57,6 +61,14 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if any(flag.startswith("amx") for flag in self.isa_flags):
             return "x86-amx"
         return "x86-avx512" if "avx512f" in self.isa_flags else "x86"
+
+    @property
+    def bf16_unit(self) -> str:
+        """What multiplies matrices in bfloat16 here, as `bf16_units.csv` names it; or `none`.
+
+        A hypervisor or a kernel that holds a flag back is believed.
+        """
+        return next((u for flag, u in _BF16_UNITS.items() if flag in self.isa_flags), NO_BF16)
 
 
 def detect(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:

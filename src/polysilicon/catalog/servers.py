@@ -87,6 +87,24 @@ class ServerType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return "metal" in self.instance or self.instance.startswith("vultr/vbm-")
 
 
+class Bf16Unit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the cores of a family multiply matrices in bfloat16 with.
+
+    Attributes:
+        family: of chips.
+        core: design of its cores.
+        unit: `amx`, `avx512_bf16`, `bfmmla`, or `none`.
+        source: of the row.
+        date: when it was read.
+    """
+
+    family: str
+    core: str
+    unit: str
+    source: str
+    date: str
+
+
 class ServerScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How fast a server type is at two plain benchmarks.
 
@@ -127,6 +145,13 @@ _TYPE_COLUMNS: dict[str, Cell] = {
     "numa_nodes": blank_or(count),
     "memory_gib": blank_or(amount),
 }
+_UNIT_COLUMNS: dict[str, Cell] = {
+    "family": text,
+    "core": text,
+    "unit": text,
+    "source": text,
+    "date": day,
+}
 _SCORE_COLUMNS: dict[str, Cell] = {"instance": text, "thread_score": amount, "l1_read_gbs": amount}
 # Where a type was not measured, the geometric mean of so many nearest in size stands for it.
 _LIKES = 3
@@ -154,6 +179,10 @@ class Servers:
         self.scores: Mapping[str, ServerScore] = {
             row["instance"]: ServerScore(**row)
             for _, row in read_rows(folder / "cc_by_sa" / "server_scores.csv", _SCORE_COLUMNS)
+        }
+        self.bf16_units: Mapping[str, Bf16Unit] = {
+            row["family"]: Bf16Unit(**row)
+            for _, row in read_rows(folder / "bf16_units.csv", _UNIT_COLUMNS)
         }
         self._by_processor = {c.processor: c for c in self.chips.values() if c.processor}
         self._vcpus_of_size = {

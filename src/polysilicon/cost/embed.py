@@ -4,9 +4,9 @@ Law on accelerators, for t tokens in sequences of n, with L layers of width h an
 matrices: FLOPs = t·(2·P + 4·L·n·h), and
     seconds = serving · (FLOPs / (peak·e) + (2·P + 2·t·L·h·a) / bandwidth + L·o)
 e, a (activations moved) and o (overhead of a layer) are fitted, `serving` is what a server adds to
-bare kernels. On CPUs: FLOPs over the rate at which the same cores multiply matrices, taken from
-measured prompt rates of a small model. A step takes one accelerator, or up to eight vCPUs: encoders
-serve sequences one by one, so the rest of the machine is left to other steps.
+bare kernels. On CPUs, in fp32: FLOPs over a rate in proportion to what the cores read from their
+first-level caches (`cores`). A step takes one accelerator, or up to eight vCPUs: encoders serve
+sequences one by one, so the rest of the machine is left to other steps.
 
 Source: FLOPs by J. Devlin et al., arXiv 1810.04805, section 3, and J. Kaplan et al., arXiv
 2001.08361, section 2.1; constants in `data/cc_by_sa/embed.csv`, runs in `embed_runs.csv` beside it,
@@ -17,18 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from statistics import median
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from polysilicon.catalog.catalog import Catalog
 from polysilicon.catalog.encoders import Encoder
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.processors import Processor
 from polysilicon.catalog.tables import data_folder
 from polysilicon.cost.constants import read_constants
+from polysilicon.cost.cores import cores_of
 from polysilicon.cost.types import Basis
 from polysilicon.errors import InputError, NoBasisError
 
@@ -37,10 +36,6 @@ Numbers = npt.NDArray[np.float64]
 
 PRECISION = "fp16"
 BYTES = 2.0
-CPU_VCPUS = 8
-"""vCPUs of one encoder on a CPU: the largest machines that `prefill_per_vcpu` looks at have twice
-that, and the rate of larger ones is spoilt by threads that wait for each other."""
-PROBE = "qwen1.5-0.5b-chat"
 
 
 class ModelSeconds(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +70,6 @@ def embed_seconds(
     tokens: Values,
     encoder: Encoder,
     offer: Offer,
-    catalog: Catalog,
     sequence_tokens: float | None = None,
 ) -> ModelSeconds:
     """Return what it takes to embed tokens, elementwise.
@@ -84,7 +78,6 @@ def embed_seconds(
         tokens: of the whole step, greater than 0.
         encoder: shapes.
         offer: where.
-        catalog: measured rates of CPUs.
         sequence_tokens: of one sequence; by default a step is one sequence, or as many of the
             encoder's longest as it takes.
 
@@ -102,7 +95,7 @@ def embed_seconds(
     length = np.minimum(amount, longest)
     flops = amount * encoder_flops(encoder, length)
     if offer.kind == "cpu":
-        return _on_cpu(flops, offer, catalog)
+        return _on_cpu(flops, offer)
     return _on_accelerator(amount, flops, encoder, offer)
 
 
@@ -167,55 +160,17 @@ def accelerators_of(offer: Offer) -> tuple[Processor, int]:
     return offer.processor, offer.accelerators
 
 
-def _on_cpu(flops: Numbers, offer: Offer, catalog: Catalog) -> ModelSeconds:
+def _on_cpu(flops: Numbers, offer: Offer) -> ModelSeconds:
     """Return seconds on some vCPUs of an offer."""
-    if offer.vcpus is None:
-        raise NoBasisError(f"how many vCPUs {offer.name} has is not known")
-    fitted = embed_constants()["cpu"]
-    used = min(offer.vcpus, CPU_VCPUS)
-    service_s = flops / (matrix_flops_per_vcpu(offer, catalog) * used)
-    service_s = np.asarray(service_s + fitted["request_overhead_s"])
+    cores, fitted = cores_of(offer), embed_constants()["cpu"]
+    rate = fitted["flop_per_l1_byte"] * cores.l1_bytes_per_s * cores.used
+    service_s = np.asarray(flops / rate + fitted["request_overhead_s"])
     return ModelSeconds(
         service_s=service_s,
         low_s=service_s * fitted["low"],
         high_s=service_s * fitted["high"],
-        share=used / offer.vcpus,
+        share=cores.used / cores.vcpus,
         accelerators=0,
         basis="roofline",
-        note=f"{used} vCPUs, fp32, by prompt rates of {PROBE} on the same cores",
+        note=f"{cores.used} vCPUs, fp32, by the rate of their first-level caches",
     )
-
-
-def matrix_flops_per_vcpu(offer: Offer, catalog: Catalog) -> float:
-    """Return operations a second of one vCPU that multiplies matrices in fp32.
-
-    It is the median over the measured instance types of the same chip with up to 16 vCPUs, for
-    beyond that the threads of the measurement waited for each other.
-
-    Raises:
-        NoBasisError: no such type was measured.
-    """
-    per_vcpu = prefill_per_vcpu(catalog)
-    chip = offer.processor
-    if chip is None or chip.name not in per_vcpu:
-        name = chip.name if chip is not None else f"the processor of {offer.name}"
-        raise NoBasisError(f"how fast {name} multiplies matrices was not measured")
-    return per_vcpu[chip.name] * embed_constants()["cpu"]["flop_per_prefill_token"]
-
-
-@lru_cache(maxsize=8)
-def prefill_per_vcpu(catalog: Catalog) -> Mapping[str, float]:
-    """Return prompt tokens a second and vCPU of the probe model, by chip."""
-    found: dict[str, list[float]] = {}
-    seen: set[str] = set()
-    for offer in catalog.offers:
-        chip, vcpus = offer.processor, offer.vcpus
-        if offer.kind != "cpu" or chip is None or vcpus is None or offer.name in seen:
-            continue
-        seen.add(offer.name)
-        for row in catalog.rates.get(offer.name, ()):
-            if row.engine == "llama.cpp" and row.model == PROBE and vcpus <= 2 * CPU_VCPUS:
-                speed = row.prefill_512_tokens_per_s
-                if speed is not None:
-                    found.setdefault(chip.name, []).append(speed / vcpus)
-    return {name: median(values) for name, values in found.items()}

@@ -224,7 +224,7 @@ def embed(asked: Asked, chosen: Codes, found: Estimates) -> None:
         tool(asked, chosen[plain], found)
 
     def seconds(name: str, tokens: Numbers) -> ModelSeconds:
-        return embed_seconds(tokens, encoder(name), asked.offer, asked.catalog)
+        return embed_seconds(tokens, encoder(name), asked.offer)
 
     _by_tokens(asked, chosen[named], seconds, found)
 
@@ -246,7 +246,7 @@ def train(asked: Asked, chosen: Codes, found: Estimates) -> None:
             if own is not None and method == "lora" and name in own.train:
                 return measured_seconds(tokens, own.train[name])
             model = asked.catalog.model(name)
-            return train_seconds(tokens, model, asked.offer, asked.catalog, method=method)
+            return train_seconds(tokens, model, asked.offer, method=method)
 
         _by_tokens(asked, chosen[adapters == lora], seconds, found)
 

@@ -6,7 +6,16 @@ from functools import lru_cache
 
 import msgspec
 
-from polysilicon.catalog.tables import amount, count, data_folder, day, read_rows, text, yes_no
+from polysilicon.catalog.tables import (
+    amount,
+    blank_or,
+    count,
+    data_folder,
+    day,
+    read_rows,
+    text,
+    yes_no,
+)
 
 
 class EmbedRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +80,42 @@ class TrainRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     date: str
 
 
+class CpuTrainRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Steps that trained adapters on a CPU.
+
+    Attributes:
+        family: of the chip.
+        unit: that multiplied matrices: one of `bf16_units.csv`, or `none` in float32.
+        threads: that computed.
+        model: what it was.
+        parameters: that a token is multiplied with.
+        layers: transformer blocks.
+        hidden: width.
+        sequence_tokens: that attend to each other.
+        core_s_per_token: core-seconds; None where they were not told.
+        alone_s_per_token: in which one thread worked and the other waited; None where not measured.
+        clock_s_per_token: seconds on a quiet machine; None where it was not quiet.
+        used_for: `fit`, `alone` (only that is fitted) or `held-out`.
+        source: of the run.
+        date: of the run.
+    """
+
+    family: str
+    unit: str
+    threads: int
+    model: str
+    parameters: int
+    layers: int
+    hidden: int
+    sequence_tokens: int
+    core_s_per_token: float | None
+    alone_s_per_token: float | None
+    clock_s_per_token: float | None
+    used_for: str
+    source: str
+    date: str
+
+
 _EMBED = {
     "processor": text,
     "count": amount,
@@ -99,6 +144,23 @@ _TRAIN = {
     "date": day,
 }
 
+_TRAIN_CPU = {
+    "family": text,
+    "unit": text,
+    "threads": count,
+    "model": text,
+    "parameters": count,
+    "layers": count,
+    "hidden": count,
+    "sequence_tokens": count,
+    "core_s_per_token": blank_or(amount),
+    "alone_s_per_token": blank_or(amount),
+    "clock_s_per_token": blank_or(amount),
+    "used_for": text,
+    "source": text,
+    "date": day,
+}
+
 
 @lru_cache(maxsize=1)
 def embed_runs() -> tuple[EmbedRun, ...]:
@@ -112,3 +174,10 @@ def train_runs() -> tuple[TrainRun, ...]:
     """Return the runs of training."""
     source = data_folder("polysilicon.cost") / "cc_by_sa" / "train_runs.csv"
     return tuple(TrainRun(**row) for _, row in read_rows(source, _TRAIN))
+
+
+@lru_cache(maxsize=1)
+def cpu_train_runs() -> tuple[CpuTrainRun, ...]:
+    """Return the runs of training on CPUs."""
+    source = data_folder("polysilicon.cost") / "train_cpu_runs.csv"
+    return tuple(CpuTrainRun(**row) for _, row in read_rows(source, _TRAIN_CPU))

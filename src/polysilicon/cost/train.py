@@ -7,13 +7,19 @@ m is 6 (2 forward, 4 backward), 8 where activations are computed again in the ba
 where only low-rank adapters are trained, for then the weights need no gradients. e is fitted per
 chip, h0 (narrow models waste matrix units) and a (attention is less efficient) for all of them.
 
+On CPUs, with c vCPUs, in bfloat16 where the cores have units for it and in float32 elsewhere:
+    seconds = t·((m·P + m·L·h·n / a) / (c·rate) + L·h·o / c + L·s)
+rate is in proportion to what a vCPU reads from its first-level cache (`cores`), o stands for all
+that is no matrix, and s for what is done by one thread while the others wait.
+
 What fits decides how many chips a step takes: weights, gradients and the optimizer's states are
 spread over them, activations are of one sequence each. A step records the tokens that it trained on
 as `prompt_tokens`.
 
 Source: FLOPs by J. Kaplan et al., arXiv 2001.08361, section 2.1; memory by S. Rajbhandari et al.,
 arXiv 1910.02054, and V. Korthikanti et al., arXiv 2205.05198; constants in
-`data/cc_by_sa/train.csv`, runs in `train_runs.csv` beside it; held-out scores: docs/cost_tools.md.
+`data/cc_by_sa/train.csv`, runs in `train_runs.csv` beside it and, of CPUs, in
+`data/train_cpu_runs.csv`; scores: docs/cost_tools.md.
 """
 
 from __future__ import annotations
@@ -26,18 +32,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from polysilicon.catalog.catalog import Catalog
+from polysilicon.catalog.machine import NO_BF16
 from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.offers import Offer
 from polysilicon.catalog.processors import Processor
 from polysilicon.catalog.tables import data_folder
 from polysilicon.cost.constants import read_constants
-from polysilicon.cost.embed import (
-    CPU_VCPUS,
-    ModelSeconds,
-    accelerators_of,
-    matrix_flops_per_vcpu,
-)
+from polysilicon.cost.cores import Cores, cores_of
+from polysilicon.cost.embed import ModelSeconds, accelerators_of
 from polysilicon.cost.profile import TrainSpeed
 from polysilicon.cost.types import Basis
 from polysilicon.errors import InputError, NoBasisError
@@ -48,6 +50,8 @@ Method = Literal["full", "lora"]
 
 PRECISION = "bf16"
 SEQUENCE_TOKENS = 2048
+MEASURED_FAMILY = "Genoa"
+"""Of CPUs, the family on which training was measured for the law."""
 
 
 class Efficiency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +85,6 @@ def train_seconds(
     tokens: Values,
     model: ModelArchitecture,
     offer: Offer,
-    catalog: Catalog,
     *,
     method: Method = "full",
     sequence_tokens: float = SEQUENCE_TOKENS,
@@ -92,7 +95,6 @@ def train_seconds(
         tokens: trained on, greater than 0.
         model: shapes.
         offer: where.
-        catalog: measured rates of CPUs.
         method: `full` trains all parameters with AdamW, `lora` low-rank adapters.
         sequence_tokens: of one sequence.
 
@@ -104,7 +106,7 @@ def train_seconds(
     if np.any(amount <= 0) or sequence_tokens <= 0:
         raise InputError("a training step has no tokens", mend="give prompt_tokens")
     if offer.kind == "cpu":
-        return _on_cpu(amount, model, offer, catalog, method, sequence_tokens)
+        return _on_cpu(amount, model, offer, method, sequence_tokens)
     chip, number = accelerators_of(offer)
     peak, found = chip.peak_flops(PRECISION), efficiency(chip)
     if peak is None:
@@ -172,10 +174,19 @@ def flops_per_token(
         recompute: activations are computed again in the backward pass.
     """
     law = train_constants()["law"]
-    passes = {"full": 6.0, "lora": 4.0}[method] + (2.0 if recompute else 0.0)
     matrices = model.active_parameters * (1.0 + law["narrow"] / model.hidden)
-    attention = model.layers * model.heads * model.head_dim * sequence_tokens / law["attention"]
-    return passes * (matrices + attention)
+    return _passes(method, recompute=recompute) * (matrices + _attention(model, sequence_tokens))
+
+
+def _passes(method: Method, *, recompute: bool) -> float:
+    """Return operations for each parameter and token."""
+    return {"full": 6.0, "lora": 4.0}[method] + (2.0 if recompute else 0.0)
+
+
+def _attention(model: ModelArchitecture, sequence_tokens: float) -> float:
+    """Return how many parameters attention is worth."""
+    share = train_constants()["law"]["attention"]
+    return model.layers * model.heads * model.head_dim * sequence_tokens / share
 
 
 def placement(
@@ -227,36 +238,86 @@ def activation_bytes(model: ModelArchitecture, sequence_tokens: float, *, recomp
     return token * (model.layers * memory["checkpoint_bytes"] + memory["activation_bytes"])
 
 
+def cpu_token_s(
+    model: ModelArchitecture,
+    cores: Cores,
+    method: Method,
+    sequence_tokens: float,
+    *,
+    recompute: bool = False,
+) -> tuple[float, float]:
+    """Return seconds of a token on cores, and those of them in which one thread works alone."""
+    fitted = train_constants()
+    law = fitted["cpu"]
+    rate = cores.l1_bytes_per_s * law["flop_per_l1_byte"] * cores.used
+    if cores.bf16_unit != NO_BF16:
+        rate *= fitted[cores.bf16_unit]["times_fp32"]
+    weights = model.active_parameters + _attention(model, sequence_tokens)
+    matrices_s = _passes(method, recompute=recompute) * weights / rate
+    # The backward pass is twice the forward pass.
+    again = 4.0 / 3.0 if recompute else 1.0
+    rest_s = again * model.layers * model.hidden * law["rest_l1_bytes"]
+    alone_s = again * model.layers * law["alone_scores"] / cores.thread_score
+    return matrices_s + rest_s / (cores.l1_bytes_per_s * cores.used) + alone_s, alone_s
+
+
 def _on_cpu(
     amount: Numbers,
     model: ModelArchitecture,
     offer: Offer,
-    catalog: Catalog,
     method: Method,
     sequence_tokens: float,
 ) -> ModelSeconds:
-    """Return seconds on some vCPUs of an offer, in fp32."""
-    if offer.vcpus is None:
-        raise NoBasisError(f"how many vCPUs {offer.name} has is not known")
-    used = min(offer.vcpus, CPU_VCPUS)
-    share = used / offer.vcpus
+    """Return seconds on some vCPUs of an offer.
+
+    At the low end of the band all threads share all work.
+    """
+    cores = cores_of(offer)
+    precision, wide = ("bf16", 1.0) if cores.bf16_unit != NO_BF16 else ("fp32", 2.0)
+    share, again = cores.used / cores.vcpus, False
     if offer.memory_bytes is not None:
-        # Frozen weights are fp32 here too: twice the two bytes that an accelerator holds.
-        frozen = 2.0 * model.parameters if method == "lora" else 0.0
-        kept = activation_bytes(model, sequence_tokens, recompute=True)
-        needs = state_bytes(model, method) + frozen + kept
-        if needs > offer.memory_bytes:
-            raise NoBasisError(f"training {model.name} does not fit into the machine's memory")
+        needs, again = _bytes_on_cpu(model, method, sequence_tokens, offer.memory_bytes, wide)
         share = max(share, needs / offer.memory_bytes)
-    work = amount * flops_per_token(model, method, sequence_tokens, recompute=True)
-    service_s = np.asarray(work / (matrix_flops_per_vcpu(offer, catalog) * used))
+    token_s, alone_s = cpu_token_s(model, cores, method, sequence_tokens, recompute=again)
+    least_s = token_s - alone_s * (1.0 - 1.0 / cores.used)
     band = train_constants()["cpu"]
+    near = cores.family == MEASURED_FAMILY and method == "lora"
+    low, high = (band["low"], band["high"]) if near else (band["far_low"], band["far_high"])
+    note = f"{cores.used} vCPUs, {precision}, {method}, by rates measured on {MEASURED_FAMILY}"
     return ModelSeconds(
-        service_s=service_s,
-        low_s=service_s * band["low"],
-        high_s=service_s * band["high"],
+        service_s=np.asarray(amount * token_s),
+        low_s=np.asarray(amount * least_s * low),
+        high_s=np.asarray(amount * token_s * high),
         share=share,
         accelerators=0,
-        basis="roofline",
-        note=f"{used} vCPUs, fp32, {method}, by matrix rates of the same cores",
+        basis="calibrated" if near else "roofline",
+        note=f"{note}, activations computed again" if again else note,
     )
+
+
+def _bytes_on_cpu(
+    model: ModelArchitecture,
+    method: Method,
+    sequence_tokens: float,
+    memory_bytes: float,
+    wide: float,
+) -> tuple[float, bool]:
+    """Return bytes that a step needs, and whether activations are computed again.
+
+    Args:
+        model: shapes.
+        method: as in `train_seconds`.
+        sequence_tokens: of one sequence.
+        memory_bytes: that there are.
+        wide: bytes of a frozen weight or an activation over those of bfloat16.
+
+    Raises:
+        NoBasisError: they do not suffice.
+    """
+    frozen = 2.0 * (wide - 1.0) * model.parameters if method == "lora" else 0.0
+    state = state_bytes(model, method) + frozen
+    for again in (False, True):
+        needs = state + wide * activation_bytes(model, sequence_tokens, recompute=again)
+        if needs <= memory_bytes:
+            return needs, again
+    raise NoBasisError(f"training {model.name} does not fit into the machine's memory")

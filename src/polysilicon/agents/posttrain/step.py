@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from polysilicon.catalog.machine import NO_BF16, detect
 from polysilicon.errors import InputError
 from polysilicon.runtime import models
 
 Method = Literal["rejection", "grpo"]
+Precision = Literal["bfloat16", "float32"]
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +33,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             be rewarded for it, as a share.
         kl: of `grpo`, weight of the divergence from the base model.
         threads: of PyTorch.
-        precision: of the frozen matrices, `bfloat16` or `float32`.
+        precision: of the frozen matrices, `bfloat16` or `float32`; by default `bfloat16` where the
+            CPU that trains has units for it, else `float32`, which is faster there.
     """
 
     method: Method = "rejection"
@@ -43,7 +46,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clip: Annotated[float, Meta(gt=0, lt=1)] = 0.2
     kl: Annotated[float, Meta(ge=0)] = 0.04
     threads: Annotated[int, Meta(ge=1, le=1024)] = 2
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Precision | None = None
+
+    def chosen(self) -> Precision:
+        """Return the precision on this CPU."""
+        if self.precision is not None:
+            return self.precision
+        return "float32" if detect().bf16_unit == NO_BF16 else "bfloat16"
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,7 +77,7 @@ def train(model: str, lesson: Lesson, how: Recipe, folder: str) -> dict[str, Any
     torch.set_num_threads(how.threads)
     place.mkdir(parents=True, exist_ok=True)
     begin_s = time.perf_counter()
-    base, words = _base(model, how.precision), vocabulary(model)
+    base, words = _base(model, how.chosen()), vocabulary(model)
     generator = torch.Generator().manual_seed(lesson.seed * 1000 + lesson.number)
     before = _checkpoint(place, lesson.number - 1)
     # The first optimizer of a process imports a good part of PyTorch.
@@ -115,7 +115,7 @@ def probe(model: str, how: Recipe) -> dict[str, Any]:
     """
     torch.set_num_threads(how.threads)
     begin_s = time.perf_counter()
-    base = _base(model, how.precision)
+    base = _base(model, how.chosen())
     generator = torch.Generator().manual_seed(1)
     state = State(base, how, None, generator)
     setup_s = time.perf_counter() - begin_s
@@ -137,7 +137,7 @@ def probe(model: str, how: Recipe) -> dict[str, Any]:
     seconds, core_s = zip(*times[1:], strict=True)
     return {
         "tokens": state.tokens // len(times),
-        "precision": how.precision,
+        "precision": how.chosen(),
         "seconds": list(seconds),
         "core_s": list(core_s),
         "first_s": max(times[0][0] - statistics.median(seconds), 0.0),
@@ -153,7 +153,7 @@ def blank(model: str, how: Recipe, path: str) -> None:
         how: the recipe.
         path: of the file to write.
     """
-    base = _base(model, how.precision)
+    base = _base(model, how.chosen())
     generator = torch.Generator().manual_seed(1)
     llama.write_adapter(llama.new_adapter(base, how.rank, how.alpha, generator), base, Path(path))
 
