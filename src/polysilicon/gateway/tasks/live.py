@@ -91,7 +91,7 @@ def entry_of(request: TaskRequest, agent: Agent, caller: str, now_s: float) -> E
         seq=0,
         task_id=f"task-{secrets.token_hex(12)}",
         caller=caller,
-        agent=request.agent,
+        agent=agent.name,
         input=encoded,
         created_at=now_s,
         status="queued",
