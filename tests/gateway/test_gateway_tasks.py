@@ -243,6 +243,40 @@ def test_no_more_than_may_wait_are_taken_of_those_that_come_at_once(tmp_path: Pa
         }
 
 
+def test_a_task_that_is_cancelled_as_it_begins_does_not_run(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register, came, let = served.gateway.tasks.register, {}, {}
+
+    def held(name: str) -> Any:
+        work, came[name], let[name] = getattr(register, name), asyncio.Event(), asyncio.Event()
+
+        async def later(*given: Any) -> None:
+            came[name].set()
+            await let[name].wait()
+            await work(*given)
+
+        return later
+
+    for name in ("begun", "ended"):
+        monkeypatch.setattr(register, name, held(name))
+    task_id = submit(served, "count", {"path": str(tmp_path / "notes")}).json()["id"]
+    served.call(came["begun"].wait)
+    with ThreadPoolExecutor(1) as pool:
+        cancelling = pool.submit(served.client.post, f"/v1/tasks/{task_id}/cancel")
+        served.call(came["ended"].wait)
+        served.call(let["begun"].set)
+        served.call(lambda: asyncio.sleep(0.05))  # it finds that it is to end, but has not yet
+        served.call(let["ended"].set)
+        view = cancelling.result(60).json()
+    assert (view["status"], view["steps"]) == ("cancelled", 0)
+    events = [event.data for event in served.gateway.feed.since(0) if event.kind == "task"]
+    assert [e.status for e in events if e.task_id == task_id] == ["queued", "cancelled"]
+    assert served.call(lambda: dict(served.gateway.tasks.live)) == {}
+    record = served.call(lambda: served.gateway.journal.known([task_id]))[task_id]
+    assert record.error == "cancelled"
+
+
 def as_admin(served: Served, keys: Path) -> dict[str, str]:
     """Add a key with `admin`, and return the headers of whoever has it."""
     key = add_key(keys, "root", admin=True)

@@ -250,7 +250,7 @@ class Tasks:
         entry, agent = live.entry, self.agents[live.entry.agent]
         live.begun_s = self._clock()
         await self.register.begun(entry.task_id)
-        if self.live.get(entry.task_id) is not live:  # cancelled meanwhile
+        if live.cancelled or self.live.get(entry.task_id) is not live:
             return
         live.entry = msgspec.structs.replace(entry, status="in_progress")
         self.count[entry.agent, entry.status] -= 1
@@ -272,7 +272,7 @@ class Tasks:
         except PolysiliconError as error:
             record = await self._runner.end_unrun(task, live.arrival_s, one_line(error))
         else:
-            if self.live.get(entry.task_id) is not live:  # cancelled meanwhile
+            if live.cancelled or self.live.get(entry.task_id) is not live:
                 return
             only = live.caller.only(self._pools())
             record = await self._runner.run(agent, task, live.arrival_s, only)
@@ -308,7 +308,7 @@ class Tasks:
 
     async def _cancel_waiting(self, live: Live) -> None:
         """End a task that has not begun."""
-        task_id = live.entry.task_id
+        task_id, live.cancelled = live.entry.task_id, True
         self._waiting.remove(task_id)
         with suppress(LeaseLostError), self._handing.holding(live.entry):
             task = pending(await self.views.known(task_id))
