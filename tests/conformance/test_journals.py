@@ -143,6 +143,22 @@ def test_tasks_are_pending_until_they_end(opened: Open) -> None:
     assert last_end_s(journal) == 9
 
 
+def test_what_is_known_of_some_tasks(opened: Open) -> None:
+    journal = opened()
+    journal.accept(pending("t0", "t1", "t2"))
+    wait_for(journal.end_task(a_task("t1")))
+    assert journal.known(["t1", "t2", "t3"]) == {"t1": a_task("t1"), "t2": None}
+    assert journal.known([]) == {}
+
+
+def test_an_input_is_taken_as_it_is_encoded(opened: Open) -> None:
+    journal = opened()
+    encoded = msgspec.Raw(msgspec.msgpack.encode({"n": [1, "é", None]}))
+    journal.accept([PendingTask(task_id="t", agent="a", input=encoded)])
+    (task,) = opened().pending()
+    assert task.input == {"n": [1, "é", None]}
+
+
 def test_many_tasks(opened: Open) -> None:
     journal = opened()
     names = [f"t{n:05d}" for n in range(2500)]

@@ -7,6 +7,7 @@ from typing import Any
 from polysilicon.gateway.dashboard import watch as watching
 from polysilicon.gateway.dashboard.watch import BUCKET_S, MOST_STEPS_OF_TASK, MOST_TASKS, Watch
 from polysilicon.gateway.feed import Feed
+from polysilicon.gateway.tasks.types import Status, TaskEvent
 from polysilicon.gateway.totals import Totals
 from polysilicon.workload.record import StepRecord
 
@@ -115,6 +116,28 @@ def test_what_never_ends_is_bounded() -> None:
     seen.look()
     assert seen.watch.task("t4") is None
     assert seen.watch.tasks(50)[1] == watching.MOST_UNDER_WAY - 50
+
+
+def test_tasks_that_end_behind_many_that_wait_are_forgotten() -> None:
+    seen = Seen()
+
+    def told(status: Status, *numbers: int) -> None:
+        for n in numbers:
+            event = TaskEvent(task_id=f"t{n}", agent="a", caller="c", status=status)
+            seen.feed.publish("task", event)
+            if n % 1000 == 0:
+                seen.look()
+        seen.look()
+
+    waiting, ended = range(MOST_TASKS + 400), range(10_000, 10_200)
+    told("queued", *waiting, *ended)
+    told("completed", *ended[:40])  # too few to look through all for them
+    assert seen.watch.task("t10000") is not None
+    told("completed", *ended[40:])
+    assert all(seen.watch.task(f"t{n}") is None for n in ended)
+    assert all(seen.watch.task(f"t{n}") is not None for n in waiting)
+    told("completed", *waiting)
+    assert len(seen.watch.tasks(MOST_TASKS)[0]) == MOST_TASKS
 
 
 def test_steps_are_bounded_over_all_tasks() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,9 @@ import httpx
 import pytest
 
 from polysilicon.gateway.access import add_key
+from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.tasks.types import TaskRequest, TaskView
+from polysilicon.runtime.journals.sqlite import SqliteJournal
 from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving, until
 
 AGENTS = Path(__file__).parents[1] / "agent_samples.py"
@@ -209,6 +215,90 @@ def test_a_full_queue_refuses_and_cancelling_makes_room(served: Served, tmp_path
     ]  # fmt: skip
 
 
+def test_no_more_than_may_wait_are_taken_of_those_that_come_at_once(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    for name in ("a", "b"):
+        add_key(keys, name, at_once=3 if name == "b" else None)
+    with serving(tmp_path, POOL, agents=(NEVER,), keys=keys,
+                 tasks_at_once=1, tasks_waiting=5) as s:  # fmt: skip
+        a, b = s.gateway.access.callers
+        request = TaskRequest(agent="never", input={})
+
+        async def asked(caller: Any, count: int) -> Counter[str | None]:
+            accept = s.gateway.tasks.accept
+            works = (accept(request, caller, None) for _ in range(count))
+            found = await asyncio.gather(*works, return_exceptions=True)
+            return Counter(one.code if isinstance(one, ApiError) else "taken" for one in found)
+
+        assert s.call(lambda: asked(b, 9)) == {"taken": 3, "rate_limit_exceeded": 6}
+        until(lambda: (b.running, len(s.gateway.tasks.live)) == (3, 3))
+        until(lambda: "in_progress" in [t.entry.status for t in s.gateway.tasks.live.values()])
+        assert s.call(lambda: asked(a, 9)) == {"taken": 3, "queue_full": 6}
+        assert (a.running, b.running) == (3, 3)
+        text = s.client.get("/metrics", headers=as_admin(s, keys)).text
+        found = {line for line in text.splitlines() if line.startswith("polysilicon_tasks{")}
+        assert found == {
+            'polysilicon_tasks{agent="never",status="queued"} 5.0',
+            'polysilicon_tasks{agent="never",status="in_progress"} 1.0',
+        }
+
+
+def test_a_task_that_is_cancelled_as_it_begins_does_not_run(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register, came, let = served.gateway.tasks.register, {}, {}
+
+    def held(name: str) -> Any:
+        work, came[name], let[name] = getattr(register, name), asyncio.Event(), asyncio.Event()
+
+        async def later(*given: Any) -> None:
+            came[name].set()
+            await let[name].wait()
+            await work(*given)
+
+        return later
+
+    for name in ("begun", "ended"):
+        monkeypatch.setattr(register, name, held(name))
+    task_id = submit(served, "count", {"path": str(tmp_path / "notes")}).json()["id"]
+    served.call(came["begun"].wait)
+    with ThreadPoolExecutor(1) as pool:
+        cancelling = pool.submit(served.client.post, f"/v1/tasks/{task_id}/cancel")
+        served.call(came["ended"].wait)
+        served.call(let["begun"].set)
+        served.call(lambda: asyncio.sleep(0.05))  # it finds that it is to end, but has not yet
+        served.call(let["ended"].set)
+        view = cancelling.result(60).json()
+    assert (view["status"], view["steps"]) == ("cancelled", 0)
+    events = [event.data for event in served.gateway.feed.since(0) if event.kind == "task"]
+    assert [e.status for e in events if e.task_id == task_id] == ["queued", "cancelled"]
+    assert served.call(lambda: dict(served.gateway.tasks.live)) == {}
+    record = served.call(lambda: served.gateway.journal.known([task_id]))[task_id]
+    assert record.error == "cancelled"
+
+
+def as_admin(served: Served, keys: Path) -> dict[str, str]:
+    """Add a key with `admin`, and return the headers of whoever has it."""
+    key = add_key(keys, "root", admin=True)
+    served.call(served.gateway.reload)
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_one_key_at_the_same_time_is_one_task(served: Served, tmp_path: Path) -> None:
+    given = {"path": str(tmp_path / "notes")}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda _: submit(served, "count", given, **{"idempotency-key": "at once"}),
+                range(24),
+            )
+        )
+    assert Counter(answer.status_code for answer in answers) == {202: 1, 200: 23}
+    (task_id,) = {answer.json()["id"] for answer in answers}
+    reached(served, task_id, status="completed")
+    assert len((tmp_path / "notes").read_text().split()) == 4
+
+
 def test_what_is_under_way_is_told(served: Served, tmp_path: Path) -> None:
     given = {"path": str(tmp_path / "notes")}
     task_id = submit(served, "lingers", given).json()["id"]
@@ -352,6 +442,31 @@ def test_an_accepted_task_outlives_a_kill_and_repeats_no_step(tmp_path: Path) ->
         assert gateway.wait(60) == 0
     lines = notes.read_text().split()
     assert lines == [f"{task_id}:{what}" for what in (0, 1, 2, "end")]
+
+
+def test_whatever_was_answered_is_in_the_journal_after_a_kill(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(TOOLS_HERE)
+    accepted: list[str] = []
+
+    def ask(line: int) -> None:
+        with suppress(httpx.HTTPError):  # the gateway is killed meanwhile
+            for n in range(10_000):
+                body = {"agent": "count", "input": {"path": str(tmp_path / "notes")}}
+                key = {"idempotency-key": f"{line}-{n}"} if n % 2 else {}
+                answer = client.post("/v1/tasks", json=body, headers=key)
+                assert answer.status_code == 202
+                accepted.append(answer.json()["id"])
+
+    with Process(tmp_path) as (gateway, client), ThreadPoolExecutor(8) as pool:
+        lines = [pool.submit(ask, line) for line in range(8)]
+        until(lambda: len(accepted) > 200)
+        gateway.kill()
+        for line in lines:
+            line.result(60)
+    with closing(SqliteJournal(tmp_path / "gateway")) as journal:
+        known = journal.known(accepted)
+    assert len(set(accepted)) == len(accepted) > 200
+    assert known.keys() == set(accepted)
 
 
 class Process:

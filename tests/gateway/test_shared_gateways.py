@@ -194,6 +194,17 @@ def test_what_is_old_is_forgotten_for_all_and_its_sums_stay(
         until(lambda: served.client.get(f"/v1/tasks/{done_id}").status_code == 404)
         until(lambda: not served.call(lambda: list(served.gateway.journal.steps())))
         assert served.client.get(f"/v1/tasks/{open_id}").json()["status"] == "in_progress"
+        ids = [submitted("never") for _ in range(2)]
+        for asked, expected in (
+            ("limit=2", ids[::-1]),
+            ("agent=never&limit=1", ids[1:]),
+            (f"after={ids[1]}&agent=never", [ids[0], open_id]),
+            ("agent=count", []),
+            ("status=failed", []),
+            (f"after={ids[0]}&status=in_progress", [open_id]),
+        ):
+            found = served.client.get(f"/v1/tasks?{asked}").json()["data"]
+            assert [view["id"] for view in found] == expected, asked
         ledger = served.call(lambda: msgspec.to_builtins(served.gateway.totals.all))
     assert ledger["steps"] == 4
     with serving(tmp_path / "two", "", **given) as served:

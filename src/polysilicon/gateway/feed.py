@@ -43,6 +43,9 @@ class Feed:
     Args:
         clock: of the step records.
         kept: how many events are kept.
+
+    Attributes:
+        closed: set once there are no more.
     """
 
     def __init__(self, clock: Callable[[], float], kept: int = _KEPT) -> None:
@@ -50,7 +53,7 @@ class Feed:
         self._events: deque[Event] = deque(maxlen=kept)
         self._seq = 0
         self._waiting: list[asyncio.Future[None]] = []
-        self._closed = False
+        self.closed = asyncio.Event()
 
     @property
     def seq(self) -> int:
@@ -65,7 +68,7 @@ class Feed:
 
     def close(self) -> None:
         """End all who follow, once they have what there is."""
-        self._closed = True
+        self.closed.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -91,7 +94,7 @@ class Feed:
                 yield event
             if after < self._seq:
                 continue
-            if self._closed:
+            if self.closed.is_set():
                 return
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(future)

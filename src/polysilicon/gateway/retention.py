@@ -172,7 +172,9 @@ async def _forget_once(gateway: Gateway) -> None:
     """Forget what is older than it may be: steps, and tasks that have ended."""
     keep_s, tasks, now_s = gateway.settings.keep_days * _DAY_S, gateway.tasks, gateway.clock()
     assert tasks is not None
-    known, kept = gateway.retention.totals.all.steps, frozenset(tasks.live)
+    known = gateway.retention.totals.all.steps
+    begun = (t for t, live in tasks.live.items() if live.steps or live.begun_s is not None)
+    kept = frozenset(begun)  # those that only wait have no steps
     excess = gateway.totals.all.steps - known - MOST_STEPS
     await gateway.retention.forget(now_s - keep_s, now_s, excess=excess, kept=kept)
     more = True

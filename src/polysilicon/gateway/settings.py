@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[str, ...] = ()
     otlp: str | None = None
     tasks_at_once: int = 16
-    tasks_waiting: int = 1000
+    tasks_waiting: int = 100_000
     task_timeout_s: float = 1800.0
     keep_days: float = 30.0
     drain_s: float = 30.0

@@ -76,6 +76,10 @@ class Journal(Protocol):
         """Return the tasks that have not ended, in the order of their ids."""
         ...
 
+    def known(self, task_ids: Collection[str]) -> dict[str, TaskRecord | None]:
+        """Return those of some tasks that were accepted: id → how it ended, None if it has not."""
+        ...
+
     async def history(self, task_id: str) -> dict[str, tuple[StepRecord, bytes]]:
         """Return the steps of a task that ended: step id → record and encoded result.
 

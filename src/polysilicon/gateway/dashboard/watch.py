@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
@@ -26,6 +27,9 @@ MOST_BUCKETS = 60
 MOST_TASKS = 1000
 MOST_UNDER_WAY = 10_000
 """Tasks in all, those under way included: of a call that was cut off no end may be told."""
+
+_SHARE = 8
+"""Of those too many, so large a part must have ended before they are looked through: most wait."""
 
 MOST_STEPS = 10_000
 MOST_STEPS_OF_TASK = 400
@@ -98,7 +102,7 @@ class Watch:
         self._feed, self._totals, self._clock = feed, totals, clock
         self._seq = feed.seq
         self._tasks: dict[str, _Seen] = {}
-        self._steps = 0
+        self._steps = self._ends = 0
         self._why: dict[tuple[str, str], Decision] = {}
         self._usd: deque[float] = deque([0.0], maxlen=MOST_BUCKETS)
         self._usd_before = totals.all.cost_usd
@@ -198,6 +202,7 @@ class Watch:
                 self._tasks[told.task_id] = task
             task.told, task.error = _STATES[told.status], told.error
             if task.told not in UNENDED:
+                self._ends += 1
                 task.end_s = event.at_s
                 task.running.clear()
 
@@ -221,16 +226,22 @@ class Watch:
         if step.cost_usd is not None:
             task.cost_usd = (task.cost_usd or 0.0) + step.cost_usd
         if task.told is None:
+            self._ends += 1
             task.end_s = at_s if step.end_s is None else step.end_s
 
     def _forget(self) -> None:
         """Forget the tasks that were heard of longest ago, where there are too many."""
-        if len(self._tasks) <= MOST_TASKS and self._steps <= MOST_STEPS:
+        for task_id in list(islice(self._tasks, max(len(self._tasks) - MOST_UNDER_WAY, 0))):
+            self._steps -= len(self._tasks.pop(task_id).ended)
+        excess = len(self._tasks) - MOST_TASKS
+        few = excess <= 0 or self._ends < excess // _SHARE
+        if few and self._steps <= MOST_STEPS:
             return
+        self._ends = 0
         for task_id, task in list(self._tasks.items()):
             if len(self._tasks) <= MOST_TASKS and self._steps <= MOST_STEPS:
                 break
-            if task.state not in UNENDED or len(self._tasks) > MOST_UNDER_WAY:
+            if task.state not in UNENDED:
                 self._steps -= len(self._tasks.pop(task_id).ended)
 
 

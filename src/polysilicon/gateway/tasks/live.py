@@ -29,7 +29,8 @@ GONE = f"{CANCELLED}: the key that it was asked for with is gone"
 class Live:
     """What is known of a task that has not ended; sums of its steps so far.
 
-    It is one of its caller's calls at once, from its beginning to `ended`.
+    It is one of its caller's calls at once, from its beginning to `ended`. One that is `cancelled`
+    is to end without having run.
     """
 
     entry: Entry
@@ -39,6 +40,7 @@ class Live:
     cost_usd: float | None = None
     energy_j: float | None = None
     caller: Caller | None = None
+    cancelled: bool = False
     running: dict[str, StepRecord] = field(default_factory=dict)
     watchers: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -91,7 +93,7 @@ def entry_of(request: TaskRequest, agent: Agent, caller: str, now_s: float) -> E
         seq=0,
         task_id=f"task-{secrets.token_hex(12)}",
         caller=caller,
-        agent=request.agent,
+        agent=agent.name,
         input=encoded,
         created_at=now_s,
         status="queued",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,7 @@ class TaskCollector(Collector):
             now = GaugeMetricFamily(
                 "polysilicon_tasks", "Tasks that have not ended.", labels=("agent", "status")
             )
-            found = Counter((t.entry.agent, t.entry.status) for t in tasks.live.values())
-            for labels, count in found.items():
+            for labels, count in tasks.count.items():
                 now.add_metric(labels, count)
             ended = CounterMetricFamily(
                 "polysilicon_tasks_ended", "Tasks that ended.", labels=("agent", "status")

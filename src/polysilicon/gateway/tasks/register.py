@@ -11,14 +11,16 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from polysilicon.errors import InputError
+from polysilicon.errors import InputError, PolysiliconError
 from polysilicon.gateway.tasks.types import Status
 from polysilicon.runtime.journal import Journal, JournalError, PendingTask
+from polysilicon.runtime.journals.commits import Commits, transaction
 from polysilicon.workload.record import TaskRecord
 
 if TYPE_CHECKING:
@@ -31,13 +33,29 @@ CREATE TABLE IF NOT EXISTS task (
     idempotency TEXT, agent TEXT NOT NULL, input BLOB NOT NULL, created_at REAL NOT NULL,
     status TEXT NOT NULL, end BLOB, ended_at REAL, given TEXT, UNIQUE (caller, idempotency)
 );
+"""
+_INDEXES = """
 CREATE INDEX IF NOT EXISTS open_tasks ON task (seq) WHERE end IS NULL;
 CREATE INDEX IF NOT EXISTS of_caller ON task (caller, seq);
+CREATE INDEX IF NOT EXISTS of_status ON task (status, seq);
+CREATE INDEX IF NOT EXISTS of_agent ON task (agent, seq);
+CREATE INDEX IF NOT EXISTS by_end ON task (coalesce(ended_at, created_at)) WHERE end IS NOT NULL;
 """
+_ADD = """
+INSERT OR IGNORE INTO task
+(task_id, caller, idempotency, agent, input, created_at, status, given)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_BEGUN = "UPDATE task SET status = 'in_progress' WHERE task_id = ? AND end IS NULL"
+_ENDED = "UPDATE task SET status = ?, end = ?, ended_at = ? WHERE task_id = ? AND end IS NULL"
+_NAMED = "task_id IN (SELECT value FROM json_each(?))"
 _COLUMNS = "seq, task_id, caller, agent, input, created_at, status, given, end"
 _LATER = {"ended_at": "REAL", "given": "TEXT"}
 """Columns that registers of versions before have not."""
 _BUSY_S = 10.0
+
+Write = tuple[str, tuple[Any, ...]]
+"""A statement and its values."""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +151,7 @@ class Register(Protocol):
         ...
 
     def left(self) -> list[str]:
-        """Return the ids of tasks that this gateway's last start has left."""
+        """Return the ids of tasks that this gateway's last start has left, oldest first."""
         ...
 
     async def unfinished(self, task_ids: list[str]) -> list[Unfinished]:
@@ -157,7 +175,8 @@ class SqliteRegister:
     """The register of a gateway with a journal of its own.
 
     A task is in it before it is in the journal, and has ended in the journal before it has in the
-    register, so that after a kill at any moment the one can be mended by the other.
+    register, so that after a kill at any moment the one can be mended by the other. Tasks that come
+    together are taken in together, by one commit here and one there.
 
     Args:
         folder: the gateway's, which must exist.
@@ -171,6 +190,9 @@ class SqliteRegister:
 
     def __init__(self, folder: Path, journal: Journal) -> None:
         self._path, self._journal = folder / NAME, journal
+        # Apart, so that one that is taken in need not wait for those that begin and end meanwhile.
+        self._adds: Commits[tuple[Entry, str | None]] = Commits(self._added)
+        self._notes: Commits[Write] = Commits(self._noted)
         try:
             self._db = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_S)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -179,25 +201,39 @@ class SqliteRegister:
             columns = {name for _, name, *_ in self._db.execute("PRAGMA table_info(task)")}
             for name in _LATER.keys() - columns:
                 self._db.execute(f"ALTER TABLE task ADD COLUMN {name} {_LATER[name]}")
+            self._db.executescript(_INDEXES)
         except sqlite3.DatabaseError as error:
             raise InputError(f"not a register: {error}", where=str(self._path)) from error
 
     def close(self) -> None:
-        """Close the database."""
+        """Commit what waits, and close the database."""
+        self._adds.finish()
+        self._notes.finish()
         self._db.close()
 
     async def add(self, entry: Entry, idempotency: str | None) -> Entry:
         """Take a task in, unless the caller had asked for it before; return it, or that one."""
-        cursor = self._write(
-            "INSERT OR IGNORE INTO task (task_id, caller, idempotency, agent, input, created_at, "
-            "status, given) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            entry.task_id, entry.caller, idempotency, entry.agent, entry.input, entry.created_at,
-            entry.status, entry.given,
-        )  # fmt: skip
-        if not cursor.rowcount and idempotency is not None:
+        await self._adds.write((entry, idempotency))
+        if idempotency is not None:
             return await self.with_key(entry.caller, idempotency) or entry
-        self._journal.accept([pending(entry)])
         return entry
+
+    def _added(self, items: list[tuple[Entry, str | None]]) -> bool:
+        """Take in those of some tasks that their callers had not asked for before.
+
+        Raises:
+            PolysiliconError: they cannot be kept; none is.
+        """
+        counts = self._written([(_ADD, _row(entry, key)) for entry, key in items])
+        new = [entry for (entry, _), count in zip(items, counts, strict=True) if count]
+        try:
+            self._journal.accept(_unread(entry) for entry in new)
+        except PolysiliconError:  # one that is asked for again must be found in both, or in none
+            task_ids = msgspec.json.encode([entry.task_id for entry in new]).decode()
+            with suppress(JournalError):
+                self._written([(f"DELETE FROM task WHERE {_NAMED}", (task_ids,))])  # noqa: S608
+            raise
+        return True
 
     async def with_key(self, caller: str, idempotency: str) -> Entry | None:
         """Return the task that a caller asked for with an idempotency key; None where none was."""
@@ -206,13 +242,16 @@ class SqliteRegister:
 
     async def begun(self, task_id: str) -> None:
         """Note that a task is under way."""
-        self._write("UPDATE task SET status = 'in_progress' WHERE task_id = ?", task_id)
+        await self._notes.write((_BEGUN, (task_id,)))
 
     async def ended(self, task_id: str, status: Status, end: End, wall_s: float) -> None:
         """Note how a task ended, and at what time of day."""
         data = msgspec.msgpack.encode(end)
-        sql = "UPDATE task SET status = ?, end = ?, ended_at = ? WHERE task_id = ? AND end IS NULL"
-        self._write(sql, status, data, wall_s, task_id)
+        await self._notes.write((_ENDED, (status, data, wall_s, task_id)))
+
+    def _noted(self, writes: list[Write]) -> bool:
+        self._written(writes)
+        return True
 
     async def cancel(self, task_id: str) -> None:
         """There is no other gateway that could have it."""
@@ -223,22 +262,19 @@ class SqliteRegister:
         return next(self._entries(sql, task_id), None)
 
     def left(self) -> list[str]:
-        """Return the ids of the tasks that have not ended."""
-        sql = "SELECT task_id FROM task WHERE end IS NULL"
+        """Return the ids of the tasks that have not ended, oldest first."""
+        sql = "SELECT task_id FROM task WHERE end IS NULL ORDER BY seq"
         return [task_id for (task_id,) in self._db.execute(sql)]
 
     async def unfinished(self, task_ids: list[str]) -> list[Unfinished]:
         """Return those of some tasks that have not ended; those the journal lacks, it gets."""
-        if not task_ids:
-            return []
-        wanted = frozenset(task_ids)
-        sql = f"SELECT {_COLUMNS} FROM task WHERE end IS NULL ORDER BY seq"  # noqa: S608
-        found = [entry for entry in self._entries(sql) if entry.task_id in wanted]
-        known = {task.task_id for task in self._journal.pending()}
-        ended = {r.task_id: r for r in self._journal.tasks() if r.task_id in wanted}
-        known |= ended.keys()
-        self._journal.accept(pending(entry) for entry in found if entry.task_id not in known)
-        return [Unfinished(entry=entry, record=ended.get(entry.task_id)) for entry in found]
+        # The plus keeps the planner from walking through all that have not ended.
+        sql = f"SELECT {_COLUMNS} FROM task WHERE {_NAMED} AND end IS NULL ORDER BY +seq"  # noqa: S608
+        found = list(self._entries(sql, msgspec.json.encode(task_ids).decode()))
+        known = self._journal.known(task_ids)
+        if lacking := [entry for entry in found if entry.task_id not in known]:
+            self._journal.accept(_unread(entry) for entry in lacking)
+        return [Unfinished(entry=entry, record=known.get(entry.task_id)) for entry in found]
 
     async def page(self, asked: Asked) -> list[Entry]:
         """Return up to `limit` tasks, newest first."""
@@ -260,12 +296,11 @@ class SqliteRegister:
             "AND end IS NOT NULL LIMIT ?"
         )
         task_ids = [task_id for (task_id,) in self._db.execute(sql, (wall_s, limit))]
+        if not task_ids:
+            return 0
         await asyncio.to_thread(self._journal.forget, 0, (), task_ids)
-        self._write(
-            "DELETE FROM task WHERE end IS NOT NULL AND "
-            "task_id IN (SELECT value FROM json_each(?))",
-            msgspec.json.encode(task_ids).decode(),
-        )
+        sql = f"DELETE FROM task WHERE end IS NOT NULL AND {_NAMED}"  # noqa: S608
+        self._written([(sql, (msgspec.json.encode(task_ids).decode(),))])
         return len(task_ids)
 
     def _entries(self, sql: str, *values: Any) -> Iterator[Entry]:
@@ -274,20 +309,35 @@ class SqliteRegister:
             decoded = None if end is None else msgspec.msgpack.decode(end, type=End)
             yield Entry(**known, end=decoded)
 
-    def _write(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        """Commit one statement.
+    def _written(self, writes: list[Write]) -> list[int]:
+        """Commit statements together; return how many rows each of them has changed.
 
         Raises:
-            JournalError: it cannot be written.
+            JournalError: they cannot be written.
         """
         try:
-            return self._db.execute(sql, values)
+            if len(writes) == 1:  # which is a transaction of its own
+                return [self._db.execute(*writes[0]).rowcount]
+            with transaction(self._db):
+                return [self._db.execute(*write).rowcount for write in writes]
         except sqlite3.Error as error:
             raise JournalError(f"cannot write {self._path}: {error}") from error
 
 
+def _row(entry: Entry, idempotency: str | None) -> tuple[Any, ...]:
+    """Return the values of `_ADD`."""
+    return (entry.task_id, entry.caller, idempotency, entry.agent, entry.input, entry.created_at,
+            entry.status, entry.given)  # fmt: skip
+
+
+def _unread(entry: Entry) -> PendingTask:
+    """Return a task as the journal takes it in; its input, which may be large, is not decoded."""
+    value = msgspec.Raw(entry.input)
+    return PendingTask(task_id=entry.task_id, agent=entry.agent, input=value)
+
+
 def pending(entry: Entry) -> PendingTask:
-    """Return a task as the journal takes it."""
+    """Return a task as it is run."""
     value = msgspec.msgpack.decode(entry.input)
     return PendingTask(task_id=entry.task_id, agent=entry.agent, input=value)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Self
@@ -32,15 +32,15 @@ from polysilicon.gateway.tasks.register import (
 )
 from polysilicon.gateway.tasks.types import Bounds, Status, TaskRequest, TaskView
 from polysilicon.gateway.tasks.views import Views, status_of
+from polysilicon.gateway.tasks.waiting import Waiting
 from polysilicon.runtime.journal import JournalError, LeaseLostError
 from polysilicon.runtime.tasks import CANCELLED, TaskRunner, one_line
 from polysilicon.runtime.types import Agent
 from polysilicon.workload.record import StepRecord, TaskRecord
 
-_FIRST_GUESS_S = 5.0
-_WEIGHT = 0.2
 _LOOK_S = 0.2
 _CANCEL_S = 30.0
+_PAGE = 1000
 
 Wall = Callable[[], float]
 """Seconds since 1970."""
@@ -61,6 +61,7 @@ class Tasks:
 
     Attributes:
         live: those that have not ended, by id.
+        count: how many these are, by agent and status.
         ended: how many have since the start, by agent and status.
     """
 
@@ -82,20 +83,14 @@ class Tasks:
         self._runner, self._feed, self._wall = runner, feed, wall
         self._bounds = bounds
         self.live: dict[str, Live] = {}
+        self.count: Counter[tuple[str, Status]] = Counter()
         self.views = Views(register, runner.journal, self.live, runner.resources.clock)
         self.ended: Counter[tuple[str, Status]] = Counter()
-        self._waiting: deque[str] = deque()
-        self._more = asyncio.Event()
+        self._waiting = Waiting(bounds)
         self._prepared: dict[str, asyncio.Task[None]] = {}
         self._lines: list[asyncio.Task[None]] = []
-        self._mean_s = _FIRST_GUESS_S
         self.failure: PolysiliconError | None = None
         self.closed = False
-
-    @property
-    def waiting(self) -> int:
-        """How many tasks wait."""
-        return len(self._waiting)
 
     async def __aenter__(self) -> Self:
         """Go on with what has not ended, and take up new tasks."""
@@ -116,8 +111,7 @@ class Tasks:
 
     async def _until_drained(self) -> None:
         """Begin no more tasks, and end those who watch, when the gateway takes no more calls."""
-        async for _ in self._feed.follow(self._feed.seq):
-            pass
+        await self._feed.closed.wait()
         self.closed = True
         for live in self.live.values():
             live.wake()
@@ -127,10 +121,10 @@ class Tasks:
 
         They are this gateway's: left from its last start, or of one that is gone.
         """
-        for found in await self.register.unfinished(task_ids):
-            with suppress(LeaseLostError), self._handing.holding(found.entry):
-                await self._taken_up(found)
-        self._more.set()
+        for at in range(0, len(task_ids), _PAGE):  # inputs of all of them may be large
+            for found in await self.register.unfinished(task_ids[at : at + _PAGE]):
+                with suppress(LeaseLostError), self._handing.holding(found.entry):
+                    await self._taken_up(found)
 
     async def _taken_up(self, found: Unfinished) -> None:
         entry = found.entry
@@ -139,32 +133,38 @@ class Tasks:
             self._runner.cancel(entry.task_id)
             while self.live.get(entry.task_id) is known:
                 await self.changed(entry.task_id)
-        live = await self.views.recount(self._alive(entry))
+        live = self._alive(entry)
+        if entry.status != "queued":  # else none of its steps has begun
+            await self.views.recount(live)
         if entry.task_id in self.live or not self._handing.is_ours(entry):
             live.ended()
             return
-        self.live[entry.task_id] = live
+        self._put(live)
         if found.record is not None:
             try:
                 await self._end(live, found.record)
             finally:
                 self._dropped(live)
         elif entry.agent in self.agents:  # the operator may have left it out this time
-            self._waiting.append(entry.task_id)
+            self._waiting.put(entry.task_id)
 
     def drop(self) -> None:
         """Drop the tasks that others have now; what these still write is refused."""
         for task_id, live in list(self.live.items()):
             if self._handing.is_ours(live.entry):
                 continue
-            if task_id in self._waiting:
-                self._waiting.remove(task_id)
+            self._waiting.remove(task_id)
             if not self._runner.cancel(task_id):
                 self._dropped(live)
+
+    def _put(self, live: Live) -> None:
+        self.live[live.entry.task_id] = live
+        self.count[live.entry.agent, live.entry.status] += 1
 
     def _dropped(self, live: Live) -> None:
         if self.live.get(live.entry.task_id) is live:
             del self.live[live.entry.task_id]
+            self.count[live.entry.agent, live.entry.status] -= 1
             live.ended()
 
     def _clock(self) -> float:
@@ -175,7 +175,8 @@ class Tasks:
         access = self._access
         found = [access.nobody] if access.open else access.callers
         callers = (caller for caller in found if access.open or caller.name == entry.caller)
-        kept = msgspec.structs.replace(entry, input=b"")  # inputs of all that wait may be large
+        # Inputs of all that wait may be large.
+        kept = msgspec.structs.replace(entry, input=b"", given=None)
         counts = entry.agent in self.agents  # one that cannot go on takes no room of its key
         return Live(kept, self._clock(), caller=next(callers, None) if counts else None)
 
@@ -196,27 +197,29 @@ class Tasks:
         if agent is None:
             text = f"there is no agent {request.agent!r}; GET /v1/agents lists them"
             raise ApiError(404, text, code="agent_not_found", param="agent")
-        self._check_room()
+        if self.failure is not None:
+            raise self.failure
+        self._waiting.check_room()
         entry = entry_of(request, agent, caller.name, self._wall())
         caller.admit()
-        added = await self.register.add(entry, digest)
-        if added.task_id != entry.task_id:  # another gateway was asked at the same time
+        added = await self._added(entry, digest, caller)
+        if added.task_id != entry.task_id:  # it was asked for twice at the same time
             return await self._again(added, request), False
         if added.task_id not in self.live and self._handing.is_ours(added):
-            live = self.live[added.task_id] = self._alive(added)
-            self._waiting.append(added.task_id)
-            self._more.set()
+            live = self._alive(added)
+            self._put(live)
+            self._waiting.put(added.task_id)
             self._tell(live, "queued")
         return await self.views.view(added), True
 
-    def _check_room(self) -> None:
-        """Raise `ApiError` where no more tasks may wait, or none are taken."""
-        if self.failure is not None:
-            raise self.failure
-        if len(self._waiting) >= self._bounds.waiting:
-            wait_s = min(self._mean_s * len(self._waiting) / self._bounds.at_once, 600.0)
-            text = f"{len(self._waiting)} tasks wait already, as many as may"
-            raise ApiError(429, text, code="queue_full", retry_after_s=max(wait_s, 1.0))
+    async def _added(self, entry: Entry, digest: str | None, caller: Caller) -> Entry:
+        """Take a task in, or find it; until that is known it counts as one that waits."""
+        caller.running += 1
+        try:
+            with self._waiting.coming():
+                return await self.register.add(entry, digest)
+        finally:
+            caller.running -= 1
 
     async def _again(self, known: Entry, request: TaskRequest) -> TaskView:
         """Return a task that is asked for again.
@@ -232,10 +235,7 @@ class Tasks:
     async def _line(self) -> None:
         """Run tasks, one after the other."""
         while self.failure is None and not self.closed:
-            while not self._waiting:
-                self._more.clear()
-                await self._more.wait()
-            live = self.live[self._waiting.popleft()]
+            live = self.live[await self._waiting.next()]
             try:
                 with self._handing.holding(live.entry):
                     await self._run(live)
@@ -250,7 +250,11 @@ class Tasks:
         entry, agent = live.entry, self.agents[live.entry.agent]
         live.begun_s = self._clock()
         await self.register.begun(entry.task_id)
+        if live.cancelled or self.live.get(entry.task_id) is not live:
+            return
         live.entry = msgspec.structs.replace(entry, status="in_progress")
+        self.count[entry.agent, entry.status] -= 1
+        self.count[entry.agent, live.entry.status] += 1
         self._tell(live, "in_progress")
         task = pending(await self.views.known(entry.task_id))
         if live.caller is None:
@@ -268,11 +272,11 @@ class Tasks:
         except PolysiliconError as error:
             record = await self._runner.end_unrun(task, live.arrival_s, one_line(error))
         else:
-            if self.live.get(entry.task_id) is not live:  # cancelled meanwhile
+            if live.cancelled or self.live.get(entry.task_id) is not live:
                 return
             only = live.caller.only(self._pools())
             record = await self._runner.run(agent, task, live.arrival_s, only)
-        self._mean_s += _WEIGHT * (record.end_s - live.begun_s - self._mean_s)
+        self._waiting.took(record.end_s - live.begun_s)
         await self._end(live, record)
 
     async def prepare(self, agent: Agent) -> None:
@@ -304,9 +308,8 @@ class Tasks:
 
     async def _cancel_waiting(self, live: Live) -> None:
         """End a task that has not begun."""
-        task_id = live.entry.task_id
-        if task_id in self._waiting:
-            self._waiting.remove(task_id)
+        task_id, live.cancelled = live.entry.task_id, True
+        self._waiting.remove(task_id)
         with suppress(LeaseLostError), self._handing.holding(live.entry):
             task = pending(await self.views.known(task_id))
             await self._end(live, await self._runner.end_unrun(task, live.arrival_s, CANCELLED))
@@ -364,9 +367,8 @@ class Tasks:
         if self.live.get(record.task_id) is not live:  # ended twice at once
             return
         self.ended[live.entry.agent, status] += 1
-        del self.live[record.task_id]
         self._tell(live, status, record.error)
-        live.ended()
+        self._dropped(live)
 
     def _tell(self, live: Live, status: Status, error: str | None = None) -> None:
         self._feed.publish("task", event_of(live.entry, status, error))

@@ -80,9 +80,11 @@ class SharedRegister:
 
     async def page(self, asked: Asked) -> list[Entry]:
         """Return up to `limit` tasks, newest first."""
-        wanted = (asked.caller, asked.agent, asked.status, asked.before)
-        twice = [value for value in wanted for _ in range(2)]
-        return [_entry(row) for row in await self._journal.rows(sql.PAGE, *twice, asked.limit)]
+        told = {name: getattr(asked, name) for name in sql.ASKED}
+        told = {name: value for name, value in told.items() if value is not None}
+        page = sql.PAGE.format(asked=" ".join(sql.ASKED[name] for name in told))
+        rows = await self._journal.rows(page, *told.values(), asked.limit)
+        return [_entry(row) for row in rows]
 
     async def forget(self, wall_s: float, limit: int) -> int:
         """Drop up to `limit` tasks that ended before a time; return how many."""

@@ -203,6 +203,12 @@ class PostgresJournal:
         rows = self._pages(sql.PENDING, "")
         return [PendingTask(task_id=t, agent=a, input=_decode(i)) for t, a, i in rows]
 
+    def known(self, task_ids: Collection[str]) -> dict[str, TaskRecord | None]:
+        """Return those of some tasks that were accepted: id → how it ended, None if it has not."""
+        values = (self.run, list(task_ids))
+        rows = self._again(lambda connection: fetched(connection, sql.KNOWN_TASKS, values))
+        return {t: None if record is None else _task_decoder.decode(record) for t, record in rows}
+
     async def end_task(self, record: TaskRecord) -> None:
         """Keep how a task ended."""
         await self._write(sql.END_TASK, (record.task_id, _encode(record)))

@@ -74,10 +74,13 @@ DELETE FROM polysilicon_gateway WHERE token IN (
 ) RETURNING token, name
 """
 TAKE = """
-UPDATE polysilicon_asked AS a SET token = %s, turn = turn + 1
-WHERE run = %s AND ended IS NULL AND agent = ANY(%s::text[])
-AND token <> ALL(ARRAY(SELECT g.token FROM polysilicon_gateway AS g WHERE g.run = a.run))
-RETURNING task_id
+WITH taken AS (
+    UPDATE polysilicon_asked AS a SET token = %s, turn = turn + 1
+    WHERE run = %s AND ended IS NULL AND agent = ANY(%s::text[])
+    AND token <> ALL(ARRAY(SELECT g.token FROM polysilicon_gateway AS g WHERE g.run = a.run))
+    RETURNING task_id, seq
+)
+SELECT task_id FROM taken ORDER BY seq
 """
 CANCELS = """
 SELECT task_id FROM polysilicon_asked WHERE run = %s AND token = %s AND ended IS NULL AND cancel
@@ -126,11 +129,12 @@ FROM polysilicon_asked AS a JOIN polysilicon_task AS t USING (run, task_id) WHER
 ENTRY = f"{_ENTRIES} AND a.task_id = %s"
 WITH_KEY = f"{_ENTRIES} AND a.caller = %s AND a.idempotency = %s"
 OPEN = f"{_ENTRIES} AND a.task_id = ANY(%s::text[]) AND a.ended IS NULL ORDER BY a.seq"
-PAGE = f"""{_ENTRIES}
-AND (%s::text IS NULL OR a.caller = %s::text) AND (%s::text IS NULL OR a.agent = %s::text)
-AND (%s::text IS NULL OR a.status = %s::text) AND (%s::int8 IS NULL OR a.seq < %s::int8)
-ORDER BY a.seq DESC LIMIT %s
-"""
+PAGE = f"{_ENTRIES} {{asked}} ORDER BY a.seq DESC LIMIT %s"
+ASKED = {
+    "caller": "AND a.caller = %s", "agent": "AND a.agent = %s", "status": "AND a.status = %s",
+    "before": "AND a.seq < %s",
+}  # fmt: skip
+"""What a page may be asked for; the planner is told only that, and so finds the index of it."""
 
 # What keys have spent: of each gateway so far, and, of token 0, of those that are gone.
 SPEND = """

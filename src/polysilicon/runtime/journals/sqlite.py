@@ -1,8 +1,6 @@
 """The journal of a run in one SQLite file of its folder: the default, with nothing to set up.
 
-Group commit goes by the turns of the event loop. A lone task commits at once and waits for nobody;
-when several write in one turn, they share one transaction at the next, until one is alone again. A
-writer thread is slower: the two would take turns at the interpreter's lock.
+Group commit goes by the turns of the event loop (`commits.py`).
 
 Durability: WAL with synchronous=NORMAL. What is committed survives the death of the process; the
 last commits before a power cut may be lost, and then those steps run again. Results over
@@ -27,6 +25,7 @@ import msgspec
 from polysilicon.errors import InputError
 from polysilicon.runtime.journal import Committed, JournalError, PendingTask
 from polysilicon.runtime.journals.blobs import Blobs
+from polysilicon.runtime.journals.commits import Commits, transaction
 from polysilicon.workload.record import StepRecord, TaskRecord
 
 NAME = "journal.sqlite"
@@ -34,7 +33,6 @@ _INLINE_BYTES = 64 * 2**10
 _BUSY_S = 60.0
 """How long another connection may hold the database before the run stops."""
 
-_LOOK_S = 0.01
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS task (
@@ -65,6 +63,7 @@ _NAMED = f"SELECT 1 FROM step WHERE result = ? AND {_LARGE} LIMIT 1"  # noqa: S6
 _FORGET_TASKS = """
 DELETE FROM task WHERE record IS NOT NULL AND task_id IN (SELECT value FROM json_each(?))
 """
+_KNOWN_TASKS = "SELECT task_id, record FROM task WHERE task_id IN (SELECT value FROM json_each(?))"
 _END_TASK = "UPDATE task SET record = ? WHERE task_id = ?"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -89,9 +88,7 @@ class SqliteJournal:
     def __init__(self, folder: Path, *, follows: bool = False) -> None:
         self._path = folder / NAME
         self._blobs = Blobs(folder / "blobs")
-        self._waiting: list[tuple[Write, asyncio.Future[None]]] = []
-        self._turn_of: asyncio.Task[Any] | None = None
-        self._crowded = False
+        self._commits: Commits[Write] = Commits(self._committed)
         self._busy_since_s: float | None = None
         try:
             if follows:
@@ -113,7 +110,7 @@ class SqliteJournal:
 
     def _made(self) -> str:
         """Make what is not there, and return the id of the run."""
-        with _transaction(self._db):
+        with transaction(self._db):
             columns = [row[1] for row in self._db.execute("PRAGMA table_info(step)")]
             before = bool(columns) and "seq" not in columns
             if before:  # as version 0.1.0 wrote it
@@ -152,8 +149,7 @@ class SqliteJournal:
 
     def close(self) -> None:
         """Commit what waits, and close the database."""
-        if self._waiting:
-            self._commit_waiting()
+        self._commits.finish()
         self._db.close()
 
     def _failure(self, error: Exception) -> JournalError:
@@ -163,7 +159,7 @@ class SqliteJournal:
         """Take tasks, all or none, and return how many; known ones stay as they are."""
         count = 0
         try:
-            with self._patient(), _transaction(self._db):
+            with self._patient(), transaction(self._db):
                 for task in tasks:
                     row = (task.task_id, task.agent, _encode(task.input))
                     self._db.execute("INSERT OR IGNORE INTO task VALUES (?, ?, ?, NULL)", row)
@@ -178,13 +174,19 @@ class SqliteJournal:
         decode = msgspec.msgpack.decode
         return [PendingTask(task_id=t, agent=a, input=decode(i)) for t, a, i in rows]
 
+    def known(self, task_ids: Collection[str]) -> dict[str, TaskRecord | None]:
+        """Return those of some tasks that were accepted: id → how it ended, None if it has not."""
+        rows = self._rows(_KNOWN_TASKS, (json.dumps(list(task_ids)),))
+        return {t: None if record is None else _task_decoder.decode(record) for t, record in rows}
+
     async def end_task(self, record: TaskRecord) -> None:
         """Keep how a task ended."""
-        await self._write(_END_TASK, (_encode(record), record.task_id))
+        await self._commits.write((_END_TASK, (_encode(record), record.task_id)))
 
     async def begin_step(self, record: StepRecord) -> None:
         """Mark that a step is about to have effects outside."""
-        await self._write(_BEGIN_STEP, (record.task_id, record.step_id, _encode(record), None))
+        row = (record.task_id, record.step_id, _encode(record), None)
+        await self._commits.write((_BEGIN_STEP, row))
 
     async def end_step(self, record: StepRecord, result: bytes) -> None:
         """Keep a step that ended, with its encoded result."""
@@ -196,44 +198,8 @@ class SqliteJournal:
             kept = b"\x01" + digest
         else:
             kept = b"\x00" + result
-        await self._write(_END_STEP, (record.task_id, record.step_id, _encode(record), kept))
-
-    async def _write(self, sql: str, values: tuple[Any, ...]) -> None:
-        """Commit one statement, alone or with those that come in the same turn."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        if self._turn_of is None:
-            self._turn_of = task
-            loop.call_soon(self._next_turn)
-        alone = task is self._turn_of and not self._waiting and not self._crowded
-        if alone and self._committed([(sql, values)]):
-            return
-        future = loop.create_future()
-        self._waiting.append(((sql, values), future))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._commit_waiting)
-        await future
-
-    def _next_turn(self) -> None:
-        self._turn_of = None
-
-    def _commit_waiting(self) -> None:
-        """Commit all that wait, or come again soon where another connection holds the database."""
-        failure: JournalError | None = None
-        try:
-            if not self._committed([write for write, _ in self._waiting]):
-                asyncio.get_running_loop().call_later(_LOOK_S, self._commit_waiting)
-                return
-        except JournalError as error:
-            failure = error
-        waiting, self._waiting = self._waiting, []
-        self._crowded = len(waiting) > 1
-        for _, future in waiting:
-            if future.done():
-                continue  # cancelled; what it wrote is kept all the same
-            if failure is None:
-                future.set_result(None)
-            else:
-                future.set_exception(failure)
+        row = (record.task_id, record.step_id, _encode(record), kept)
+        await self._commits.write((_END_STEP, row))
 
     def _committed(self, writes: list[Write]) -> bool:
         """Commit the writes together, or return False where another connection holds the database.
@@ -248,7 +214,7 @@ class SqliteJournal:
                 by_statement: dict[str, list[tuple[Any, ...]]] = {}
                 for sql, values in writes:
                     by_statement.setdefault(sql, []).append(values)
-                with _transaction(self._db):
+                with transaction(self._db):
                     for sql, rows in by_statement.items():
                         self._db.executemany(sql, rows)
         except sqlite3.Error as error:
@@ -322,7 +288,7 @@ class SqliteJournal:
         which = (through, json.dumps(list(keep)))
         try:
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)) as db:
-                with _transaction(db):
+                with transaction(db):
                     large = db.execute(f"SELECT DISTINCT result {_OLD} AND {_LARGE}", which)
                     digests = [result for (result,) in large]
                     db.execute(f"DELETE {_OLD}", which)
@@ -339,18 +305,6 @@ class SqliteJournal:
             self._db.execute("UPDATE step SET result = x'' WHERE length(result) > 0")
             self._db.execute("VACUUM")
             self._blobs.clear()
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

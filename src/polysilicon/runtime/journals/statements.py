@@ -63,6 +63,9 @@ TASKS = """
 SELECT task_id, record FROM polysilicon_task
 WHERE run = %s AND task_id > %s AND record IS NOT NULL ORDER BY task_id LIMIT %s
 """
+KNOWN_TASKS = """
+SELECT task_id, record FROM polysilicon_task WHERE run = %s AND task_id = ANY(%s::text[])
+"""
 HISTORY = """
 SELECT step_id, record, result FROM polysilicon_step
 WHERE run = %s AND task_id = %s AND result IS NOT NULL
