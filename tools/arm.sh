@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs Polysilicon as on an Arm server, by emulation: what is computed there, and never how fast.
 #
-#   tools/arm.sh prepare FOLDER           makes Debian 12 for arm64 in FOLDER, with all packages (1.3 GB)
+#   tools/arm.sh prepare FOLDER           makes Debian 12 for arm64 in FOLDER, with all packages (0.9 GB)
 #   tools/arm.sh CPU FOLDER COMMAND...    runs a command there, as on a CPU: a72, n1, v1 or v2
 #
 # such as
