@@ -34,6 +34,24 @@ def test_cpuinfo_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("implementer", "part", "name"),
+    [
+        ("0x41", "0xd40", "Neoverse V1"),
+        ("0xc0", "0xac3", "AmpereOne"),
+        ("0x41", "0xfff", "0x41:0xfff"),
+    ],
+)
+def test_cores_of_arm_are_named_by_their_ids(tmp_path, implementer, part, name):
+    """`/proc/cpuinfo` has no model names there; what was measured on one is not another's."""
+    file = tmp_path / "cpuinfo"
+    each = f"Features\t: fp asimd\nCPU implementer\t: {implementer}\nCPU part\t: {part}\n"
+    file.write_text(f"processor\t: 0\n{each}\nprocessor\t: 1\n{each}", "utf-8")
+    here = detect(file)
+    assert here.cpu == name
+    assert here.isa_flags == {"fp", "asimd"}
+
+
+@pytest.mark.parametrize(
     ("arch", "flags", "expected"),
     [
         ("aarch64", "asimd", "arm"),

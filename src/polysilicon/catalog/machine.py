@@ -12,6 +12,7 @@ import msgspec
 import psutil
 
 from polysilicon.catalog.catalog import Catalog
+from polysilicon.catalog.chips.cpu import core_of
 from polysilicon.catalog.fleet import LOCAL
 from polysilicon.catalog.offers import Offer
 from polysilicon.errors import InputError
@@ -38,7 +39,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A computer as its system describes it.
 
     Attributes:
-        cpu: model name; empty where the system does not tell.
+        cpu: model name, of Arm's the core; empty where the system does not tell.
         arch: as the kernel names it, such as `x86_64` or `aarch64`.
         cores: CPUs that this process may use.
         memory_bytes: of the machine.
@@ -78,14 +79,14 @@ def detect(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
         cpuinfo: where Linux tells model name and flags; elsewhere they stay blank.
     """
     model, flags = "", ""
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text("utf-8", errors="replace").splitlines():
-            name, _, value = (part.strip() for part in line.partition(":"))
-            model = model or (value if name == "model name" else "")
-            flags = flags or (value if name in ("flags", "Features") else "")
+    text = cpuinfo.read_text("utf-8", errors="replace") if cpuinfo.is_file() else ""
+    for line in text.splitlines():
+        name, _, value = (part.strip() for part in line.partition(":"))
+        model = model or (value if name == "model name" else "")
+        flags = flags or (value if name in ("flags", "Features") else "")
     affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
-        cpu=model or platform.processor(),
+        cpu=model or core_of(text) or platform.processor(),
         arch=platform.machine(),
         cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
         memory_bytes=int(psutil.virtual_memory().total),

@@ -28,6 +28,16 @@ def cpu_of(root: Path, place: str) -> Chip:
     return Chip(kind="cpu", chip=told.get("model name", ""), how="/proc/cpuinfo")
 
 
+def core_of(cpuinfo: str) -> str:
+    """Return how an Arm core is called, else its implementer and part; nothing of other CPUs.
+
+    Args:
+        cpuinfo: what `/proc/cpuinfo` says, which has no model names on Arm.
+    """
+    key = _told_key(_first_cpu(cpuinfo))
+    return next((row.chip for row in chip_ids() if row.bus == "arm" and row.id == key), key)
+
+
 def _first_cpu(text: str) -> dict[str, str]:
     """Return what is told of the first CPU."""
     found: dict[str, str] = {}
@@ -43,11 +53,14 @@ def _midr(root: Path) -> str:
     return "" if value is None else f"{value >> 24 & 0xFF:#04x}:{value >> 4 & 0xFFF:#05x}"
 
 
-def _arm(root: Path, told: Mapping[str, str], place: str) -> Chip:
+def _told_key(told: Mapping[str, str]) -> str:
+    """Return implementer and part that `/proc/cpuinfo` tells, as the table writes them."""
     implementer, part = (_number(told.get(f"CPU {n}", "")) for n in ("implementer", "part"))
-    key = _midr(root)
-    if implementer is not None and part is not None:
-        key = f"{implementer:#04x}:{part:#05x}"
+    return "" if implementer is None or part is None else f"{implementer:#04x}:{part:#05x}"
+
+
+def _arm(root: Path, told: Mapping[str, str], place: str) -> Chip:
+    key = _told_key(told) or _midr(root)
     rows = [row for row in chip_ids() if row.bus == "arm" and row.id == key]
     how = f"MIDR implementer and part {key}"
     return _chip(rows, place, how) if rows else Chip(kind="cpu", how=how)

@@ -132,6 +132,16 @@ static void look_ahead(struct place * place) {
     }
 }
 
+// Lets a core wait for some tens of cycles. The hint that ggml gives on Arm does nothing on server cores, where
+// PAUSES of it would soon be over, and threads asleep.
+static void rest(void) {
+#ifdef __aarch64__
+    __asm__ volatile("isb" ::: "memory");
+#else
+    ggml_thread_cpu_relax();
+#endif
+}
+
 static void sleep_while(struct pool * pool, int passed) {
     atomic_fetch_add_explicit(&pool->asleep, 1, memory_order_seq_cst);
     syscall(SYS_futex, &pool->shared.n_barrier_passed, FUTEX_WAIT_PRIVATE, passed, NULL, NULL, 0);
@@ -161,7 +171,7 @@ static void meet(struct ggml_threadpool * tp, struct place * place) {
             __builtin_prefetch(place->at, 0, 2);
             place->at += LINE;
         } else if (i < PAUSES) {
-            ggml_thread_cpu_relax();
+            rest();
             i++;
         } else if (i < PAUSES + YIELDS) {
             sched_yield();
