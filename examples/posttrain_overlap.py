@@ -4,9 +4,9 @@
 
 The loop of the agent `posttrain` around an 8B model, its sizes assumed: answers and evaluations on
 one H100, verification on a machine with CPUs only, gradient steps on a third machine. In turns no
-phase begins before the one before it ended. Overlapped, answers of round i + 1 are sampled, with
-the adapter of round i - 1, and verified while round i trains and is evaluated, as the agent does
-with `overlap`. All other things are the same: each answer has the same tokens both times.
+phase begins before the one before it ended. Overlapped, while round i trains, the adapter of round
+i - 1 is evaluated and answers round i + 1, as the agent does with `overlap`. All other things are
+the same: each answer has the same tokens both times.
 """
 
 from __future__ import annotations
@@ -56,13 +56,14 @@ class Loop:
         return Workload.from_records(self.steps)
 
     def overlapped(self) -> Workload:
-        """Return the loop with the next round's answers beside training and evaluation."""
-        ready = self._sample(1, self._evaluate(0, ()), at_once=True)
+        """Return the loop with training beside an evaluation and the next round's answers."""
+        ready = self._sample(1, (), at_once=True)
         for number in range(1, ROUNDS + 1):
-            following: tuple[str, ...] = ()
+            beside = self._evaluate(number - 1, ready)
             if number < ROUNDS:
-                following = self._sample(number + 1, ready, at_once=True)
-            ready = self._end((*self._evaluate(number, self._train(ready)), *following))
+                beside += self._sample(number + 1, ready, at_once=True)
+            ready = self._end((*self._train(ready), *beside))
+        self._evaluate(ROUNDS, ready)
         return Workload.from_records(self.steps)
 
     def _sample(self, number: int, after: Sequence[str], *, at_once: bool) -> tuple[str, ...]:

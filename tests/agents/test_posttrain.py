@@ -180,6 +180,14 @@ def test_the_adapter_that_samples_is_as_stale_as_is_said(tmp_path: Path, overlap
     assert evaluated == sorted(evaluated)
     assert set(evaluated) == {0, 1, 2, 3}
     trained = [entry for entry in log if entry[0] == "train begins"]
+    # Training waits for no evaluation of the adapter before.
+    begins = [log.index(entry) for entry in trained]
+    evaluations = [
+        next(place for place, entry in enumerate(log) if entry[:2] == ("evaluate", version))
+        for version in range(3)
+    ]
+    pairs = zip(begins, evaluations, strict=True)
+    assert [begin < evaluation for begin, evaluation in pairs] == [overlap] * 3
     assert all(answer.startswith(" sum(") for _, _, answers in trained for answer in answers)
     assert output["adapter"] == str(tmp_path / "3")
     assert [row["iteration"] for row in output["curve"]] == [0, 1, 2, 3]

@@ -57,7 +57,8 @@ def test_a_good_fleet(tmp_path: Path) -> None:
         ('[[pool]]\nname = "a"\n[[pool]]\nname = "a"\noffer = "x/y"', "two pools have this name"),
         ('[[pool]]\nname = "a"\n[[pool]]\nname = "b"', "two pools have offer local"),
         ('[[pool]]\nname = "a"\nconcurrency = 0', "at least 1"),
-        ('[[pool]]\nname = "a"\ncount = 0', "at least 1"),
+        ('[[pool]]\nname = "a"\ncount = 0', "count must be at least 1"),
+        ('[[pool]]\nname = "a"\nthreads = 0', "threads must be at least 1"),
         ('[[pool]]\nname = "a"\nunits = 10000000000000', "too large"),
         (
             '[[pool]]\nname = "a"\n[[link]]\nregions = ["x", "x"]\ndelay_s = 1.0',
@@ -79,6 +80,10 @@ def test_bad_fleets_are_one_line_that_names_the_file(tmp_path: Path, text: str, 
         (
             'engine = "openai"\nendpoint = "http://x/v1"\nmodel = "m"\nprompt_lookup = true',
             "prompt_lookup is for llama.cpp",
+        ),
+        (
+            'engine = "openai"\nendpoint = "http://x/v1"\nmodel = "m"\nthreads = 1',
+            "threads is for llama.cpp",
         ),
         ('engine = "openai"\nendpoint = "http://x"', "needs a model"),
         ('offer = "aws/m9g.large"', "only on offer local"),

@@ -71,6 +71,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         prompt_lookup: `llama.cpp` guesses what follows from where the prompt or the answer had the
             same last tokens, and checks the guess in one go: for answers that quote. No estimate
             knows of it.
+        threads: that `llama.cpp` computes with, so that tools and training have the other cores;
+            None for as many as were found best, mostly all. No estimate knows of it.
         count: accelerators of a unit that one copy of the model takes; None for the fewest that
             hold it. A unit holds as many copies as fit, which share its concurrency.
         price: which of the offer's prices holds, or dollars an hour.
@@ -93,6 +95,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     key_env: str | None = None
     concurrency: int = 8
     prompt_lookup: bool = False
+    threads: int | None = None
     count: int | None = None
     price: Literal["on-demand", "spot", "1y", "3y"] | OwnPrice = "on-demand"
     interruptions_per_hour: float = 0.0
@@ -191,8 +194,9 @@ def _check_pool(pool: Pool, place: str) -> None:
     if pool.units > MOST_UNITS or pool.concurrency > MOST_AT_ONCE:
         mend = f"at most {MOST_UNITS:,} units and a concurrency of {MOST_AT_ONCE:,}"
         raise InputError("too large", where=place, mend=mend)
-    if pool.count is not None and pool.count < 1:
-        raise InputError("count must be at least 1", where=place)
+    for key, number in (("count", pool.count), ("threads", pool.threads)):
+        if number is not None and number < 1:
+            raise InputError(f"{key} must be at least 1", where=place)
     if not (0 <= pool.interruptions_per_hour < math.inf and 0 <= pool.restart_s < math.inf):
         raise InputError("interruptions_per_hour and restart_s must be from 0", where=place)
     if pool.usd_per_s is not None and not 0 <= pool.usd_per_s < math.inf:
@@ -221,9 +225,10 @@ def _check_runs(pool: Pool, place: str, *, cluster: bool) -> None:
     """Raise `InputError` where this machine could not reach a pool."""
     if pool.engine == "openai" and not pool.endpoint:
         raise InputError("engine openai needs an endpoint", where=place, mend='add endpoint = "…"')
-    if pool.engine == "openai" and pool.prompt_lookup:
-        mend = "set it where the endpoint's engine is started"
-        raise InputError("prompt_lookup is for llama.cpp in this process", where=place, mend=mend)
+    for key, value in (("prompt_lookup", pool.prompt_lookup), ("threads", pool.threads)):
+        if pool.engine == "openai" and value:
+            mend = "set it where the endpoint's engine is started"
+            raise InputError(f"{key} is for llama.cpp in this process", where=place, mend=mend)
     if pool.engine == "openai" and not pool.model:
         raise InputError("engine openai needs a model", where=place, mend='add model = "…"')
     if pool.engine == "llama.cpp" and pool.offer != LOCAL and not cluster:

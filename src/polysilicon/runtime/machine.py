@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from polysilicon import catalog, cost
 from polysilicon.catalog.fleet import LOCAL, Fleet, OwnPrice, Pool, read_running_fleet
 from polysilicon.catalog.machine import detect, local_offer
@@ -21,7 +19,7 @@ from polysilicon.runtime import models
 from polysilicon.runtime.dispatch import load_rules
 from polysilicon.runtime.engines import open_engine
 from polysilicon.runtime.engines.late import Late
-from polysilicon.runtime.engines.native.choice import chosen
+from polysilicon.runtime.engines.native.choice import setup_of
 from polysilicon.runtime.here import Here
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.pools import Price, RunningPool
@@ -259,8 +257,7 @@ async def _open_pool(
         return _open_server(pool, here, local) if pool.is_here else open_endpoint(pool, _key(pool))
     if _is_local_engine(pool):
         path = await asyncio.to_thread(models.pull, pool.model or models.DEFAULT_MODEL)
-        found = await asyncio.to_thread(lambda: chosen(path, here).setup)
-        setup = msgspec.structs.replace(found, prompt_lookup=pool.prompt_lookup)
+        setup = await asyncio.to_thread(setup_of, pool, path, here)
         make = Late if late else partial(open_engine, "llama.cpp")
         engine = await asyncio.to_thread(make, path=path, concurrency=pool.concurrency, setup=setup)
     usd_per_s = cost.share_usd(local, float(here))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from polysilicon.catalog.fleet import Pool
 from polysilicon.catalog.machine import detect
 from polysilicon.cost.engine_choice import (
     ENGINE,
@@ -16,7 +17,13 @@ from polysilicon.cost.engine_choice import (
     write_choice,
 )
 from polysilicon.errors import InputError
-from polysilicon.runtime.engines.native.choice import FALLBACK, Setup, chosen, sha256_or_blank
+from polysilicon.runtime.engines.native.choice import (
+    FALLBACK,
+    Setup,
+    chosen,
+    setup_of,
+    sha256_or_blank,
+)
 
 
 @pytest.fixture
@@ -64,6 +71,20 @@ def test_no_more_threads_than_cores(model):
     write_choice("tiny", choice(threads=64, alone_threads=32), choices_path())
     setup = chosen(model, 2).setup
     assert (setup.threads, setup.alone_threads) == (2, 2)
+
+
+def test_a_pool_may_leave_cores_to_tools(model):
+    write_choice("tiny", choice(threads=4, alone_threads=2), choices_path())
+
+    def threads_of(pool: Pool, cores: int) -> tuple[int, int]:
+        setup = setup_of(pool, model, cores)
+        assert setup.micro_batch == 256
+        return setup.threads, setup.alone_threads
+
+    assert threads_of(Pool(name="a"), 4) == (4, 2)
+    assert threads_of(Pool(name="a", threads=3), 4) == (3, 2)
+    assert threads_of(Pool(name="a", threads=1), 4) == (1, 1)
+    assert threads_of(Pool(name="a", threads=8), 4) == (4, 2)
 
 
 @pytest.mark.parametrize(

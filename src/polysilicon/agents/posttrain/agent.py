@@ -1,10 +1,10 @@
 """Post-training: answer, verify, train on that, evaluate, again.
 
-One task is one loop with one seed. Overlapped, the answers of iteration i + 1 are sampled while
-iteration i trains, hence with the adapter of iteration i - 1: one update staler than strictly in
-turns, never more. Evaluations are always of the newest adapter. That pays where answers come from
-other processors than those that train: on the same cores both only take turns, and an engine whose
-threads wait for each other loses by it (docs/posttrain.md).
+One task is one loop with one seed. Overlapped, while iteration i trains, the adapter of iteration
+i - 1 is evaluated, and samples the answers of iteration i + 1: one update staler than strictly in
+turns, never more. Each adapter is evaluated, as in turns, only later. That pays where answers come
+from other cores than those that train: an engine whose threads wait for each other loses by
+sharing its cores (docs/posttrain.md).
 
 What is learnt is either the answers that passed, of all iterations so far (rejection sampling), or
 how answers of this iteration compare with others to the same problem (GRPO, see `grpo`).
@@ -58,7 +58,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         held_back: problems that are never trained on, to evaluate with.
         problems_file: problems of your own in place of the generated ones; see `problems_file`.
         temperature: of the samples; evaluation is greedy.
-        overlap: sample for the next iteration while this one trains.
+        overlap: evaluate, and sample for the next iteration, while this one trains.
         model: whose weights are trained, which must be the one that is served.
         adapter: a GGUF file to evaluate in place of a new adapter; needs `iterations` 0. Its path
             is part of what names steps, so that it is made whole once, as the input is accepted.
@@ -125,22 +125,21 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
     )
     # Neighbours in this order begin alike, so that slots find more of each in their caches.
     held_back.sort(key=lambda problem: problem.prompt)
-    first = await asking.evaluate(ctx, held_back, task.adapter)
-    rows = [{"iteration": 0, "pass_rate": _rate(first)}]
-    outcomes, adapter = first, task.adapter
+    loop = _Loop(task, draw, held_back, f"checkpoints/{ctx.task_id}")
+    overlap = task.overlap and task.iterations > 0
+    await (loop.overlapped(ctx) if overlap else loop.in_turns(ctx))
+    first, last = loop.outcomes[0], loop.outcomes[-1]
+    adapter = task.adapter
     if task.iterations:
-        loop = _Loop(task, draw, held_back, f"checkpoints/{ctx.task_id}")
-        outcomes = await (loop.overlapped(ctx) if task.overlap else loop.in_turns(ctx))
-        rows += loop.rows
         adapter = str((ctx.folder / loop.adapters[-1]).absolute())
     return {
         "seed": task.seed,
         "method": task.recipe.method,
-        "curve": rows,
+        "curve": loop.rows,
         "adapter": adapter,
         "before": _rate(first),
-        "after": _rate(outcomes),
-        "outcomes": [list(pair) for pair in zip(first, outcomes, strict=True)],
+        "after": _rate(last),
+        "outcomes": [list(pair) for pair in zip(first, last, strict=True)],
         "staleness": STALENESS if task.overlap else 0,
     }
 
@@ -148,43 +147,53 @@ async def run(ctx: Context, value: Any) -> dict[str, Any]:
 class _Loop:
     """The iterations of one task.
 
-    `rows` is the curve so far; `adapters` are paths from the agent's folder, by number; None, which
-    comes first, is the model without one.
+    Attributes:
+        adapters: paths from the agent's folder, by iteration; the first is what the task begins
+            with, None for the model without one.
+        outcomes: of the evaluation of each: which problems were solved.
+        rows: the curve, a row for each evaluation.
     """
 
     def __init__(self, task: Task, draw: Draw, held_back: list[Problem], checkpoints: str) -> None:
         self._task, self._draw, self._held_back = task, draw, held_back
         self._checkpoints = checkpoints
         self._kept: dict[tuple[str, str], Example] = {}
-        self.adapters: list[Any] = [None]
+        self._trained: dict[int, dict[str, Any]] = {}
+        self.adapters: list[Any] = [task.adapter]
+        self.outcomes: list[list[bool]] = []
         self.rows: list[dict[str, Any]] = []
 
-    async def in_turns(self, ctx: Context) -> list[bool]:
+    async def in_turns(self, ctx: Context) -> None:
         """Alternate strictly: no phase begins before the one before it ended."""
-        outcomes: list[bool] = []
+        await self._evaluate(ctx, 0)
         for number in range(1, self._task.iterations + 1):
             batch = await self._sample(ctx, number, number - 1)
-            outcomes = await self._learn(ctx, number, batch)
-        return outcomes
+            await self._train(ctx, number, batch)
+            await self._evaluate(ctx, number)
 
-    async def overlapped(self, ctx: Context) -> list[bool]:
-        """Sample for the next iteration while this one trains and is evaluated."""
-        outcomes: list[bool] = []
+    async def overlapped(self, ctx: Context) -> None:
+        """Train beside all that the engine does; both wait for each other once an iteration.
+
+        So the engine has one adapter at a time, and training waits for no evaluation.
+        """
+        last = self._task.iterations
         batch = await self._sample(ctx, 1, 0)
-        for number in range(1, self._task.iterations + 1):
+        for number in range(1, last + 1):
 
             async def branch(
                 ctx: Context, what: str, number: int = number, batch: Batch = batch
-            ) -> Any:
-                if what == "learn":
-                    return await self._learn(ctx, number, batch)
+            ) -> Batch | None:
+                if what == "train":
+                    await self._train(ctx, number, batch)
+                    return None
+                if what == "evaluate":
+                    await self._evaluate(ctx, number - STALENESS)
+                    return None
                 return await self._sample(ctx, number + 1, number - STALENESS)
 
-            both = ("learn", "sample") if number < self._task.iterations else ("learn",)
-            outcomes, *following = await ctx.map(branch, both)
-            if following:
-                batch = following[0]
-        return outcomes
+            whats = ("train", "evaluate", "answer") if number < last else ("train", "evaluate")
+            batch = (await ctx.map(branch, whats))[-1] or batch
+        await self._evaluate(ctx, last)
 
     async def _sample(self, ctx: Context, number: int, by: int) -> Batch:
         """Answer new problems, and verify the answers: each as it comes, or all in the end.
@@ -231,8 +240,8 @@ class _Loop:
         tokens = sum(given.tokens for given, _ in results)
         return Batch(answers=groups, tokens=tokens, sampled_by=by)
 
-    async def _learn(self, ctx: Context, number: int, batch: Batch) -> list[bool]:
-        """Train on what this iteration's answers tell, and evaluate."""
+    async def _train(self, ctx: Context, number: int, batch: Batch) -> None:
+        """Train on what an iteration's answers tell."""
         task = self._task
         grpo = task.recipe.method == "grpo"
         examples = _compared(batch) if grpo else self._passed(batch)
@@ -249,20 +258,21 @@ class _Loop:
             model=task.model, threads=task.recipe.threads,
         )  # fmt: skip
         self.adapters.append(trained["adapter"])
-        outcomes = await asking.evaluate(ctx, self._held_back, trained["adapter"])
-        self.rows.append(
-            {
-                "iteration": number,
-                "pass_rate": _rate(outcomes),
-                "reward": batch.reward(),
-                "kept": len(examples),
-                "loss": trained["loss"],
-                "last_loss": trained["last_loss"],
-                "sampled_tokens": batch.tokens,
-                "trained_tokens": trained["tokens"],
-            }
-        )
-        return outcomes
+        self._trained[number] = {
+            "reward": batch.reward(),
+            "kept": len(examples),
+            "loss": trained["loss"],
+            "last_loss": trained["last_loss"],
+            "sampled_tokens": batch.tokens,
+            "trained_tokens": trained["tokens"],
+        }
+
+    async def _evaluate(self, ctx: Context, number: int) -> None:
+        """Evaluate the adapter of an iteration, and tell how the iteration went."""
+        outcomes = await asking.evaluate(ctx, self._held_back, self.adapters[number])
+        self.outcomes.append(outcomes)
+        told = {"iteration": number, "pass_rate": _rate(outcomes)}
+        self.rows.append(told | self._trained.get(number, {}))
 
     def _passed(self, batch: Batch) -> list[Example]:
         """Return the first few different answers to each problem that passed, of all iterations.

@@ -267,7 +267,7 @@ class Host:
 
 def _engine(setup: Setup, cores: int) -> Engine | None:
     """Open the engine of a pool on this machine; None where it serves tools alone."""
-    from polysilicon.runtime.engines.native.choice import chosen  # noqa: PLC0415 - heavy
+    from polysilicon.runtime.engines.native.choice import setup_of  # noqa: PLC0415 - heavy
 
     pool = setup.pool
     if pool.engine == "openai":
@@ -277,7 +277,7 @@ def _engine(setup: Setup, cores: int) -> Engine | None:
     if not any(pattern.startswith(("llm", "*")) for pattern in pool.serves):
         return None
     path = models.pull(pool.model or models.DEFAULT_MODEL)
-    found = msgspec.structs.replace(chosen(path, cores).setup, prompt_lookup=pool.prompt_lookup)
+    found = setup_of(pool, path, cores)
     return open_engine("llama.cpp", path=Path(path), concurrency=pool.concurrency, setup=found)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from polysilicon.catalog.fleet import Pool
 from polysilicon.catalog.machine import Machine, detect
 from polysilicon.cost.engine_choice import (
     BATCH,
@@ -86,6 +87,24 @@ def chosen(model: Path, cores: int, machine: Machine | None = None) -> Chosen:
             batch=choice.batch,
             micro_batch=choice.micro_batch,
         )
+    )
+
+
+def setup_of(pool: Pool, model: Path, cores: int) -> Setup:
+    """Return how a pool's engine is opened here: as `chosen`, but for what the pool says itself.
+
+    Args:
+        pool: of a fleet.
+        model: its file as it was shipped.
+        cores: that this process may use.
+    """
+    found = chosen(model, cores).setup
+    threads = min(pool.threads or found.threads, cores)
+    return msgspec.structs.replace(
+        found,
+        threads=threads,
+        alone_threads=min(found.alone_threads, threads),
+        prompt_lookup=pool.prompt_lookup,
     )
 
 
