@@ -143,6 +143,15 @@ def test_tasks_are_pending_until_they_end(opened: Open) -> None:
     assert last_end_s(journal) == 9
 
 
+def test_a_task_ends_once(opened: Open) -> None:
+    journal = opened()
+    journal.accept(pending("t0"))
+    wait_for(journal.end_task(a_task("t0")))
+    late = msgspec.structs.replace(a_task("t0"), ok=False, error="cancelled")
+    wait_for(journal.end_task(late))
+    assert list(opened().tasks()) == [a_task("t0")]
+
+
 def test_what_is_known_of_some_tasks(opened: Open) -> None:
     journal = opened()
     journal.accept(pending("t0", "t1", "t2"))

@@ -21,6 +21,7 @@ import pytest
 from polysilicon.gateway.access import add_key
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.tasks.types import TaskRequest, TaskView
+from polysilicon.runtime.journal import JournalError
 from polysilicon.runtime.journals.sqlite import SqliteJournal
 from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving, until
 
@@ -241,6 +242,24 @@ def test_no_more_than_may_wait_are_taken_of_those_that_come_at_once(tmp_path: Pa
             'polysilicon_tasks{agent="never",status="queued"} 5.0',
             'polysilicon_tasks{agent="never",status="in_progress"} 1.0',
         }
+
+
+def test_a_cancel_that_cannot_be_kept_is_told_and_no_more_tasks_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> None:
+        raise JournalError("the disk is full")
+
+    with serving(tmp_path, POOL, agents=(NEVER,), tasks_at_once=1) as served:
+        ids = [submit(served, "never", {}).json()["id"] for _ in range(2)]
+        reached(served, ids[0], status="in_progress")
+        with monkeypatch.context() as broken:
+            broken.setattr(served.gateway.tasks.register, "ended", full)
+            answer = served.client.post(f"/v1/tasks/{ids[1]}/cancel")
+            assert answer.status_code == 503
+        assert submit(served, "never", {}).status_code == 503
+    with serving(tmp_path, POOL, agents=(NEVER,), tasks_at_once=1) as served:
+        assert reached(served, ids[1], status="cancelled")["steps"] == 0  # by the journal
 
 
 def test_a_task_that_is_cancelled_as_it_begins_does_not_run(

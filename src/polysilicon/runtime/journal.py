@@ -96,7 +96,7 @@ class Journal(Protocol):
         ...
 
     async def end_task(self, record: TaskRecord) -> None:
-        """Keep how a task ended."""
+        """Keep how a task ended; one that has ended before stays as it is."""
         ...
 
     def steps(self) -> Iterator[StepRecord]:

@@ -234,7 +234,7 @@ class Watch:
         for task_id in list(islice(self._tasks, max(len(self._tasks) - MOST_UNDER_WAY, 0))):
             self._steps -= len(self._tasks.pop(task_id).ended)
         excess = len(self._tasks) - MOST_TASKS
-        few = excess <= 0 or self._ends < excess // _SHARE
+        few = excess <= 0 or self._ends < max(excess // _SHARE, 1)
         if few and self._steps <= MOST_STEPS:
             return
         self._ends = 0

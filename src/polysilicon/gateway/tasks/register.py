@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from polysilicon.errors import InputError, PolysiliconError
+from polysilicon.errors import InputError
 from polysilicon.gateway.tasks.types import Status
 from polysilicon.runtime.journal import Journal, JournalError, PendingTask
 from polysilicon.runtime.journals.commits import Commits, transaction
@@ -228,7 +228,7 @@ class SqliteRegister:
         new = [entry for (entry, _), count in zip(items, counts, strict=True) if count]
         try:
             self._journal.accept(_unread(entry) for entry in new)
-        except PolysiliconError:  # one that is asked for again must be found in both, or in none
+        except BaseException:  # one that is asked for again must be found in both, or in none
             task_ids = msgspec.json.encode([entry.task_id for entry in new]).decode()
             with suppress(JournalError):
                 self._written([(f"DELETE FROM task WHERE {_NAMED}", (task_ids,))])  # noqa: S608

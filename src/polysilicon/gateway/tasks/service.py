@@ -133,9 +133,7 @@ class Tasks:
             self._runner.cancel(entry.task_id)
             while self.live.get(entry.task_id) is known:
                 await self.changed(entry.task_id)
-        live = self._alive(entry)
-        if entry.status != "queued":  # else none of its steps has begun
-            await self.views.recount(live)
+        live = await self.views.recount(self._alive(entry))
         if entry.task_id in self.live or not self._handing.is_ours(entry):
             live.ended()
             return
@@ -241,9 +239,13 @@ class Tasks:
                     await self._run(live)
             except LeaseLostError:
                 self._dropped(live)
-            except PolysiliconError as failure:  # tasks wait for a start at which it can be written
-                self.failure = failure
-                self._handing.give_up()
+            except PolysiliconError as failure:
+                self._failed(failure)
+
+    def _failed(self, failure: PolysiliconError) -> None:
+        """Give up: tasks wait for a start at which all can be written."""
+        self.failure = failure
+        self._handing.give_up()
 
     async def _run(self, live: Live) -> None:
         """Run a task to its end."""
@@ -310,9 +312,13 @@ class Tasks:
         """End a task that has not begun."""
         task_id, live.cancelled = live.entry.task_id, True
         self._waiting.remove(task_id)
-        with suppress(LeaseLostError), self._handing.holding(live.entry):
-            task = pending(await self.views.known(task_id))
-            await self._end(live, await self._runner.end_unrun(task, live.arrival_s, CANCELLED))
+        try:
+            with suppress(LeaseLostError), self._handing.holding(live.entry):
+                task = pending(await self.views.known(task_id))
+                await self._end(live, await self._runner.end_unrun(task, live.arrival_s, CANCELLED))
+        except JournalError as failure:
+            self._failed(failure)
+            raise
 
     async def _cancelled_elsewhere(self, entry: Entry) -> Entry:
         """Ask the gateway that has a task to cancel it, and wait some time for its end."""

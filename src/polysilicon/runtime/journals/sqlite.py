@@ -64,7 +64,7 @@ _FORGET_TASKS = """
 DELETE FROM task WHERE record IS NOT NULL AND task_id IN (SELECT value FROM json_each(?))
 """
 _KNOWN_TASKS = "SELECT task_id, record FROM task WHERE task_id IN (SELECT value FROM json_each(?))"
-_END_TASK = "UPDATE task SET record = ? WHERE task_id = ?"
+_END_TASK = "UPDATE task SET record = ? WHERE task_id = ? AND record IS NULL"
 
 _encode = msgspec.msgpack.Encoder().encode
 _step_decoder = msgspec.msgpack.Decoder(StepRecord)

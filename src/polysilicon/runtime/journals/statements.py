@@ -53,7 +53,7 @@ WITH ended AS (
     SELECT %s::text AS run, * FROM unnest(%b::text[], %b::bytea[]) AS u (task_id, record)
 )
 UPDATE polysilicon_task AS t SET record = ended.record FROM ended
-WHERE t.run = ended.run AND t.task_id = ended.task_id
+WHERE t.run = ended.run AND t.task_id = ended.task_id AND t.record IS NULL
 """
 PENDING = """
 SELECT task_id, agent, input FROM polysilicon_task
