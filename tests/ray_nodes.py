@@ -81,9 +81,7 @@ class Nodes:
                    "--address", self.address, "--node-ip-address", namespace.address,
                    "--num-cpus", str(cores), "--object-store-memory", str(150 * 2**20),
                    "--resources", json.dumps({f"offer:{offer}": 1})]  # fmt: skip
-        # Ray gives a node 30 s to start, which a busy machine may not have.
-        again = ["sh", "-c", 'until "$@"; do sleep 1; done', "sh", *command]
-        namespace.start(again, os.environ)
+        namespace.start(command, os.environ)
         return namespace
 
     def kill(self, node: Any) -> None:
