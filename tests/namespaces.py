@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Self
+
+import psutil
 
 HOST = "198.18.77.1"
 """This machine's address, as namespaces see it; of a range kept for benchmarks (RFC 2544)."""
@@ -30,6 +33,18 @@ def missing() -> str | None:
         return f"no network namespace can be had: {error.stderr.strip()}"
 
 
+def _end_left() -> None:
+    """Delete the namespaces of processes that were killed: their addresses would lead there."""
+    for line in _ip("netns", "list").splitlines():
+        name = line.split()[0]
+        owner = re.fullmatch(r"polysilicon-(\d+)-\d+", name)
+        if owner is not None and not psutil.pid_exists(int(owner[1])):
+            for pid in _ip("netns", "pids", name).split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            _ip("netns", "delete", name)
+
+
 class Namespace:
     """A namespace; it ends with the `with` block, and whatever runs in it.
 
@@ -45,6 +60,7 @@ class Namespace:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
+        _end_left()
         _ip("netns", "add", self._name)
         try:
             there = ("-n", self._name)
