@@ -131,6 +131,23 @@ def test_what_a_server_refuses_is_sent_to_it_as_a_trial_only(tmp_path):
     assert pools[1].load("engine", "another")[1] == 0.0  # names for themselves
 
 
+def test_what_no_engine_was_asked_for_tells_nothing_of_one(tmp_path):
+    """As a call of the gateway whose key has no money left."""
+    asked: list[str] = []
+
+    async def work(of: RunningPool, _usage: Usage) -> str:
+        asked.append(of.name)
+        failure = EngineError("the call was refused", of_request=True)
+        failure.unasked = True
+        raise failure
+
+    pools = list(two())
+    records = run(tmp_path, pools, work, steps=8)
+    assert [record.outcome for record in records] == ["error"] * 8
+    assert len(asked) == 8  # none was sent to another one
+    assert all(pool.would_try("chat") for pool in pools)
+
+
 @pytest.mark.parametrize(("once", "outcomes"), [(False, {"ok"}), (True, {"ok", "timeout"})])
 def test_a_trial_that_takes_too_long_costs_no_step_that_may_be_begun_anew(tmp_path, once, outcomes):
     async def work(of: RunningPool, _usage: Usage) -> str:

@@ -148,7 +148,8 @@ class Attempts:
         last, left.last = left.last, []
         if isinstance(failure, EngineError) and failure.begun:
             return None
-        if choice.trial and (isinstance(failure, EngineError) or not call.once):
+        own = failure.of_request and failure.unasked if isinstance(failure, EngineError) else call.once
+        if choice.trial and not own:  # whatever else goes wrong may be the engine's fault
             left.failed.append(choice.pool)
             other = choose(call, task, without=left.failed)
             if other is not None:
@@ -387,7 +388,7 @@ def _of_engine(run: asyncio.Task[Outcome]) -> bool:
 
 def _tried(pool: RunningPool, name: str, failure: StepError | None, served_s: float) -> None:
     """Note that an engine beside others has had a step, unless it was not there to answer."""
-    if not isinstance(failure, EngineError) or failure.of_request:
+    if not isinstance(failure, EngineError) or (failure.of_request and not failure.unasked):
         pool.tried(name, refused=isinstance(failure, EngineError))
         for other in pool.beside:
             other.passed_by(name, served_s)
