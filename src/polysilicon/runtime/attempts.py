@@ -144,15 +144,16 @@ class Attempts:
         self, job: _Job, choice: Choice, failure: StepError, left: _Left
     ) -> Choice | None:
         """Return where a step that failed goes next; None where it has failed for good."""
-        call, task, choose = job.call, job.task, self.dispatcher.other
-        last, left.last = left.last, []
+        call, task, choose, last = job.call, job.task, self.dispatcher.other, left.last
+        left.last = []
         if isinstance(failure, EngineError) and failure.begun:
             return None
-        own = failure.of_request and failure.unasked if isinstance(failure, EngineError) else call.once
+        own = call.once
+        if isinstance(failure, EngineError):
+            own = failure.of_request and failure.unasked
         if choice.trial and not own:  # whatever else goes wrong may be the engine's fault
             left.failed.append(choice.pool)
-            other = choose(call, task, without=left.failed)
-            if other is not None:
+            if (other := choose(call, task, without=left.failed)) is not None:
                 return other
         if isinstance(failure, EngineError) and not failure.of_request:
             left.failed.append(last[-1])
