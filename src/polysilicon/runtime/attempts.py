@@ -157,8 +157,7 @@ class Attempts:
                 return other
         if isinstance(failure, EngineError) and not failure.of_request:
             left.failed.append(last[-1])
-            other = choose(call, task, without=left.failed)
-            if other is not None:
+            if (other := choose(call, task, without=left.failed)) is not None:
                 return other
             answered = last[-1].gates[call.resource].health.answered
             left.breaks += failure.broke
