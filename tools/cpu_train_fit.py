@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from statistics import median
 
 import numpy as np
-from msgspec.structs import replace
 from scipy.optimize import minimize
 
 from polysilicon import catalog
 from polysilicon.catalog.servers import load_servers
 from polysilicon.cost.cores import Cores
-from polysilicon.cost.runs import CpuTrainRun, cpu_train_runs
+from polysilicon.cost.runs import CpuTrainRun, cpu_train_runs, model_of
 from polysilicon.cost.train import MEASURED_FAMILY, cpu_token_s, train_constants
 
 # Chips that the measured machines are taken for.
@@ -34,29 +33,17 @@ def main() -> None:
     """Print everything."""
     fit()
     units()
+    like = catalog.load().model("smollm2-135m-instruct")
     print("\n| held out | unit | threads | measured | estimated | measured / estimated |")
     print("|---|---|---|---|---|---|")
     for run in cpu_train_runs():
         if run.used_for == "held-out":
             truth = run.clock_s_per_token or run.core_s_per_token or 0.0
-            said, _ = cpu_token_s(shape(run), cores(run), "lora", run.sequence_tokens)
+            said, _ = cpu_token_s(model_of(run, like), cores(run), "lora", run.sequence_tokens)
             print(
                 f"| {run.family} | {run.unit} | {run.threads} | {1e3 * truth:.2f} ms a token"
                 f" | {1e3 * said:.2f} | {truth / said:.2f} |"
             )
-
-
-def shape(run: CpuTrainRun) -> catalog.ModelArchitecture:
-    """Return a model with a run's shapes."""
-    return replace(
-        catalog.load().model("smollm2-135m-instruct"),
-        parameters=run.parameters,
-        active_parameters=run.parameters,
-        layers=run.layers,
-        hidden=run.hidden,
-        heads=1,
-        head_dim=run.hidden,
-    )
 
 
 def cores(run: CpuTrainRun) -> Cores:

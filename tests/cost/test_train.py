@@ -7,9 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from polysilicon import catalog
-from polysilicon.catalog import ModelArchitecture
 from polysilicon.cost.cores import Cores, cores_of
-from polysilicon.cost.runs import CpuTrainRun, TrainRun, cpu_train_runs, train_runs
+from polysilicon.cost.runs import CpuTrainRun, TrainRun, cpu_train_runs, model_of, train_runs
 from polysilicon.cost.train import (
     SEQUENCE_TOKENS,
     activation_bytes,
@@ -35,16 +34,9 @@ LLAMA70 = CATALOG.model("llama-3.3-70b-instruct")
 def ratio(run: TrainRun) -> float:
     """Return the law's seconds of a published run over the measured ones."""
     chip = CATALOG.processor(run.processor)
-    model = replace(
-        TINY,
-        parameters=run.parameters,
-        active_parameters=run.parameters,
-        layers=run.layers,
-        hidden=run.hidden,
-        heads=1,
-        head_dim=run.hidden,
+    flops = flops_per_token(
+        model_of(run, TINY), run.method, run.sequence_tokens, recompute=run.recompute
     )
-    flops = flops_per_token(model, run.method, run.sequence_tokens, recompute=run.recompute)
     return flops / (chip.peak_flops("bf16") * efficiency(chip).share) * run.tokens_per_s
 
 
@@ -117,18 +109,6 @@ def test_chips_without_a_run():
         efficiency(CATALOG.processor("AWS Inferentia2"))
 
 
-def of_run(run: CpuTrainRun) -> ModelArchitecture:
-    return replace(
-        TINY,
-        parameters=run.parameters,
-        active_parameters=run.parameters,
-        layers=run.layers,
-        hidden=run.hidden,
-        heads=1,
-        head_dim=run.hidden,
-    )
-
-
 def of_cores(run: CpuTrainRun) -> Cores:
     """Return the cores that a run had: vCPUs of AWS' Genoa and Sapphire Rapids."""
     name = {"Genoa": "aws/m7a.large", "Sapphire Rapids": "aws/m7i.large"}[run.family]
@@ -138,7 +118,7 @@ def of_cores(run: CpuTrainRun) -> Cores:
 
 def test_the_law_fits_its_runs_on_one_core():
     runs = [run for run in cpu_train_runs() if run.used_for == "fit"]
-    said = [cpu_token_s(of_run(r), of_cores(r), "lora", r.sequence_tokens)[0] for r in runs]
+    said = [cpu_token_s(model_of(r, TINY), of_cores(r), "lora", r.sequence_tokens)[0] for r in runs]
     errors = [abs(s / r.core_s_per_token - 1) for s, r in zip(said, runs, strict=True)]
     assert len(errors) == 8
     assert float(np.mean(errors)) < 0.06
@@ -147,7 +127,7 @@ def test_the_law_fits_its_runs_on_one_core():
 
 def test_what_one_thread_does_alone_is_as_measured():
     runs = [run for run in cpu_train_runs() if run.used_for == "alone"]
-    said = [cpu_token_s(of_run(r), of_cores(r), "lora", r.sequence_tokens)[1] for r in runs]
+    said = [cpu_token_s(model_of(r, TINY), of_cores(r), "lora", r.sequence_tokens)[1] for r in runs]
     ratios = [s / r.alone_s_per_token for s, r in zip(said, runs, strict=True)]
     assert len(ratios) == 5
     assert 0.5 < min(ratios) <= median(ratios) < 1.3
@@ -159,7 +139,7 @@ def test_held_out_runs_on_cpus_are_met():
     runs = [run for run in cpu_train_runs() if run.used_for == "held-out"]
     ratios = []
     for run in runs:
-        said, _ = cpu_token_s(of_run(run), of_cores(run), "lora", run.sequence_tokens)
+        said, _ = cpu_token_s(model_of(run, TINY), of_cores(run), "lora", run.sequence_tokens)
         ratios.append((run.clock_s_per_token or run.core_s_per_token) / said)
     assert [run.family for run in runs] == ["Genoa"] * 2 + ["Sapphire Rapids"] * 2
     assert all(0.7 < ratio < 1.25 for ratio in ratios)

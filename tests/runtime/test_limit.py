@@ -10,10 +10,13 @@ LIMIT_S = 0.05
 
 
 def test_it_ends_by_itself() -> None:
-    async def scenario() -> None:
-        await Limit(LIMIT_S).over
+    async def scenario() -> bool:
+        limit = Limit(LIMIT_S)
+        assert not limit.over.done()
+        await limit.over
+        return limit.over.cancelled()
 
-    asyncio.run(scenario())
+    assert not asyncio.run(scenario())
 
 
 def test_it_stands_until_the_last_line_goes_on() -> None:

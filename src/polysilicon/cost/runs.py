@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
+from polysilicon.catalog.models import ModelArchitecture
 from polysilicon.catalog.tables import (
     amount,
     blank_or,
@@ -181,3 +183,16 @@ def cpu_train_runs() -> tuple[CpuTrainRun, ...]:
     """Return the runs of training on CPUs."""
     source = data_folder("polysilicon.cost") / "train_cpu_runs.csv"
     return tuple(CpuTrainRun(**row) for _, row in read_rows(source, _TRAIN_CPU))
+
+
+def model_of(run: TrainRun | CpuTrainRun, like: ModelArchitecture) -> ModelArchitecture:
+    """Return a model with the shapes that a run tells of; all else is as of another model."""
+    return replace(
+        like,
+        parameters=run.parameters,
+        active_parameters=run.parameters,
+        layers=run.layers,
+        hidden=run.hidden,
+        heads=1,
+        head_dim=run.hidden,
+    )
