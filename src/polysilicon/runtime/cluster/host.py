@@ -89,6 +89,9 @@ class Host:
         except (PolysiliconError, OSError, ImportError) as error:
             return encode(Hello(node=_node_id(), fault=str(error)))
 
+    async def lives(self) -> None:
+        """Answer, which only an actor does that is still there."""
+
     async def _opened(self) -> Hello:
         setup, here = self._setup, version("polysilicon")
         if setup.version != here:

@@ -124,6 +124,7 @@ class Machines:
         try:
             line = await Line.opened(hello.line, hello.word)
         except OSError as error:
+            await place.actor.lives.remote()  # raises where it was lost: that is no unreached line
             why = str(error) or type(error).__name__
             what = f"node {hello.node[:8]} is not reached at {hello.line}: {why}"
             _log.warning("pool %s: %s", self._pool.name, what)
