@@ -14,7 +14,10 @@ from polysilicon.catalog.machine import detect
 from polysilicon.report.loglog import Axis, Plot, axis_around
 
 OURS, OF_SLOTS, OF_TASKS = "Polysilicon", "pool of 8", "pool of B"
-_COLOURS = {OURS: "#009e73", OF_SLOTS: "#0072b2", OF_TASKS: "#c77700"}
+FIRST = "Polysilicon, first run"
+"""Nothing is known of the agents; `OURS` knows how long tasks of them took that ran before."""
+
+_COLOURS = {OURS: "#009e73", FIRST: "#7a5195", OF_SLOTS: "#0072b2", OF_TASKS: "#c77700"}
 _HEADINGS = (
     "load", "who", "turns", "P50 s", "P90 s", "tasks/min", "its P50 is", "its P90 is",
     "P50 at best",

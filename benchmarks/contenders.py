@@ -18,6 +18,7 @@ from polysilicon.runtime import assets
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
 from polysilicon.runtime.engines.native.choice import chosen
 from polysilicon.runtime.executor import Workers
+from polysilicon.runtime.lengths import lengths_path
 from polysilicon.runtime.loader import load_agent, sample_inputs
 from polysilicon.runtime.machine import cores
 from polysilicon.runtime.models import DEFAULT_MODEL
@@ -26,6 +27,9 @@ from polysilicon.runtime.setup import AgentSetup
 
 SLOTS = 8
 """Of the engine, for whoever asks it."""
+
+BEFORE = 16
+"""Tasks that ran here before those that are measured, where these are to be known."""
 
 Task = tuple[str, dict[str, Any]]
 """How an agent is named, and an input of it."""
@@ -47,13 +51,20 @@ class Ran(NamedTuple):
     core_s: list[float]
 
 
-def ours(tasks: Sequence[Task], gaps_s: Sequence[float] | None = None) -> Ran:
+def ours(
+    tasks: Sequence[Task], gaps_s: Sequence[float] | None = None, *, known: bool = True
+) -> Ran:
     """Run tasks in this runtime.
 
     Args:
         tasks: what is run; with gaps, all of one agent.
         gaps_s: from one arrival to the next; None where all are there at t = 0.
+        known: tasks of these agents ran here before, so that it is known whose are short.
     """
+    if not known:
+        lengths_path().unlink(missing_ok=True)
+    elif not lengths_path().exists():
+        ours(tasks_of(list(dict.fromkeys(given for given, _ in tasks)), BEFORE), known=False)
     with tempfile.TemporaryDirectory() as folder:
         if gaps_s is not None:
             return Ran(asyncio.run(_arriving(Path(folder), tasks, gaps_s)), [])

@@ -13,6 +13,7 @@ from polysilicon.catalog.policy import Policy
 from polysilicon.runtime.dispatch import Dispatcher
 from polysilicon.runtime.journal import PendingTask
 from polysilicon.runtime.journals import open_journal
+from polysilicon.runtime.lengths import kept_lengths, lengths_path
 from polysilicon.runtime.machine import cores, open_machine
 from polysilicon.runtime.steps import StepRunner
 from polysilicon.runtime.tasks import TaskRunner
@@ -41,7 +42,9 @@ class Load:
             self._journal, Dispatcher(self._machine.pools, self._policy), self._clock
         )
         resources = self._machine.resources(runner, self._clock)
-        self._tasks = TaskRunner(self._journal, resources, self._folder, 3600.0)
+        self._tasks = TaskRunner(
+            self._journal, resources, self._folder, 3600.0, lengths=kept_lengths(lengths_path())
+        )
         for agent in self._agents:
             await self._tasks.prepare(agent)
         return self

@@ -25,6 +25,7 @@ from polysilicon.cost.engine_choice import (
 )
 from polysilicon.runtime import assets
 from polysilicon.runtime.engines.llamacpp import LlamaCpp
+from polysilicon.runtime.lengths import lengths_path
 from polysilicon.runtime.models import DEFAULT_MODEL
 
 # Neither this machine's profile nor the user's catalog may change what tests see.
@@ -94,3 +95,9 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("POLYSILICON_") and name != "POLYSILICON_HOME":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_lengths() -> None:
+    """What tasks took in one test does not order those of the next."""
+    lengths_path().unlink(missing_ok=True)

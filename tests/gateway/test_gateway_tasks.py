@@ -18,11 +18,14 @@ from typing import Any
 import httpx
 import pytest
 
+from polysilicon import schedule
 from polysilicon.gateway.access import add_key
 from polysilicon.gateway.errors import ApiError
 from polysilicon.gateway.tasks.types import TaskRequest, TaskView
 from polysilicon.runtime.journal import JournalError
 from polysilicon.runtime.journals.sqlite import SqliteJournal
+from polysilicon.runtime.lengths import lengths_path
+from polysilicon.runtime.scope import TaskState
 from served_gateway import TOOLS_HERE, Served, endpoint_pool, serving, until
 
 AGENTS = Path(__file__).parents[1] / "agent_samples.py"
@@ -461,6 +464,27 @@ def test_an_accepted_task_outlives_a_kill_and_repeats_no_step(tmp_path: Path) ->
         assert gateway.wait(60) == 0
     lines = notes.read_text().split()
     assert lines == [f"{task_id}:{what}" for what in (0, 1, 2, "end")]
+
+
+def test_what_tasks_took_is_known_to_the_next_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[int] = []
+    begun = TaskState.__post_init__
+
+    def noted(state: TaskState) -> None:
+        begun(state)
+        levels.append(state.level)
+
+    monkeypatch.setattr(TaskState, "__post_init__", noted)
+    lengths_path().write_text('{"service_s": {"count": [30.0]}}')
+    with serving(tmp_path, POOL, agents=(COUNT,)) as served:
+        value = {"path": str(tmp_path / "notes")}
+        reached(served, submit(served, "count", value).json()["id"], status="completed")
+    kept_s = json.loads(lengths_path().read_text())["service_s"]["count"]
+    assert levels[-1] == schedule.doublings(30.0)  # the others are of the gateway itself
+    assert kept_s[0] == 30.0
+    assert len(kept_s) == 2
 
 
 def test_whatever_was_answered_is_in_the_journal_after_a_kill(tmp_path: Path) -> None:

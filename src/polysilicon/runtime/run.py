@@ -23,6 +23,7 @@ from polysilicon.runtime.engines.late import LOADING
 from polysilicon.runtime.folder import locked
 from polysilicon.runtime.journal import PendingTask, last_end_s
 from polysilicon.runtime.journals import open_journal
+from polysilicon.runtime.lengths import kept_lengths, lengths_path
 from polysilicon.runtime.machine import Machine, open_machine
 from polysilicon.runtime.models import DEFAULT_MODEL
 from polysilicon.runtime.scope import TaskState
@@ -202,7 +203,7 @@ class Run:
             await self._run_pending(machine, dispatcher)
 
     async def _run_pending(self, machine: Machine, dispatcher: Dispatcher) -> None:
-        """Prepare the agents, then run the pending tasks, in the order of `Backlog`."""
+        """Run the pending tasks, and keep how long they took."""
         runner = StepRunner(self._journal, dispatcher, self._clock)
         self.progress.counters = runner.counters
         tasks = TaskRunner(
@@ -211,8 +212,16 @@ class Run:
             self.folder,
             self._options.task_timeout_s,
             self.progress.active,
+            kept_lengths(lengths_path()),
         )
-        backlog = Backlog(self._journal.pending(), tasks.lengths, runner.policy)
+        try:
+            await self._run_tasks(tasks)
+        finally:
+            tasks.lengths.keep(lengths_path())
+
+    async def _run_tasks(self, tasks: TaskRunner) -> None:
+        """Prepare the agents, then run the pending tasks, in the order of `Backlog`."""
+        backlog = Backlog(self._journal.pending(), tasks.lengths, tasks.resources.runner.policy)
         pending = len(backlog)
         for name in backlog.agents:
             self.progress.phase = f"preparing {name}"

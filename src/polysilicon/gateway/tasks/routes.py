@@ -37,6 +37,7 @@ from polysilicon.gateway.tasks.types import (
     TaskRequest,
 )
 from polysilicon.runtime.journal import Committed
+from polysilicon.runtime.lengths import kept_lengths, lengths_path
 from polysilicon.runtime.loader import bundled_names, load_agent
 from polysilicon.runtime.tasks import TaskRunner
 from polysilicon.runtime.types import Agent
@@ -90,7 +91,10 @@ async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
         InputError: an agent that the operator named cannot be had.
     """
     settings = gateway.settings
-    runner = TaskRunner(gateway.journal, gateway.resources, gateway.folder, settings.task_timeout_s)
+    runner = TaskRunner(
+        gateway.journal, gateway.resources, gateway.folder, settings.task_timeout_s,
+        lengths=kept_lengths(lengths_path()),
+    )  # fmt: skip
     tasks = Tasks(
         agents_of(settings.agents),
         gateway.access,
@@ -106,8 +110,11 @@ async def serving_tasks(gateway: Gateway) -> AsyncIterator[None]:
     runner_of_steps.on_end = _both(runner_of_steps.on_end, tasks.step_ended)
     gateway.tasks = tasks
     gateway.metrics.registry.register(TaskCollector(gateway))
-    async with Watchdog(_BLOCKED_S), tasks:
-        yield
+    try:
+        async with Watchdog(_BLOCKED_S), tasks:
+            yield
+    finally:
+        runner.lengths.keep(lengths_path())
 
 
 def _register(gateway: Gateway) -> Register:
