@@ -5,10 +5,12 @@ B tasks at t = 0 of the four bundled agents, mixed; `poisson`, tasks of the firs
 by a Poisson process at 90 % of the rate at which the pool of 8 ends them at best. The pools run the
 same functions, a task a process at a time, and ask the same engine, with the same slots, threads
 and kernels, over its endpoint on loopback: one pool has a process for each task, as that paper's
-baseline has, the other as many as the engine has slots. Pools are warm before t = 0. Turns of all
-are mixed; the machine should do nothing else. How long tasks of each agent take, this runtime keeps
-from run to run: of the mix, where that orders them, `first run` is one that begins without it. The
-others know some tasks of the agents that ran before. (What is kept on this machine is replaced.)
+baseline has (not where tasks arrive, which would be hundreds), the other as many as the engine has
+slots. Pools are warm before t = 0. Turns of all are mixed; the machine should do nothing else.
+
+How long tasks of each agent take, this runtime keeps from run to run. It knows it of some tasks that
+ran before, but in `first run`: of the mix, where it orders the tasks. (What was kept on this machine
+is removed.)
 
 `P50 at best` is what no order of the tasks can beat, by the core-seconds that this runtime used for
 them (`bound.py`): the P50 of a pool over it is the most that any order could gain.
@@ -58,6 +60,7 @@ def cells(loads: list[str], sizes: list[int], arriving: int, turns: int) -> Iter
                     # As many processes as slots are more than enough for fewer tasks.
                     who = (OURS, OF_SLOTS, OF_TASKS) if count > SLOTS else (OURS, OF_SLOTS)
                     who = (FIRST, *who) if load == "bundled" and count > SLOTS else who
+                    who = (OURS, OF_SLOTS) if load == "poisson" else who
                     yield from ((load, count, name, turn) for name in who)
 
 
@@ -122,7 +125,7 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, default=Path("build/agents.jsonl"))
     parser.add_argument("--loads", default="search,poisson,bundled")
     parser.add_argument("--sizes", default="64,128,32,16,8,4,2,1", help="tasks at t = 0")
-    parser.add_argument("--arriving", type=int, default=100, help="tasks of `poisson`")
+    parser.add_argument("--arriving", type=int, default=200, help="tasks of `poisson`")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=20.0, help="begin no turn after so many")
     parser.add_argument("--docs", type=Path, help="write running_agents.md and its plots there")
