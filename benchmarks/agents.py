@@ -8,9 +8,9 @@ and kernels, over its endpoint on loopback: one pool has a process for each task
 baseline has (not where tasks arrive, which would be hundreds), the other as many as the engine has
 slots. Pools are warm before t = 0. Turns of all are mixed; the machine should do nothing else.
 
-How long tasks of each agent take, this runtime keeps from run to run. It knows it of some tasks that
-ran before, but in `first run`: of the mix, where it orders the tasks. (What was kept on this machine
-is removed.)
+How long tasks of each agent take, this runtime keeps from run to run. It knows it of some tasks
+that ran before, but in `first run`: of the mix, where it orders the tasks. (What was kept on this
+machine is removed.)
 
 `P50 at best` is what no order of the tasks can beat, by the core-seconds that this runtime used for
 them (`bound.py`): the P50 of a pool over it is the most that any order could gain.
