@@ -4,13 +4,13 @@ Kills by SIGKILL, full disks (a limit on file sizes), a journal that another pro
 the engine, and crashes of the PostgreSQL server, each at a uniformly random moment of a run, again
 and again until the run is finished. Any broken promise ends the benchmark with what was broken.
 
-    python benchmarks/chaos.py                100 mishaps, 20 of the bundled agents, 10 of posttrain
+    python benchmarks/chaos.py                100 mishaps, 20 of the bundled agents and of posttrain
     python benchmarks/chaos.py 1000 400 100   1,000, 400 and 100
 
 The four bundled agents do all that they do, with an engine in a process of its own that answers at
 once. Post-training needs PyTorch (extra `train`); its engine is scripted, and it trains a small
-random model for real, so that its curve must be the same to the last bit. The count so far goes to
-stderr.
+random model for real, so that its curve must be the same to the last bit; every other loop has its
+phases overlapped. The count so far goes to stderr.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from chaos_engine import Engine
 from chaos_runs import Tally, Trial
 from postgres_server import Server, missing
 
-MISHAPS, OF_BUNDLED, OF_POSTTRAIN = 100, 20, 10
+MISHAPS, OF_BUNDLED, OF_POSTTRAIN = 100, 20, 20
 ON_SQLITE = (("kill", 10), ("full", 1), ("busy", 1))
 ON_POSTGRES = (("kill", 10), ("restart", 1))
 OWN = (("light", 5), ("full", 1))
@@ -131,7 +131,8 @@ def _break_training(chaos: Chaos, wanted: int) -> None:
     done = 0
     while done < wanted:
         limit = min(MOST_OF_A_RUN, wanted - done)
-        done += chaos.one_run(chaos_posttrain.AGENT, postgres=False, kinds=kinds, limit=limit)
+        way = chaos_posttrain.WAYS[chaos.runs.total() % 2]
+        done += chaos.one_run(way, postgres=False, kinds=kinds, limit=limit)
         _tell("post-training", done, wanted)
 
 

@@ -19,7 +19,10 @@ from typing import Any
 from polysilicon.runtime.engines import ENGINES
 from polysilicon.runtime.types import ChatRequest, ChatResult, EmbedResult
 
-AGENT = "posttrain"
+AGENT, OVERLAPPED = "posttrain", "posttrain, overlapped"
+"""The agent by its name, and how a trial of it is called whose phases overlap."""
+
+WAYS = (AGENT, OVERLAPPED)
 ROUNDS, PROBLEMS, SAMPLES, HELD_BACK = 3, 6, 4, 6
 VERIFIED = ROUNDS * PROBLEMS * SAMPLES + (ROUNDS + 1) * HELD_BACK
 """Answers of a run that are verified, once each."""
@@ -45,9 +48,10 @@ def fleet(folder: Path) -> str:
     return _FLEET.format(model=model)
 
 
-def value(folder: Path) -> dict[str, Any]:
-    """Return an input whose files are in a folder."""
+def value(folder: Path, way: str) -> dict[str, Any]:
+    """Return an input whose files are in a folder, for one of `WAYS`."""
     return {
+        "overlap": way == OVERLAPPED,
         "iterations": ROUNDS,
         "problems": PROBLEMS,
         "samples": SAMPLES,

@@ -50,8 +50,8 @@ class Tally:
 
 
 def _jobs(agent: str, root: Path) -> list[Job]:
-    if agent == chaos_posttrain.AGENT:
-        given, inputs = agent, [chaos_posttrain.value(root.parent)]
+    if agent in chaos_posttrain.WAYS:
+        given, inputs = chaos_posttrain.AGENT, [chaos_posttrain.value(root.parent, agent)]
     elif agent in ("light", "full"):
         given = f"{Path(__file__).with_name('chaos_agents.py')}:{agent}"
         inputs = [{"width": 2 + n % 3} for n in range(_TASKS)]
@@ -72,7 +72,7 @@ def _start(folder: str, agent: str, address: str | None, number: int, file_bytes
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
     root = Path(folder).parent
     fleet = str(root / "fleet.toml")
-    if agent == chaos_posttrain.AGENT:
+    if agent in chaos_posttrain.WAYS:
         chaos_posttrain.script()
     try:
         run = Run(Path(folder), _jobs(agent, root), RunOptions(fleet=fleet, journal=address))
@@ -97,7 +97,8 @@ class Trial:
 
     Args:
         folder: where it is made.
-        agent: `light`, `full`, or a bundled agent; `posttrain` has an engine of its own.
+        agent: `light`, `full`, or a bundled agent; those of `chaos_posttrain.WAYS` have an
+            engine of their own.
         address: of the journal; None is a file in the run's folder.
         tally: counts over all trials.
         server: the journal's, where it is to crash.
@@ -120,7 +121,7 @@ class Trial:
         self._ended: list[Committed] = []
         self.run.mkdir(parents=True)
         told = _FLEET if engine is None else _FLEET + pool_of(engine.address)
-        if agent == chaos_posttrain.AGENT:
+        if agent in chaos_posttrain.WAYS:
             told = chaos_posttrain.fleet(folder.parent)
         (folder / "fleet.toml").write_text(told)
         (folder / "notes").touch()
@@ -242,7 +243,7 @@ class Trial:
         steps = list(files.workload().steps())
         self.tally.kept += len(steps)
         what = attrgetter("task_id", "name", "kind", "model", "outcome")
-        own = self.agent in ("light", "full", chaos_posttrain.AGENT)
+        own = self.agent in ("light", "full", *chaos_posttrain.WAYS)
         # The bundled agents give their tools files of the run's folder, so ids differ by run there.
         known = {(s.task_id, s.step_id): s.step_id if own else s.name for s in steps}
         return {

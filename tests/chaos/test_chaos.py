@@ -76,11 +76,12 @@ def test_a_bundled_agent_goes_on_where_it_was(tmp_path: Path, agent: str, mishap
     assert broken == unbroken
 
 
-def test_post_training_that_is_killed_learns_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", chaos_posttrain.WAYS)
+def test_post_training_that_is_killed_learns_the_same(tmp_path: Path, way: str) -> None:
     """Answers depend on the bytes of each adapter; one that differed would show in the curve."""
     pytest.importorskip("torch")
     pytest.importorskip("gguf")
-    unbroken, broken = runs(tmp_path, chaos_posttrain.AGENT, None, "kill", 2)
+    unbroken, broken = runs(tmp_path, way, None, "kill", 2)
     assert broken == unbroken
     verified = [n for (_, name, *_), n in unbroken["steps"].items() if name == "verify"]
     assert sum(verified) == chaos_posttrain.VERIFIED

@@ -5,12 +5,16 @@ import operator
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 import msgspec
 import pytest
 
+from polysilicon.errors import StepTimeoutError
 from polysilicon.runtime.executor import THREADS, Workers, take_one_core
+from polysilicon.runtime.here import Here
+from polysilicon.runtime.jobs import Call
 
 
 def test_the_loop_goes_on_while_workers_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +72,34 @@ def test_a_function_computes_with_one_thread() -> None:
     told, more = asyncio.run(main())
     assert told == [os.environ.get(name, "1") for name in THREADS]
     assert more == 0 or "1" not in told
+
+
+def process_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_what_keeps_goes_where_it_went_before() -> None:
+    async def main() -> None:
+        here = Here.opened(4)
+
+        async def process(seconds: float = 0.0, timeout_s: float = 60.0) -> int:
+            call = Call(process_after, (seconds,), {}, timeout_s, keeps=True)
+            return int(msgspec.msgpack.decode((await here.run(call)).result))
+
+        try:
+            first = await process()
+            assert [await process() for _ in range(4)] == [first] * 4
+            slow, beside = await asyncio.gather(process(1.0), process())
+            assert (slow, beside != first) == (first, True)
+            assert await process() == first  # which was used last
+            assert sorted(here.keepers.processes()) == sorted([first, beside])
+            with pytest.raises(StepTimeoutError, match="ran past 0.1 s"):
+                await process(30.0, timeout_s=0.1)
+            assert await process() not in (first, beside)  # in place of the one that was killed
+            assert not here.workers.processes()
+        finally:
+            await here.close()
+        assert not here.keepers.processes()
+
+    asyncio.run(main())

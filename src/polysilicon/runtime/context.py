@@ -343,7 +343,7 @@ class Context:
         where = {_FOLDER: str(self.folder.resolve())} if has_parameter(fn, _FOLDER) else {}
 
         async def work(pool: RunningPool, usage: Usage) -> Any:
-            result = await self._do(pool, name, Call(fn, args, where, timeout_s), usage)
+            result = await self._do(pool, name, Call(fn, args, where, timeout_s, keeps=True), usage)
             usage.cores = threads
             try:
                 told = msgspec.msgpack.decode(result, type=Trained)

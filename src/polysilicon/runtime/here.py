@@ -16,6 +16,7 @@ from polysilicon.errors import InputError, ToolError, nearest
 from polysilicon.runtime.engines.lexical import embed as embed_words
 from polysilicon.runtime.executor import Workers, importable_name, packed
 from polysilicon.runtime.jobs import Await, Call, Code, Done, Job, Search, Words
+from polysilicon.runtime.keepers import Keepers
 from polysilicon.runtime.meter import SharedCpu
 from polysilicon.runtime.priority import StandingBack
 from polysilicon.runtime.sandboxes import open_sandbox
@@ -35,6 +36,7 @@ class Here:
         cpu: divides this process's core-seconds among the steps of its engine.
         workers: for functions that nobody waits for.
         front: for the others.
+        keepers: for those functions that nobody waits for and that keep what they loaded.
         sandboxes: those that were used, by name and whether somebody waits.
         indexes: those that were searched.
     """
@@ -43,6 +45,7 @@ class Here:
     cpu: SharedCpu
     workers: Workers
     front: Workers
+    keepers: Keepers
     sandboxes: dict[tuple[str, bool], Sandbox] = field(default_factory=dict)
     indexes: dict[Path, Index] = field(default_factory=dict)
     _others: StandingBack = field(init=False)
@@ -54,7 +57,8 @@ class Here:
     def opened(cls, cores: int, modules: Sequence[str] = ()) -> Here:
         """Return one whose processes start when first used; its workers import modules then."""
         front = Workers(cores, yields=False, modules=modules)
-        return cls(cores, SharedCpu(), Workers(cores, modules=modules), front)
+        workers, keepers = Workers(cores, modules=modules), Keepers(modules)
+        return cls(cores, SharedCpu(), workers, front, keepers)
 
     async def run(self, job: Job, *, front: bool = False, quick: bool = False) -> Done:
         """Do a job; see `Executor.run`. Those that nobody waits for stand back where `front`.
@@ -65,8 +69,8 @@ class Here:
             return await _awaited(job)
         if isinstance(job, Call):
             module, name = importable_name(job.fn)
-            given = packed(job.args, job.kwargs)
-            return await self.named(module, name, given, job.timeout_s, front=front, quick=quick)
+            what = (module, name, packed(job.args, job.kwargs), job.timeout_s)
+            return await self.named(*what, front=front, quick=quick, keeps=job.keeps)
         with self.ahead(front=front):
             return await self._computed(job, front=front or quick)
 
@@ -83,9 +87,10 @@ class Here:
         *,
         front: bool,
         quick: bool = False,
+        keeps: bool = False,
     ) -> Done:
         """Do what a `Call` asks, told by the function's name; see `Workers.call_named`."""
-        workers = self.front if front or quick else self.workers
+        workers = self.front if front or quick else self.keepers if keeps else self.workers
         with self.ahead(front=front):
             found = await workers.call_named(module, name, arguments, timeout_s)
         data, waited_s = msgspec.Raw(found.data), found.wait_s
@@ -113,6 +118,7 @@ class Here:
     def _in_the_back(self) -> Iterator[int]:
         """Yield the processes that do work which nobody waits for."""
         yield from self.workers.processes()
+        yield from self.keepers.processes()
         for (_, front), sandbox in self.sandboxes.items():
             if not front:
                 yield from getattr(sandbox, "processes", ())
@@ -155,7 +161,7 @@ class Here:
     async def close(self) -> None:
         """End workers and sandboxes; one that fails to end does not keep the others."""
         ending = [sandbox.close() for sandbox in self.sandboxes.values()]
-        workers = [self.workers.close(), self.front.close()]
+        workers = [self.workers.close(), self.front.close(), self.keepers.close()]
         await asyncio.gather(*ending, *workers, return_exceptions=True)
 
 

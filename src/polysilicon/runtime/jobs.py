@@ -15,12 +15,16 @@ Lane = Literal["cpu", "wait", "engine"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A module-level function in a worker process, which is killed past `timeout_s`."""
+    """A module-level function in a worker process, which is killed past `timeout_s`.
+
+    One that `keeps` loads much that the next one needs, too, and goes where the last one did.
+    """
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     timeout_s: float
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

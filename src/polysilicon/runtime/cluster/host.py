@@ -225,8 +225,9 @@ class Host:
     async def _job(self, message: JobMessage) -> Done:
         here = self._here
         match message:
-            case CallMessage(_, front, module, name, arguments, timeout_s):
-                return await here.named(module, name, arguments, timeout_s, front=front)
+            case CallMessage(_, front, module, name, arguments, timeout_s, keeps):
+                what = (module, name, arguments, timeout_s)
+                return await here.named(*what, front=front, keeps=keeps)
             case AwaitMessage():
                 function = function_named(message.module, message.name)
                 args, kwargs = msgspec.msgpack.decode(message.arguments)

@@ -86,6 +86,7 @@ class CallMessage(_Function, tag="call", frozen=True):
     """A function for a worker process."""
 
     timeout_s: float
+    keeps: bool = False
 
 
 class AwaitMessage(_Function, tag="await", frozen=True):
@@ -262,8 +263,9 @@ def message_of(number: int, job: Job, *, front: bool) -> JobMessage:
         InputError: its function cannot be named, or its arguments not be sent.
     """
     match job:
-        case Call(fn, args, kwargs, timeout_s):
-            return CallMessage(number, front, *importable_name(fn), packed(args, kwargs), timeout_s)
+        case Call(fn, args, kwargs, timeout_s, keeps):
+            what = (*importable_name(fn), packed(args, kwargs))
+            return CallMessage(number, front, *what, timeout_s, keeps)
         case Await(fn, args, kwargs):
             return AwaitMessage(number, front, *importable_name(fn), packed(args, kwargs))
         case Code(sandbox, code, inputs, limits):
