@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -74,28 +75,33 @@ def test_a_function_computes_with_one_thread() -> None:
     assert more == 0 or "1" not in told
 
 
-def process_after(seconds: float) -> int:
-    time.sleep(seconds)
+def process_after(path: str) -> int:
+    """Return which process this is, once a file is there."""
+    while not Path(path).exists():
+        time.sleep(0.01)
     return os.getpid()
 
 
-def test_what_keeps_goes_where_it_went_before() -> None:
+def test_what_keeps_goes_where_it_went_before(tmp_path: Path) -> None:
     async def main() -> None:
-        here = Here.opened(4)
+        here, there = Here.opened(4), tmp_path / "there"
 
-        async def process(seconds: float = 0.0, timeout_s: float = 60.0) -> int:
-            call = Call(process_after, (seconds,), {}, timeout_s, keeps=True)
+        async def process(path: Path = tmp_path, timeout_s: float = 60.0) -> int:
+            call = Call(process_after, (str(path),), {}, timeout_s, keeps=True)
             return int(msgspec.msgpack.decode((await here.run(call)).result))
 
         try:
             first = await process()
             assert [await process() for _ in range(4)] == [first] * 4
-            slow, beside = await asyncio.gather(process(1.0), process())
-            assert (slow, beside != first) == (first, True)
+            slow = asyncio.create_task(process(there))
+            await asyncio.sleep(0)  # it takes its process
+            beside = await process()
+            there.touch()
+            assert (await slow, beside != first) == (first, True)
             assert await process() == first  # which was used last
             assert sorted(here.keepers.processes()) == sorted([first, beside])
             with pytest.raises(StepTimeoutError, match="ran past 0.1 s"):
-                await process(30.0, timeout_s=0.1)
+                await process(tmp_path / "never", timeout_s=0.1)
             assert await process() not in (first, beside)  # in place of the one that was killed
             assert not here.workers.processes()
         finally:
